@@ -1,0 +1,2 @@
+//! Side-by-side benchmarks against the peers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The `erofs` program.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Compression codecs that fill a fixed output.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! EROFS records as stored on disk, typed addresses, named feature bits, checksum.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Serves EROFS images through FUSE.
+#![forbid(unsafe_code)]

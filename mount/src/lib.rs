@@ -1,0 +1,1 @@
+//! Mounts EROFS images the best way the machine allows.

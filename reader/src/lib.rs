@@ -1,0 +1,2 @@
+//! Opens, walks and reads EROFS images.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Tests that need root, a kernel, a peer tool or several crates.
+#![forbid(unsafe_code)]
