@@ -60,6 +60,7 @@ def one_block_image(bits):
         head = struct.pack("<HHHHIIIIHHI", 2 << 1, 0, mode, nlink, len(data), 0, 0, ino, 0, 0, 0)
         assert len(head) == 32
         block[nid * 32 : nid * 32 + 32 + len(data)] = head + data
+        assert len(block) == size, "the data does not fit the block"
 
     inode(root, 0o40755, 2, entries, 1)
     inode(probe, 0o100644, 1, content(SIZE), 2)
