@@ -1,0 +1,107 @@
+#!/bin/bash
+# Everything that must pass before a change is accepted, on Debian 12 or 13 with rustup:
+#
+#     tests/run.sh [STEP…]        (all steps, in this order, when none is named)
+#
+# Kernel mounts need root: run it as root, or as a user who may use sudo without a password; the tests
+# then run through sudo and the building does not. What cannot run here is reported as
+# "skipped, because …"; with CI=true such a skip is a failure.
+# shellcheck source-path=SCRIPTDIR
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/peers/debian-set.sh
+
+steps=(packages peers scripts fmt deny clippy test arm64)
+skipped=77 # exit code of a step that this machine cannot run, as Automake and Meson use it
+export EROFS_CACHE EROFS_PEERS=${EROFS_PEERS:-$EROFS_CACHE/peers/bin}
+export DEBIAN_FRONTEND=noninteractive
+
+as_root=()
+if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then as_root=(sudo -E); fi
+
+# Debian packages that the steps below use, installed only when missing.
+step_packages() {
+    local wanted missing=() package
+    wanted=(gcc libc6-dev git util-linux kmod fuse3 attr acl tar gzip bzip2 xz-utils zstd shellcheck
+        gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+    # Debian 13 made the statically linked emulators the ordinary ones.
+    if [ "$(. /etc/os-release && echo "${VERSION_ID%%.*}")" -ge 13 ]; then wanted+=(qemu-user); else wanted+=(qemu-user-static); fi
+    for package in "${wanted[@]}"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        echo "all ${#wanted[@]} are installed"
+    elif [ "$(id -u)" -ne 0 ] && [ ${#as_root[@]} -eq 0 ]; then
+        echo "missing, and only root may install them: apt-get install ${missing[*]}" >&2
+        return 1
+    else
+        echo "installing ${missing[*]}"
+        "${as_root[@]}" apt-get -qq update
+        "${as_root[@]}" apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
+    fi
+}
+
+# erofs-utils of Debian sid, beside the host's.
+step_peers() { tests/peers/fetch.sh; }
+
+step_scripts() {
+    local scripts script
+    mapfile -t scripts < <(git ls-files --cached --others --exclude-standard -- '*.sh' '.ci/*')
+    for script in "${scripts[@]}"; do bash -n "$script"; done
+    shellcheck -x "${scripts[@]}"
+    echo "${#scripts[@]} scripts"
+}
+
+step_fmt() { cargo fmt --all --check; }
+
+# cargo-deny is in neither Debian nor rustup, so it is asked only where somebody has it.
+step_deny() {
+    if cargo deny --version >/dev/null 2>&1; then
+        cargo deny --log-level warn check
+    else
+        echo "skipped, because cargo-deny is not installed (cargo install cargo-deny)"
+        return $skipped
+    fi
+}
+
+step_clippy() { cargo clippy --quiet --workspace --all-targets -- -D warnings; }
+
+step_test() {
+    local machine
+    if [ ${#as_root[@]} -gt 0 ]; then
+        machine=$(uname -m)
+        export "CARGO_TARGET_${machine^^}_UNKNOWN_LINUX_GNU_RUNNER=${as_root[*]}"
+    fi
+    # The tests drive the real binary, which cargo test alone builds only for its own package.
+    cargo build --quiet --workspace --lib --bins --tests
+    cargo test --quiet --workspace
+}
+
+# The crates below the system layer, for arm64 under qemu-user.
+step_arm64() { tests/arm64.sh; }
+
+[ $# -gt 0 ] || set -- "${steps[@]}"
+for step; do
+    declare -F "step_$step" >/dev/null || { echo "no step $step; there are: ${steps[*]}" >&2; exit 2; }
+done
+
+failed=() summary="" start=$SECONDS
+for step; do
+    echo "== $step"
+    began=$SECONDS
+    # A subshell outside any condition, since bash ignores "set -e" inside one.
+    set +e
+    (set -e; "step_$step")
+    status=$?
+    set -e
+    case $status in
+        0) result=passed ;;
+        "$skipped") result=skipped ;;
+        *) result=FAILED failed+=("$step") ;;
+    esac
+    summary+=" $step $result,"
+    echo "== $step $result after $((SECONDS - began)) s"
+done
+
+echo "tests/run.sh:$summary $((SECONDS - start)) s"
+[ ${#failed[@]} -eq 0 ]
