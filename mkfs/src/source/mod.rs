@@ -1,0 +1,142 @@
+//! Where trees come from: directories, tars, raw files.
+
+pub mod tar;
+
+use crate::tree::{DataRange, Location, Metadata, Xattr, display};
+use erofs_format::inode::Timestamp;
+use std::io::Read;
+
+/// What a user wants changed on the way from a source into the tree.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Everything belongs to this user.
+    pub force_uid: Option<u32>,
+    /// Everything belongs to this group.
+    pub force_gid: Option<u32>,
+    /// Everything was modified at this time.
+    pub fixed_time: Option<Timestamp>,
+    /// Extended attributes are left out.
+    pub drop_xattrs: bool,
+    /// Paths, relative to the root, left out with all below them.
+    pub excluded: Vec<Vec<u8>>,
+}
+
+impl Rules {
+    /// Applies the rules to an entry's metadata.
+    pub fn apply(&self, metadata: &mut Metadata) {
+        metadata.uid = self.force_uid.unwrap_or(metadata.uid);
+        metadata.gid = self.force_gid.unwrap_or(metadata.gid);
+        metadata.mtime = self.fixed_time.unwrap_or(metadata.mtime);
+        if self.drop_xattrs {
+            metadata.xattrs = Vec::new();
+        }
+    }
+
+    /// Whether the entry at `components` is left out.
+    pub fn excludes(&self, components: &[&[u8]]) -> bool {
+        self.excluded.iter().any(|excluded| {
+            let mut wanted = excluded
+                .split(|byte| *byte == b'/')
+                .filter(|part| !part.is_empty() && *part != b".");
+            let mut have = components.iter();
+            let mut matched = false;
+            loop {
+                match (wanted.next(), have.next()) {
+                    (None, _) => return matched,
+                    (Some(want), Some(part)) if want == *part => matched = true,
+                    _ => return false,
+                }
+            }
+        })
+    }
+}
+
+/// Metadata of a root that no source describes: owned by root, mode 0755, at `mtime`.
+pub fn default_root(mtime: Timestamp) -> Metadata {
+    Metadata {
+        permissions: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime,
+        xattrs: Vec::<Xattr>::new(),
+    }
+}
+
+/// What becomes of the `.wh.` names by which OCI layers say that something is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Whiteouts {
+    /// Overlayfs whiteouts and opaque directories with `trusted.overlay.*` attributes.
+    Overlay,
+    /// The same with `user.overlay.*`, for mounts with `userxattr`.
+    OverlayUser,
+    /// They stay the files that they are.
+    #[default]
+    Keep,
+    /// They are left out.
+    Strip,
+}
+
+/// Takes the data of files that pass by only once.
+pub trait StreamSink {
+    /// Takes a regular file's data from `data`, which yields the bytes of `ranges` one after the other (all `size` bytes
+    /// without ranges) and must be read to its end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn store(
+        &mut self,
+        path: &[u8],
+        size: u64,
+        ranges: Option<&[DataRange]>,
+        data: &mut dyn Read,
+    ) -> Result<Location, StoreError>;
+}
+
+/// Why a file's data could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The source could not be read.
+    #[error("{}: {source}", display(path))]
+    Read {
+        /// The file.
+        path: Vec<u8>,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The source has fewer bytes than it said.
+    #[error("{}: it ends after {found} of {expected} bytes", display(path))]
+    Short {
+        /// The file.
+        path: Vec<u8>,
+        /// Size as announced, in bytes.
+        expected: u64,
+        /// Bytes that were there.
+        found: u64,
+    },
+    /// The image could not be written; the pipeline has the reason.
+    #[error("the image could not be written")]
+    Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excluded_paths_cover_what_is_below_them() {
+        let rules = Rules {
+            excluded: vec![b"/a/b/".to_vec(), b"".to_vec()],
+            ..Rules::default()
+        };
+        for (path, expected) in [
+            (&[&b"a"[..]][..], false),
+            (&[b"a", b"b"], true),
+            (&[b"a", b"b", b"c"], true),
+            (&[b"a", b"bc"], false),
+            (&[b"b"], false),
+            (&[], false),
+        ] {
+            assert_eq!(rules.excludes(path), expected, "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,653 @@
+//! The tree that an image will hold, compact enough for millions of entries.
+//!
+//! Sources add entries in any order and may repeat themselves, as tars do; [`Tree::finish`] resolves what could only be
+//! known at the end and yields a [`FrozenTree`] with sorted directories. Names and link targets live in one arena, xattr
+//! sets are stored once, and an entry with its inode costs about 100 bytes.
+
+mod frozen;
+mod names;
+mod path;
+mod xattr_sets;
+
+pub use frozen::{Child, FrozenTree};
+pub use names::NameRef;
+pub use path::{NameError, components, display};
+pub use xattr_sets::{Xattr, XattrSetId, XattrSets};
+
+use erofs_format::device::DeviceNumber;
+use erofs_format::inode::{FileType, Timestamp};
+use hashbrown::HashTable;
+use names::NameArena;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+/// An inode of a [`Tree`]. The root directory is [`InodeId::ROOT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InodeId(u32);
+
+impl InodeId {
+    /// The root directory.
+    pub const ROOT: Self = Self(0);
+
+    /// Position in tables that have one element for each inode.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A directory entry of a [`Tree`]; the root has entry 0 with an empty name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct EntryId(u32);
+
+impl EntryId {
+    const ROOT: Self = Self(0);
+
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Owner, permissions, time and attributes of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Permission bits, set-id and sticky bits (`0o7777`); the type comes from the body.
+    pub permissions: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time.
+    pub mtime: Timestamp,
+    /// Extended attributes by full name, in any order; of equal names the last counts.
+    pub xattrs: Vec<Xattr>,
+}
+
+/// Where the data of a regular file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// There is none: the file is empty or one hole.
+    Nowhere,
+    /// The file of the same path below the source directory.
+    Directory,
+    /// A place in the archive, with the map of its pieces when it is sparse.
+    Archive {
+        /// Offset of the first stored byte in the archive, in bytes.
+        offset: u64,
+        /// Which part of the file is stored.
+        sparse: Option<SparseId>,
+    },
+    /// File number `n` of the command line.
+    RawFile(u32),
+    /// Already in the image: the data passed by in a stream.
+    Stored(u32),
+}
+
+/// A map of [`Tree::sparse_map`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SparseId(std::num::NonZeroU32);
+
+/// A stretch of a sparse file that holds data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataRange {
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// What an inode is, besides its metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    Regular {
+        /// Size in bytes.
+        size: u64,
+        /// Where its data comes from.
+        location: Location,
+    },
+    /// A symbolic link; the target is in the arena.
+    Symlink(NameRef),
+    /// A character device.
+    CharDevice(DeviceNumber),
+    /// A block device.
+    BlockDevice(DeviceNumber),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl Body {
+    /// Its file type.
+    pub const fn file_type(&self) -> FileType {
+        match self {
+            Self::Directory => FileType::Directory,
+            Self::Regular { .. } => FileType::Regular,
+            Self::Symlink(_) => FileType::Symlink,
+            Self::CharDevice(_) => FileType::CharDevice,
+            Self::BlockDevice(_) => FileType::BlockDevice,
+            Self::Fifo => FileType::Fifo,
+            Self::Socket => FileType::Socket,
+        }
+    }
+}
+
+/// An inode of the tree.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeInode {
+    /// What it is.
+    pub body: Body,
+    /// Modification time.
+    pub mtime: Timestamp,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Number of links; right after [`Tree::finish`].
+    pub nlink: u32,
+    /// Extended attributes.
+    pub xattrs: XattrSetId,
+    /// Permission bits.
+    pub permissions: u16,
+}
+
+impl TreeInode {
+    /// `st_mode`, with type bits.
+    pub const fn mode(&self) -> u16 {
+        self.body.file_type().mode_bits() | self.permissions
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    parent: InodeId,
+    inode: InodeId,
+    name: NameRef,
+}
+
+/// Why an entry cannot be part of the tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// A path that no image can hold.
+    #[error("{}: {source}", display(path))]
+    Name {
+        /// The path as the source gave it.
+        path: Vec<u8>,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// An entry below something that is not a directory.
+    #[error("{}: its parent {} is not a directory", display(path), display(parent))]
+    ParentNotDirectory {
+        /// The entry.
+        path: Vec<u8>,
+        /// The parent.
+        parent: Vec<u8>,
+    },
+    /// The root replaced by something else.
+    #[error("the root must be a directory")]
+    RootNotDirectory,
+    /// A hard link without a target.
+    #[error(
+        "{}: target {} of the hard link does not exist",
+        display(path),
+        display(target)
+    )]
+    LinkTarget {
+        /// The link.
+        path: Vec<u8>,
+        /// What it wants to link to.
+        target: Vec<u8>,
+    },
+    /// A hard link to a directory.
+    #[error("{}: hard link to the directory {}", display(path), display(target))]
+    LinkToDirectory {
+        /// The link.
+        path: Vec<u8>,
+        /// What it wants to link to.
+        target: Vec<u8>,
+    },
+    /// An extended attribute that EROFS cannot hold.
+    #[error("{}: extended attribute {}: {problem}", display(path), display(name))]
+    Xattr {
+        /// The entry.
+        path: Vec<u8>,
+        /// The attribute's full name.
+        name: Vec<u8>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// More than 2^32 entries or bytes of names.
+    #[error("the tree has too many {0}")]
+    TooMany(&'static str),
+}
+
+/// A hard link whose target had not been seen when it came.
+#[derive(Debug)]
+struct PendingLink {
+    path: Vec<u8>,
+    target: Vec<u8>,
+}
+
+/// A tree under construction.
+#[derive(Debug)]
+pub struct Tree {
+    inodes: Vec<TreeInode>,
+    entries: Vec<Entry>,
+    names: NameArena,
+    lookup: HashTable<EntryId>,
+    hasher: RandomState,
+    xattrs: XattrSets,
+    sparse_maps: Vec<Box<[DataRange]>>,
+    pending_links: Vec<PendingLink>,
+    /// Directory of the entry added last: members of an archive mostly share their parent.
+    last_parent: (Vec<u8>, InodeId),
+}
+
+impl Tree {
+    /// A tree with nothing but its root directory.
+    pub fn new(root: Metadata) -> Result<Self, TreeError> {
+        let mut tree = Self {
+            inodes: Vec::new(),
+            entries: Vec::new(),
+            names: NameArena::default(),
+            lookup: HashTable::new(),
+            hasher: RandomState::new(),
+            xattrs: XattrSets::default(),
+            sparse_maps: Vec::new(),
+            pending_links: Vec::new(),
+            last_parent: (Vec::new(), InodeId::ROOT),
+        };
+        let inode = tree.new_inode(b"/", root, Body::Directory)?;
+        let name = tree.names.push(b"")?;
+        tree.entries.push(Entry {
+            parent: inode,
+            inode,
+            name,
+        });
+        Ok(tree)
+    }
+
+    /// Number of inodes so far, replaced ones included.
+    pub fn inode_count(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// The inode.
+    pub fn inode(&self, id: InodeId) -> &TreeInode {
+        &self.inodes[id.index()]
+    }
+
+    /// Keeps a symlink target.
+    ///
+    /// # Errors
+    /// [`TreeError::TooMany`] when the arena is full.
+    pub fn intern(&mut self, bytes: &[u8]) -> Result<NameRef, TreeError> {
+        self.names.push(bytes)
+    }
+
+    /// Keeps the map of a sparse file's data: ascending, not touching, inside the file.
+    ///
+    /// # Errors
+    /// [`TreeError::TooMany`] past 2^32 maps.
+    pub fn add_sparse_map(&mut self, ranges: Vec<DataRange>) -> Result<SparseId, TreeError> {
+        self.sparse_maps.push(ranges.into_boxed_slice());
+        u32::try_from(self.sparse_maps.len())
+            .ok()
+            .and_then(std::num::NonZeroU32::new)
+            .map(SparseId)
+            .ok_or(TreeError::TooMany("sparse files"))
+    }
+
+    /// The data ranges of a sparse file.
+    pub fn sparse_map(&self, id: SparseId) -> &[DataRange] {
+        &self.sparse_maps[id.0.get() as usize - 1]
+    }
+
+    /// Adds an entry by its path, or replaces what is there: a directory over a directory gets new metadata and keeps
+    /// its entries, everything else takes the old entry's place. Missing parents are made: they get the owner and time of
+    /// the closest existing one, mode 0755 and its parent's write bits for group and others.
+    ///
+    /// # Errors
+    /// [`TreeError`] names the entry.
+    pub fn insert(
+        &mut self,
+        path: &[u8],
+        metadata: Metadata,
+        body: Body,
+    ) -> Result<InodeId, TreeError> {
+        let Some((parent, name)) = self.parent_of(path)? else {
+            if body.file_type() != FileType::Directory {
+                return Err(TreeError::RootNotDirectory);
+            }
+            self.set_metadata(path, InodeId::ROOT, metadata)?;
+            return Ok(InodeId::ROOT);
+        };
+        self.insert_child(parent, name, path, metadata, body)
+    }
+
+    /// Adds an entry to a directory that is known already; `path` is for messages only.
+    ///
+    /// # Errors
+    /// [`TreeError`] names the entry.
+    pub fn insert_child(
+        &mut self,
+        parent: InodeId,
+        name: &[u8],
+        path: &[u8],
+        metadata: Metadata,
+        body: Body,
+    ) -> Result<InodeId, TreeError> {
+        if let Some(entry) = self.find(parent, name) {
+            let old = self.entries[entry.index()].inode;
+            if matches!(
+                (self.inode(old).body, body),
+                (Body::Directory, Body::Directory)
+            ) {
+                self.set_metadata(path, old, metadata)?;
+                return Ok(old);
+            }
+            let inode = self.new_inode(path, metadata, body)?;
+            self.replace(entry, inode);
+            return Ok(inode);
+        }
+        let inode = self.new_inode(path, metadata, body)?;
+        self.add_entry(parent, name, inode)?;
+        Ok(inode)
+    }
+
+    /// Adds one more name for an existing inode.
+    ///
+    /// # Errors
+    /// [`TreeError::TooMany`] past 2^32 entries.
+    pub fn link_child(
+        &mut self,
+        parent: InodeId,
+        name: &[u8],
+        inode: InodeId,
+    ) -> Result<(), TreeError> {
+        match self.find(parent, name) {
+            Some(entry) => self.replace(entry, inode),
+            None => self.add_entry(parent, name, inode)?,
+        }
+        Ok(())
+    }
+
+    /// Makes `path` a hard link to `target`, which may come later.
+    ///
+    /// # Errors
+    /// [`TreeError`] names the entry.
+    pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
+        components(target).map_err(|source| TreeError::Name {
+            path: target.to_vec(),
+            source,
+        })?;
+        let Some((parent, name)) = self.parent_of(path)? else {
+            return Err(TreeError::RootNotDirectory);
+        };
+        match self.lookup(target) {
+            Some(inode) if self.inode(inode).body.file_type() == FileType::Directory => {
+                Err(TreeError::LinkToDirectory {
+                    path: path.to_vec(),
+                    target: target.to_vec(),
+                })
+            }
+            Some(inode) => self.link_child(parent, name, inode),
+            None => {
+                self.pending_links.push(PendingLink {
+                    path: path.to_vec(),
+                    target: target.to_vec(),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes the entry, with all below it.
+    pub fn remove(&mut self, path: &[u8]) -> bool {
+        let Some(parent) = self.existing_parent(path) else {
+            return false;
+        };
+        let Ok(Some(name)) = components(path).map(|parts| parts.last().copied()) else {
+            return false;
+        };
+        let hash = self.hash(parent, name);
+        let Self {
+            lookup,
+            entries,
+            names,
+            ..
+        } = self;
+        let found = lookup.find_entry(hash, |id| {
+            let entry = &entries[id.index()];
+            entry.parent == parent && names.get(entry.name) == name
+        });
+        let Ok(occupied) = found else { return false };
+        let (id, _) = occupied.remove();
+        // An entry of its own parent is nobody's child, except for the root: see `FrozenTree`.
+        let entry = &mut self.entries[id.index()];
+        entry.parent = entry.inode;
+        self.last_parent = (Vec::new(), InodeId::ROOT);
+        true
+    }
+
+    /// The inode at `path`; links are not followed.
+    pub fn lookup(&self, path: &[u8]) -> Option<InodeId> {
+        let mut inode = InodeId::ROOT;
+        for name in components(path).ok()? {
+            inode = self.entries[self.find(inode, name)?.index()].inode;
+        }
+        Some(inode)
+    }
+
+    /// Gives an inode an extended attribute, in place of one with the same name.
+    ///
+    /// # Errors
+    /// [`TreeError::Xattr`] names the entry by `path`.
+    pub fn set_xattr(
+        &mut self,
+        path: &[u8],
+        inode: InodeId,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), TreeError> {
+        let mut xattrs = self.xattrs.get(self.inode(inode).xattrs).to_vec();
+        xattrs.push(Xattr {
+            name: name.into(),
+            value: value.into(),
+        });
+        self.inodes[inode.index()].xattrs = self.xattrs.intern(path, xattrs)?;
+        Ok(())
+    }
+
+    /// Points a regular file to where its data is now.
+    pub fn set_location(&mut self, inode: InodeId, size: u64, location: Location) {
+        self.inodes[inode.index()].body = Body::Regular { size, location };
+    }
+
+    /// Resolves late hard links, counts links, sorts directories and drops what was replaced.
+    ///
+    /// # Errors
+    /// [`TreeError::LinkTarget`] and [`TreeError::LinkToDirectory`].
+    pub fn finish(mut self) -> Result<FrozenTree, TreeError> {
+        // A link may point at another link that was late too: resolve in rounds until none makes progress.
+        let mut pending = std::mem::take(&mut self.pending_links);
+        while !pending.is_empty() {
+            let before = pending.len();
+            let mut unresolved = Vec::new();
+            for link in pending {
+                if self.lookup(&link.target).is_some() {
+                    self.link(&link.path, &link.target)?;
+                } else {
+                    unresolved.push(link);
+                }
+            }
+            if unresolved.len() == before {
+                let PendingLink { path, target } = unresolved.swap_remove(0);
+                return Err(TreeError::LinkTarget { path, target });
+            }
+            pending = unresolved;
+        }
+        Ok(FrozenTree::new(
+            self.inodes,
+            self.entries,
+            self.names,
+            self.xattrs,
+            self.sparse_maps,
+        ))
+    }
+
+    /// The directory that holds the last component of `path`, made when it is missing, and that component; `None` for
+    /// the root itself.
+    fn parent_of<'p>(&mut self, path: &'p [u8]) -> Result<Option<(InodeId, &'p [u8])>, TreeError> {
+        if let Some(name) = self.name_below_last_parent(path) {
+            return Ok(Some((self.last_parent.1, name)));
+        }
+        let parts = components(path).map_err(|source| TreeError::Name {
+            path: path.to_vec(),
+            source,
+        })?;
+        let Some((name, parents)) = parts.split_last() else {
+            return Ok(None);
+        };
+        let mut directory = InodeId::ROOT;
+        for (depth, part) in parents.iter().enumerate() {
+            let found = self
+                .find(directory, part)
+                .map(|entry| self.entries[entry.index()].inode);
+            directory = match found {
+                None => self.imply_directory(directory, part)?,
+                Some(inode) if self.inode(inode).body.file_type() == FileType::Directory => inode,
+                Some(_) => {
+                    let parent = parents[..=depth].join(&b'/');
+                    return Err(TreeError::ParentNotDirectory {
+                        path: path.to_vec(),
+                        parent,
+                    });
+                }
+            };
+        }
+        let mut prefix = parents.join(&b'/');
+        prefix.push(b'/');
+        self.last_parent = (prefix, directory);
+        Ok(Some((directory, name)))
+    }
+
+    /// The name of `path` when everything before it is the directory used last, written the plain way.
+    fn name_below_last_parent<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        let (prefix, _) = &self.last_parent;
+        let name = path
+            .strip_prefix(prefix.as_slice())
+            .filter(|_| prefix.len() > 1)?;
+        path::check_name(name).ok().map(|()| name)
+    }
+
+    fn existing_parent(&self, path: &[u8]) -> Option<InodeId> {
+        let parts = components(path).ok()?;
+        let (_, parents) = parts.split_last()?;
+        parents.iter().try_fold(InodeId::ROOT, |directory, part| {
+            Some(self.entries[self.find(directory, part)?.index()].inode)
+        })
+    }
+
+    fn imply_directory(&mut self, parent: InodeId, name: &[u8]) -> Result<InodeId, TreeError> {
+        let model = *self.inode(parent);
+        let inode = self.push_inode(TreeInode {
+            body: Body::Directory,
+            permissions: 0o755 | (model.permissions & 0o022),
+            xattrs: XattrSetId::EMPTY,
+            ..model
+        })?;
+        self.add_entry(parent, name, inode)?;
+        Ok(inode)
+    }
+
+    fn set_metadata(
+        &mut self,
+        path: &[u8],
+        id: InodeId,
+        metadata: Metadata,
+    ) -> Result<(), TreeError> {
+        let xattrs = self.xattrs.intern(path, metadata.xattrs)?;
+        let inode = &mut self.inodes[id.index()];
+        inode.permissions = metadata.permissions;
+        inode.uid = metadata.uid;
+        inode.gid = metadata.gid;
+        inode.mtime = metadata.mtime;
+        inode.xattrs = xattrs;
+        Ok(())
+    }
+
+    fn new_inode(
+        &mut self,
+        path: &[u8],
+        metadata: Metadata,
+        body: Body,
+    ) -> Result<InodeId, TreeError> {
+        let xattrs = self.xattrs.intern(path, metadata.xattrs)?;
+        self.push_inode(TreeInode {
+            body,
+            mtime: metadata.mtime,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            nlink: 0,
+            xattrs,
+            permissions: metadata.permissions,
+        })
+    }
+
+    fn push_inode(&mut self, inode: TreeInode) -> Result<InodeId, TreeError> {
+        let id = u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany("inodes"))?;
+        self.inodes.push(inode);
+        Ok(InodeId(id))
+    }
+
+    fn add_entry(&mut self, parent: InodeId, name: &[u8], inode: InodeId) -> Result<(), TreeError> {
+        let id = u32::try_from(self.entries.len())
+            .map(EntryId)
+            .map_err(|_| TreeError::TooMany("entries"))?;
+        let name_ref = self.names.push(name)?;
+        self.entries.push(Entry {
+            parent,
+            inode,
+            name: name_ref,
+        });
+        let hash = self.hash(parent, name);
+        let Self {
+            lookup,
+            entries,
+            names,
+            hasher,
+            ..
+        } = self;
+        lookup.insert_unique(hash, id, |id| {
+            let entry = &entries[id.index()];
+            hasher.hash_one((entry.parent.0, names.get(entry.name)))
+        });
+        Ok(())
+    }
+
+    /// Puts another inode behind an entry. What was below a replaced directory is reachable no more.
+    fn replace(&mut self, entry: EntryId, inode: InodeId) {
+        self.entries[entry.index()].inode = inode;
+        self.last_parent = (Vec::new(), InodeId::ROOT);
+    }
+
+    fn find(&self, parent: InodeId, name: &[u8]) -> Option<EntryId> {
+        self.lookup
+            .find(self.hash(parent, name), |id| {
+                let entry = &self.entries[id.index()];
+                entry.parent == parent && self.names.get(entry.name) == name
+            })
+            .copied()
+    }
+
+    fn hash(&self, parent: InodeId, name: &[u8]) -> u64 {
+        self.hasher.hash_one((parent.0, name))
+    }
+}
+
+#[cfg(test)]
+mod tests;
