@@ -1,2 +1,149 @@
 //! Compression codecs that fill a fixed output.
+//!
+//! An EROFS pcluster has a fixed size in blocks on disk and covers as much file
+//! data as its encoding holds, so an encoder is not asked "how small does this
+//! get?" but "how much of this fits here?". [`Encoder`] answers that question,
+//! [`Decoder`] undoes it for the whole or for a prefix of what was encoded.
+//!
+//! | feature | codec | code |
+//! |---|---|---|
+//! | `zstd` (default) | [`zstd`]: `ZstdEncoder`, `ZstdDecoder` | C, through zstd-safe |
+//!
+//! With `--no-default-features` no C is built: the traits, the errors and
+//! [`compressibility`] remain.
+//!
+//! Encoders are deterministic: after [`Encoder::restart`] the bytes produced
+//! depend only on the parameters and on the data given since, so any number of
+//! workers writes the same image.
 #![forbid(unsafe_code)]
+
+pub mod compressibility;
+#[cfg(feature = "zstd")]
+pub mod zstd;
+
+/// Bytes per EROFS block for which the encoders decide whether encoding pays
+/// and where a pcluster may end. Images with larger blocks only lose the
+/// option to end early.
+pub const BLOCK: usize = 4096;
+
+/// What [`Encoder::fill`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes of the input that the encoding covers, from its start.
+    pub consumed: usize,
+    /// Bytes written to the front of the output.
+    pub encoded: usize,
+}
+
+/// Encodes prefixes of data into outputs of a given size.
+pub trait Encoder: Send {
+    /// Encodes the longest prefix of `input` it finds with bounded effort whose
+    /// encoding fits `output`, as one self-contained unit (Zstd: one frame).
+    ///
+    /// `input` may be far longer than what fits: only what is needed is read.
+    /// When all of `input` fits it is taken whole. The unit may be shorter than
+    /// `output` by whole [`BLOCK`]s where that is the better cut.
+    ///
+    /// `Ok(None)`: the data does not compress, that is, the encoding would need
+    /// as many blocks as the bytes it covers. The caller stores the data plain,
+    /// best about `output.len()` bytes of it before it asks again. The content
+    /// of `output` is then unspecified.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if the codec itself fails; data alone is never a reason.
+    fn fill(&mut self, input: &[u8], output: &mut [u8]) -> Result<Option<Fill>, EncodeError>;
+
+    /// Forgets what earlier data taught about how well data compresses. Call at
+    /// the start of each independently encoded segment.
+    fn restart(&mut self);
+}
+
+/// Decodes units made by the matching [`Encoder`].
+pub trait Decoder: Send {
+    /// Decodes `encoded`, one whole unit without the zero padding in front of
+    /// it, into `output`, and fills `output` exactly.
+    ///
+    /// `output` may be shorter than what the unit decodes to: then only that
+    /// prefix is decoded, and what follows it in `encoded` is not checked.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but a well-formed unit that decodes to at
+    /// least `output.len()` bytes. The content of `output` is then unspecified.
+    fn decode(&mut self, encoded: &[u8], output: &mut [u8]) -> Result<(), DecodeError>;
+}
+
+/// Why an encoder could not be made or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// A parameter outside its range.
+    #[error("{name} is {value}, allowed are {min} to {max}")]
+    Parameter {
+        /// The parameter's name.
+        name: &'static str,
+        /// The value asked for.
+        value: i64,
+        /// The smallest value allowed.
+        min: i64,
+        /// The largest value allowed.
+        max: i64,
+    },
+    /// The codec library reported an error.
+    #[error("{codec} encoder: {reason}")]
+    Library {
+        /// The codec's name.
+        codec: &'static str,
+        /// What the library says.
+        reason: &'static str,
+    },
+}
+
+/// Which rule an encoded unit breaks.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The unit does not begin with what its format asks for.
+    #[error("{codec} header: {reason}")]
+    Header {
+        /// The codec's name.
+        codec: &'static str,
+        /// The rule that is broken.
+        reason: &'static str,
+    },
+    /// The unit needs more history than allowed.
+    #[error("window of {declared} bytes, at most {allowed} are allowed")]
+    Window {
+        /// Bytes the unit declares.
+        declared: u64,
+        /// Bytes allowed.
+        allowed: u64,
+    },
+    /// The data is corrupt.
+    #[error("{codec} data is corrupt: {reason}")]
+    Corrupt {
+        /// The codec's name.
+        codec: &'static str,
+        /// What the library says.
+        reason: &'static str,
+    },
+    /// The unit is well-formed and decodes to less than asked for.
+    #[error("decodes to {produced} bytes where {expected} are expected")]
+    Short {
+        /// Bytes decoded.
+        produced: usize,
+        /// Bytes asked for.
+        expected: usize,
+    },
+    /// The data ends before the unit does.
+    #[error("cut off after decoding {produced} of {expected} bytes")]
+    Truncated {
+        /// Bytes decoded.
+        produced: usize,
+        /// Bytes asked for.
+        expected: usize,
+    },
+    /// Bytes follow the end of the unit.
+    #[error("{bytes} bytes follow the end of the encoded data")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+}
