@@ -7,7 +7,10 @@ pub mod compact_index;
 pub mod config;
 pub mod encoded_extent;
 pub mod full_index;
+pub mod lcluster;
 pub mod map_header;
+
+use crate::address::BlockAddr;
 
 /// Largest pcluster in bytes (`Z_EROFS_PCLUSTER_MAX_SIZE`).
 pub const MAX_PCLUSTER_SIZE: u64 = 1 << 20;
@@ -100,6 +103,22 @@ impl LclusterType {
     pub const fn is_head(self) -> bool {
         !matches!(self, Self::NonHead)
     }
+}
+
+/// One extent as a builder lays it out; both forms of the lcluster index are made from a list of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Decoded length in bytes.
+    pub length: u64,
+    /// [`LclusterType::Plain`], [`LclusterType::Head1`] or [`LclusterType::Head2`].
+    pub kind: LclusterType,
+    /// Size of the pcluster in blocks. 0 only in the last extent: its data is inlined behind the index or is a fragment.
+    pub blocks: u32,
+    /// First block of the pcluster. With `blocks` 0 the value of the unused address field: in the full index the high 32
+    /// bits of the fragment's offset, else 0.
+    pub start: BlockAddr,
+    /// The pcluster decodes to more than `length` bytes, of which only the first are used.
+    pub partial: bool,
 }
 
 /// Flag in a NONHEAD record's first distance: it holds the pcluster's size in blocks instead.
