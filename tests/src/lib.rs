@@ -1,2 +1,16 @@
-//! Tests that need root, a kernel, a peer tool or several crates.
+//! Tests that need root, a kernel, a peer tool or several crates, and what they share.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`tree`] | what a file tree is: the model from which sources are made |
+//! | [`awkward`] | which trees are worth testing: a fixed set and a random strategy |
+//! | [`manifest`] | what a real directory holds, and how it differs from what it should |
+//! | [`peers`] | where the other tools are |
+//! | [`skip`] | what to do where a machine cannot run a test |
 #![forbid(unsafe_code)]
+
+pub mod awkward;
+pub mod manifest;
+pub mod peers;
+pub mod skip;
+pub mod tree;
