@@ -1,0 +1,165 @@
+//! A bounded cache of byte ranges: pages of metadata, and decoded extents, both found by where they begin.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What an entry costs on top of its bytes: key, queue slot, hash table slot, allocation.
+const ENTRY_OVERHEAD: usize = 128;
+
+/// Ranges by key, at most `capacity` bytes of them. Split into shards, each behind a lock of its own that is held only
+/// to look up or to insert, never while reading or decoding.
+///
+/// Eviction is first in, first out, with a second chance for what was used since it came in.
+pub(crate) struct Cache<K> {
+    shards: Box<[Mutex<Shard<K>>]>,
+    hasher: RandomState,
+    shard_capacity: usize,
+}
+
+struct Shard<K> {
+    entries: HashMap<K, Entry>,
+    queue: VecDeque<K>,
+    bytes: usize,
+}
+
+struct Entry {
+    data: Arc<[u8]>,
+    used: bool,
+}
+
+impl<K: Copy + Eq + Hash> Cache<K> {
+    /// A cache of at most `capacity` bytes in at most 16 shards, each large enough for some ranges of `largest` bytes.
+    pub(crate) fn new(capacity: usize, largest: usize) -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                entries: HashMap::new(),
+                queue: VecDeque::new(),
+                bytes: 0,
+            })
+        };
+        let count = (capacity / (largest + ENTRY_OVERHEAD)).clamp(1, 16);
+        Self {
+            shards: (0..count).map(|_| shard()).collect(),
+            hasher: RandomState::new(),
+            shard_capacity: capacity / count,
+        }
+    }
+
+    /// Whether a range of `length` bytes can be kept at all.
+    pub(crate) const fn admits(&self, length: usize) -> bool {
+        length.saturating_add(ENTRY_OVERHEAD) <= self.shard_capacity
+    }
+
+    /// The range at `key`.
+    pub(crate) fn get(&self, key: K) -> Option<Arc<[u8]>> {
+        let mut shard = self.shard(key)?;
+        let entry = shard.entries.get_mut(&key)?;
+        entry.used = true;
+        Some(Arc::clone(&entry.data))
+    }
+
+    /// Keeps `data` at `key` if it is not too large. A longer range replaces a shorter one.
+    pub(crate) fn insert(&self, key: K, data: &Arc<[u8]>) {
+        if !self.admits(data.len()) {
+            return;
+        }
+        let Some(mut shard) = self.shard(key) else {
+            return;
+        };
+        let cost = data.len() + ENTRY_OVERHEAD;
+        match shard.entries.get_mut(&key) {
+            Some(entry) if entry.data.len() >= data.len() => return,
+            Some(entry) => {
+                let grown = data.len() - entry.data.len();
+                entry.data = Arc::clone(data);
+                shard.bytes += grown;
+            }
+            None => {
+                let entry = Entry {
+                    data: Arc::clone(data),
+                    used: false,
+                };
+                shard.entries.insert(key, entry);
+                shard.queue.push_back(key);
+                shard.bytes += cost;
+            }
+        }
+        shard.shrink_to(self.shard_capacity);
+    }
+
+    fn shard(&self, key: K) -> Option<MutexGuard<'_, Shard<K>>> {
+        let [low, ..] = self.hasher.hash_one(key).to_le_bytes();
+        let shard = self.shards.get(usize::from(low) % self.shards.len())?;
+        // Nothing that can panic runs under the lock, and a cache is right in any state.
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<K: Copy + Eq + Hash> Shard<K> {
+    fn shrink_to(&mut self, capacity: usize) {
+        while self.bytes > capacity {
+            let Some(key) = self.queue.pop_front() else {
+                return;
+            };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            if std::mem::take(&mut entry.used) {
+                self.queue.push_back(key);
+                continue;
+            }
+            if let Some(entry) = self.entries.remove(&key) {
+                self.bytes = self.bytes.saturating_sub(entry.data.len() + ENTRY_OVERHEAD);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(cache: &Cache<u64>) -> usize {
+        cache
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap().bytes)
+            .sum()
+    }
+
+    #[test]
+    fn stays_below_its_capacity_and_keeps_what_is_used() {
+        let capacity = 1 << 20;
+        let cache = Cache::new(capacity, 4096);
+        let data: Arc<[u8]> = vec![7; 4096].into();
+        cache.insert(u64::MAX, &data);
+        for key in 0..10_000u64 {
+            cache.insert(key, &data);
+            assert!(cache.get(u64::MAX).is_some(), "used range lost at {key}");
+        }
+        assert!(held(&cache) <= capacity);
+        assert!(held(&cache) > capacity / 2);
+        assert!(cache.get(0).is_none());
+        assert!(cache.get(9_999).is_some());
+    }
+
+    #[test]
+    fn refuses_what_is_larger_than_a_shard() {
+        let cache = Cache::new(1 << 20, 4096);
+        let data: Arc<[u8]> = vec![0; 1 << 17].into();
+        cache.insert(1, &data);
+        assert!(cache.get(1).is_none());
+        assert_eq!(held(&cache), 0);
+    }
+
+    #[test]
+    fn a_longer_range_replaces_a_shorter_one() {
+        let cache = Cache::new(1 << 20, 4096);
+        for length in [10usize, 30, 20] {
+            cache.insert(1, &vec![0; length].into());
+        }
+        assert_eq!(cache.get(1).map(|data| data.len()), Some(30));
+        assert_eq!(held(&cache), 30 + ENTRY_OVERHEAD);
+    }
+}

@@ -1,0 +1,162 @@
+//! The map of a file: which bytes of it lie where.
+//!
+//! One file per data layout: [`flat`], [`chunk`]. Each answers one question: which extent holds this byte?
+
+mod chunk;
+mod flat;
+
+use crate::error::{Error, Feature};
+use crate::image::Image;
+use crate::inode::Inode;
+use crate::metadata::Area;
+use erofs_format::inode::{DataLayout, InodePayload};
+use erofs_format::{ByteOffset, DeviceId};
+
+/// A run of bytes of a file that lie together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte in the file.
+    pub logical: u64,
+    /// Length in bytes, never 0. Two neighbours may be contiguous on disk too.
+    pub length: u64,
+    /// Where it lies.
+    pub place: Place,
+}
+
+/// Where an extent's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: it reads as zeros.
+    Hole,
+    /// As they are, on a device.
+    Data {
+        /// Which device: 0 is the image, `i + 1` the source given for slot `i`.
+        device: DeviceId,
+        /// First byte on it.
+        offset: ByteOffset,
+    },
+    /// As they are, behind the inode.
+    Inline {
+        /// In the image or in the metabox.
+        area: Area,
+        /// First byte in it.
+        offset: ByteOffset,
+    },
+}
+
+impl Extent {
+    /// First byte behind it in the file.
+    pub const fn end(&self) -> u64 {
+        self.logical.saturating_add(self.length)
+    }
+
+    /// Cuts off what lies before `position` or behind `size`, both in bytes of the file.
+    pub(crate) fn clip(self, position: u64, size: u64) -> Self {
+        let skipped = position.saturating_sub(self.logical).min(self.length);
+        let forward = |offset: ByteOffset| ByteOffset(offset.0.saturating_add(skipped));
+        Self {
+            logical: self.logical + skipped,
+            length: self.end().min(size).saturating_sub(self.logical + skipped),
+            place: match self.place {
+                Place::Hole => Place::Hole,
+                Place::Data { device, offset } => Place::Data {
+                    device,
+                    offset: forward(offset),
+                },
+                Place::Inline { area, offset } => Place::Inline {
+                    area,
+                    offset: forward(offset),
+                },
+            },
+        }
+    }
+}
+
+impl Image {
+    /// The extent that holds byte `position` of a file, or `None` at or behind its end. It may begin before `position`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the map breaks a rule; [`Error::Unsupported`]; I/O errors.
+    pub fn extent_at(&self, inode: &Inode, position: u64) -> Result<Option<Extent>, Error> {
+        if position >= inode.data_size() {
+            return Ok(None);
+        }
+        let extent = match (inode.layout, inode.payload) {
+            (DataLayout::FlatPlain | DataLayout::FlatInline, InodePayload::StartBlock(start)) => {
+                flat::extent_at(self, inode, start, position)?
+            }
+            (DataLayout::ChunkBased, InodePayload::ChunkFormat(format)) => {
+                chunk::extent_at(self, inode, format, position)?
+            }
+            _ => {
+                return Err(Error::Unsupported {
+                    feature: Feature::Compression,
+                    nid: Some(inode.nid()),
+                });
+            }
+        };
+        Ok(Some(extent))
+    }
+
+    /// The extents of a file in ascending order, without gaps, from byte `position` on. The iterator ends after the first
+    /// error; nothing is allocated for it.
+    pub fn extents_from<'a>(&'a self, inode: &Inode, position: u64) -> Extents<'a> {
+        Extents {
+            image: self,
+            inode: *inode,
+            position,
+        }
+    }
+
+    /// All extents of a file, see [`Image::extents_from`].
+    pub fn extents<'a>(&'a self, inode: &Inode) -> Extents<'a> {
+        self.extents_from(inode, 0)
+    }
+
+    /// Resolves a range of blocks to the device that it lies on; the extent ends where the device does.
+    fn data_extent(
+        &self,
+        inode: &Inode,
+        logical: u64,
+        length: u64,
+        device: DeviceId,
+        position: ByteOffset,
+    ) -> Result<Extent, Error> {
+        let resolved = self
+            .devices()
+            .resolve(device, position, length)
+            .map_err(|rule| inode.corrupt(rule, ByteOffset(logical)))?;
+        Ok(Extent {
+            logical,
+            length: resolved.length,
+            place: Place::Data {
+                device: resolved.device,
+                offset: resolved.offset,
+            },
+        })
+    }
+}
+
+/// Iterator over a file's extents.
+#[derive(Debug)]
+pub struct Extents<'a> {
+    image: &'a Image,
+    inode: Inode,
+    position: u64,
+}
+
+impl Iterator for Extents<'_> {
+    type Item = Result<Extent, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let result = self
+            .image
+            .extent_at(&self.inode, self.position)
+            .transpose()?;
+        self.position = match &result {
+            Ok(extent) if extent.end() > self.position => extent.end(),
+            _ => u64::MAX,
+        };
+        Some(result)
+    }
+}

@@ -1,0 +1,78 @@
+//! Reading a file's data at an offset.
+
+use crate::error::{Error, Rule};
+use crate::image::Image;
+use crate::inode::Inode;
+use crate::map::Place;
+use erofs_format::ByteOffset;
+use erofs_format::inode::FileType;
+
+/// Longest target of a symbolic link in bytes (`PATH_MAX` without the NUL).
+pub const MAX_SYMLINK_SIZE: u64 = 4095;
+
+impl Image {
+    /// Reads from byte `offset` of a file (regular, directory or symbolic link) and returns the number of bytes, less
+    /// than `buffer.len()` only at the end of the file. The content of `buffer` behind them is unspecified.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when map or data break a rule; [`Error::Unsupported`]; I/O errors. No byte is then valid.
+    pub fn read(&self, inode: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        let available = inode.data_size().saturating_sub(offset);
+        let length = usize::try_from(available).map_or(buffer.len(), |size| size.min(buffer.len()));
+        let mut filled = 0;
+        while let Some(rest) = buffer
+            .get_mut(filled..length)
+            .filter(|rest| !rest.is_empty())
+        {
+            let position = offset + filled as u64;
+            filled += self.read_extent(inode, position, rest)?;
+        }
+        Ok(length)
+    }
+
+    /// Reads from `position` up to the end of the extent that holds it, and returns the number of bytes, never 0.
+    fn read_extent(&self, inode: &Inode, position: u64, rest: &mut [u8]) -> Result<usize, Error> {
+        let extent = self
+            .extent_at(inode, position)?
+            .map(|extent| extent.clip(position, inode.data_size()))
+            .filter(|extent| extent.length > 0)
+            .ok_or_else(|| inode.corrupt(Rule::MapGap, ByteOffset(position)))?;
+        let count =
+            usize::try_from(extent.length).map_or(rest.len(), |length| length.min(rest.len()));
+        let part = rest.get_mut(..count).unwrap_or_default();
+        let nid = Some(inode.nid());
+        match extent.place {
+            Place::Hole => part.fill(0),
+            Place::Inline { area, offset } => self.read_metadata(nid, area, offset, part)?,
+            // Directories and symbolic links are read again and again in small pieces.
+            Place::Data { device, offset } if inode.file_type != FileType::Regular => {
+                self.read_pages(nid, device, offset, part)?;
+            }
+            Place::Data { device, offset } => {
+                self.devices().read_exact(nid, device, offset, part)?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// [`Error::NotASymlink`]; [`Error::Corrupt`] for an empty or too long target or one with a NUL; as [`Image::read`].
+    pub fn read_link(&self, inode: &Inode) -> Result<Vec<u8>, Error> {
+        if inode.file_type != FileType::Symlink {
+            return Err(Error::NotASymlink(inode.nid()));
+        }
+        let size = inode.size;
+        let place = inode.position().1;
+        if !(1..=MAX_SYMLINK_SIZE).contains(&size) {
+            return Err(inode.corrupt(Rule::SymlinkSize { size }, place));
+        }
+        let mut target = vec![0; usize::try_from(size).unwrap_or(0)];
+        self.read(inode, 0, &mut target)?;
+        if let Some(at) = target.iter().position(|byte| *byte == 0) {
+            return Err(inode.corrupt(Rule::SymlinkNul { at }, place));
+        }
+        Ok(target)
+    }
+}

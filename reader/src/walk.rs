@@ -1,0 +1,138 @@
+//! Walking a whole tree, without recursion and without trust.
+
+use crate::directory::DirectoryEntries;
+use crate::error::{Error, Rule};
+use crate::image::Image;
+use crate::inode::Inode;
+use erofs_format::{ByteOffset, Nid};
+use std::collections::HashSet;
+
+/// Depth at which a walk gives up unless told otherwise: more than any path of Linux has components.
+pub const DEFAULT_MAX_DEPTH: usize = 4096;
+
+/// A file that a walk came to.
+#[derive(Debug, Clone)]
+pub struct WalkEntry {
+    /// Path from where the walk began, without a leading slash; empty for that directory itself.
+    pub path: Vec<u8>,
+    /// Number of components of `path`.
+    pub depth: usize,
+    /// The inode.
+    pub inode: Inode,
+}
+
+/// Iterator over a tree, parents before children, children in stored order.
+///
+/// It ends on every image: a directory that was entered before, by whatever name, is not entered again but reported
+/// ([`Rule::DirectoryCycle`], [`Rule::DirectoryAlias`]). After an error the walk goes on with the next file that does not
+/// depend on what is broken.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    image: &'a Image,
+    /// Directory to begin with, until the first call.
+    start: Option<Inode>,
+    stack: Vec<Level<'a>>,
+    path: Vec<u8>,
+    entered: HashSet<Nid>,
+    max_depth: usize,
+}
+
+#[derive(Debug)]
+struct Level<'a> {
+    entries: DirectoryEntries<'a>,
+    /// Length of the directory's own path.
+    path_length: usize,
+}
+
+impl Image {
+    /// Walks the whole image.
+    ///
+    /// # Errors
+    /// As [`Image::root`]; the iterator yields the errors met on the way.
+    pub fn walk(&self) -> Result<Walk<'_>, Error> {
+        Ok(self.walk_from(&self.root()?, DEFAULT_MAX_DEPTH))
+    }
+
+    /// Walks the tree below `start`, at most `max_depth` components deep ([`Rule::TooDeep`] for each directory below).
+    pub fn walk_from(&self, start: &Inode, max_depth: usize) -> Walk<'_> {
+        Walk {
+            image: self,
+            start: Some(*start),
+            stack: Vec::new(),
+            path: Vec::new(),
+            entered: HashSet::new(),
+            max_depth,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Remembers to list `directory`, whose path is in `self.path`, next.
+    fn enter(&mut self, directory: &Inode) -> Result<(), Error> {
+        let nid = directory.nid();
+        let refuse = |rule| Err(directory.corrupt(rule, ByteOffset(0)));
+        if self.stack.len() >= self.max_depth {
+            return refuse(Rule::TooDeep {
+                limit: self.max_depth,
+            });
+        }
+        if !self.entered.insert(nid) {
+            let on_path = |level: &Level<'_>| level.entries.directory().nid() == nid;
+            return refuse(if self.stack.iter().any(on_path) {
+                Rule::DirectoryCycle(nid)
+            } else {
+                Rule::DirectoryAlias(nid)
+            });
+        }
+        if let Some(parent) = self.stack.last_mut() {
+            parent.entries.release();
+        }
+        self.stack.push(Level {
+            entries: self.image.read_directory(directory)?,
+            path_length: self.path.len(),
+        });
+        Ok(())
+    }
+
+    fn arrive(&mut self, inode: Inode) -> Result<WalkEntry, Error> {
+        let depth = self.stack.len();
+        if inode.is_directory() {
+            self.enter(&inode)?;
+        }
+        Ok(WalkEntry {
+            path: self.path.clone(),
+            depth,
+            inode,
+        })
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<WalkEntry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(start) = self.start.take() {
+            return Some(self.arrive(start));
+        }
+        loop {
+            let level = self.stack.last_mut()?;
+            let path_length = level.path_length;
+            let entry = match level.entries.next() {
+                None => {
+                    self.stack.pop();
+                    continue;
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                Some(Ok(entry)) if entry.is_dot_or_dot_dot() => continue,
+                Some(Ok(entry)) => entry,
+            };
+            self.path.truncate(path_length);
+            if path_length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&entry.name);
+            let result = self.image.inode(entry.nid);
+            return Some(result.and_then(|inode| self.arrive(inode)));
+        }
+    }
+}
