@@ -5,11 +5,13 @@
 //! | [`tree`] | what a file tree is: the model from which sources are made |
 //! | [`awkward`] | which trees are worth testing: a fixed set and a random strategy |
 //! | [`manifest`] | what a real directory holds, and how it differs from what it should |
+//! | [`kernel`] | how the kernel shows an image |
 //! | [`peers`] | where the other tools are |
 //! | [`skip`] | what to do where a machine cannot run a test |
 #![forbid(unsafe_code)]
 
 pub mod awkward;
+pub mod kernel;
 pub mod manifest;
 pub mod peers;
 pub mod skip;

@@ -409,8 +409,8 @@ fn holes(tree: &mut Tree, block: u64) {
         ),
         (
             "large",
-            1 << 28,
-            vec![piece(1000, 1), ((1 << 28) - 1, vec![1])],
+            1 << 26,
+            vec![piece(1000, 1), ((1 << 26) - 1, vec![1])],
         ),
     ];
     for (name, size, pieces) in cases {
