@@ -1,1 +1,68 @@
 //! Mounts EROFS images the best way the machine allows.
+//!
+//! ```text
+//!  image ──► Requirements ─┐
+//!  machine ► Capabilities ─┼─► plan() ─► MountPlan ─► execute() ─► Mounted
+//!  user ───► Wish ─────────┘   (pure)    steps and     next way where the
+//!                                        reasons       error allows it
+//! ```
+//!
+//! | question | module |
+//! |---|---|
+//! | what does the image need? | [`requirements`] |
+//! | what does this machine offer? | [`capabilities`], proven by [`probe`] |
+//! | what can a kernel have or lack? | [`ability`] |
+//! | which ways, in which order, why? | [`plan`] |
+//! | doing it, falling back, FUSE last | [`execute`] |
+//! | `-o` lists, fstab | [`options`] |
+//! | `mount.erofs` as mount(8) calls it | [`helper`] |
+//! | what is mounted? | [`table`] |
+//! | taking it down | [`umount`] |
+//!
+//! ```no_run
+//! use erofs_mount::{MountOptions, MountRequest};
+//!
+//! let request = MountRequest {
+//!     image: "rootfs.erofs".into(),
+//!     target: "/mnt".into(),
+//!     options: MountOptions::parse("nosuid,nodev")?,
+//! };
+//! let prepared = request.prepare(false)?;
+//! println!("{}", prepared.plan);
+//! let mounted = prepared.execute(None)?;
+//! println!("mounted: {}", mounted.way);
+//! erofs_mount::umount("/mnt".as_ref(), false)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
+
+// So that unit and integration tests share `test_support`.
+#[cfg(test)]
+extern crate self as erofs_mount;
+
+pub mod ability;
+pub mod capabilities;
+pub mod execute;
+pub mod helper;
+mod kernel;
+mod loop_device;
+pub mod options;
+pub mod plan;
+pub mod probe;
+pub mod requirements;
+pub mod table;
+#[cfg(test)]
+mod test_support;
+pub mod umount;
+
+pub use ability::Ability;
+pub use capabilities::{Capabilities, Proof, Verdict};
+pub use execute::{
+    Attempt, FuseLauncher, FuseRequest, MountError, MountRequest, Mounted, PreparedMount,
+};
+pub use kernel::KernelError;
+pub use loop_device::LoopError;
+pub use options::{DirectIo, MountOptions, Via};
+pub use plan::{MountPlan, PlanError, Rejection, Step, Way, Wish, plan};
+pub use requirements::Requirements;
+pub use umount::umount;
