@@ -80,9 +80,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The split of `total` records whose first pack is at `position`; `two_byte` is [`Advise::COMPACTED_2B`].
+    /// The split of `total` records whose first pack is at `position` (a multiple of 8 bytes, see [`position`]);
+    /// `two_byte` is [`Advise::COMPACTED_2B`].
     pub const fn new(position: ByteOffset, total: u64, two_byte: bool) -> Self {
-        let initial = (32 - position.0 % 32) / 4 % 8;
+        let initial = (32 - position.0 % 32) / 8 * 2 % 8;
         if two_byte && initial < total {
             Self {
                 total,
