@@ -2,6 +2,11 @@
 
 use erofs_codec::DecodeError;
 use erofs_format::chunk::ChunkFormatError;
+use erofs_format::compression::Algorithm;
+use erofs_format::compression::compact_index::CompactIndexError;
+use erofs_format::compression::config::ConfigError;
+use erofs_format::compression::encoded_extent::PieceError;
+use erofs_format::compression::map_header::MapHeaderError;
 use erofs_format::directory::DirentError;
 use erofs_format::inode::InodeError;
 use erofs_format::superblock::SuperblockError;
@@ -34,7 +39,7 @@ pub enum Error {
         offset: ByteOffset,
     },
     /// The image uses a feature that this reader does not read.
-    #[error("{}{feature} not supported", Place(*nid))]
+    #[error("{}{feature} not supported yet", Place(*nid))]
     Unsupported {
         /// The feature.
         feature: Feature,
@@ -67,6 +72,9 @@ pub enum OpenError {
     /// The superblock cannot be used.
     #[error(transparent)]
     Superblock(#[from] SuperblockError),
+    /// The configurations of the algorithms cannot be used.
+    #[error(transparent)]
+    Algorithms(#[from] ConfigError),
     /// The caller gave some devices, but not one for each slot.
     #[error("{given} devices given for an image with {slots} device slots")]
     DeviceCount {
@@ -179,6 +187,84 @@ pub enum Rule {
     /// A long xattr prefix.
     #[error(transparent)]
     XattrPrefix(LongPrefixError),
+    /// A compressed file in an image without compression.
+    #[error("compressed inode in an image without any algorithm")]
+    NoAlgorithm,
+    /// An algorithm that the superblock does not list.
+    #[error("{} is not among the algorithms of the superblock", .0.name())]
+    AlgorithmNotListed(Algorithm),
+    /// The header of a compressed file's map.
+    #[error(transparent)]
+    MapHeader(MapHeaderError),
+    /// A record of a compact lcluster index.
+    #[error(transparent)]
+    CompactIndex(CompactIndexError),
+    /// An extent that starts behind the lcluster of its record.
+    #[error("extent starts at byte {offset} of an lcluster, behind its end")]
+    ClusterOffset {
+        /// As stored.
+        offset: u16,
+    },
+    /// A pcluster size where only single blocks are allowed.
+    #[error("pcluster of {blocks} blocks without the big-pcluster bits")]
+    UnexpectedPclusterSize {
+        /// As stored.
+        blocks: u16,
+    },
+    /// The size of a big pcluster is missing.
+    #[error("no pcluster size in the first lcluster behind its head")]
+    NoPclusterSize,
+    /// A distance back that leads nowhere.
+    #[error("look-back distance {distance} leads to no extent")]
+    LookBack {
+        /// As stored.
+        distance: u16,
+    },
+    /// An encoded extent.
+    #[error(transparent)]
+    Piece(PieceError),
+    /// An extent that is empty or larger than the kernel decodes.
+    #[error("extent of {length} bytes, must be 1 byte to 12 MiB")]
+    ExtentSize {
+        /// Its decoded length in bytes.
+        length: u64,
+    },
+    /// A pcluster larger than the kernel reads.
+    #[error("pcluster of {length} bytes, at most 1 MiB are allowed")]
+    PclusterSize {
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Plain data that is longer than its pcluster.
+    #[error("{length} plain bytes in a pcluster of {stored} bytes")]
+    PlainTooLong {
+        /// Bytes of the file.
+        length: u64,
+        /// Bytes stored.
+        stored: u64,
+    },
+    /// A pcluster that lies on two devices.
+    #[error("pcluster of {length} bytes crosses the end of a device")]
+    CrossesDevices {
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// A pcluster without anything in its first block.
+    #[error("nothing but zeros where encoded data begins")]
+    OnlyPadding,
+    /// A fragment behind the end of the packed inode.
+    #[error("fragment of {length} bytes at {offset} of a packed inode of {size} bytes")]
+    BeyondPacked {
+        /// First byte in the packed inode.
+        offset: u64,
+        /// Bytes needed.
+        length: u64,
+        /// Size of the packed inode in bytes.
+        size: u64,
+    },
+    /// The packed inode refers to itself.
+    #[error("fragment in the packed inode itself")]
+    PackedInPacked,
     /// Encoded data.
     #[error(transparent)]
     Decode(DecodeError),
@@ -187,9 +273,9 @@ pub enum Rule {
 /// Features that are named when they are not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Feature {
-    /// Compressed files.
-    #[error("compression")]
-    Compression,
+    /// Decoding this algorithm.
+    #[error("{} compression is", .0.name())]
+    Algorithm(Algorithm),
 }
 
 /// "inode N, " or nothing.

@@ -1,11 +1,14 @@
 //! Opening an image.
 
 use crate::cache::Cache;
+use crate::decode::{DecoderPool, Pcluster};
 use crate::device::Devices;
 use crate::error::{Error, OpenError, Rule};
 use crate::inode::Inode;
 use crate::metadata::{PAGE_SIZE, PageKey};
 use crate::source::{ByteSource, OffsetSource};
+use erofs_format::compression::MAX_EXTENT_SIZE;
+use erofs_format::compression::config::{AlgorithmConfigs, Lz4Config};
 use erofs_format::device::{DEVICE_SLOT_SIZE, DeviceSlot};
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::superblock::{
@@ -55,7 +58,10 @@ impl fmt::Debug for ImageOptions {
 pub struct Image {
     superblock: Superblock,
     devices: Devices,
+    configs: AlgorithmConfigs,
     pages: Cache<PageKey>,
+    extents: Cache<Pcluster>,
+    decoders: DecoderPool,
     metabox: Option<Inode>,
     packed: Option<Inode>,
     xattr_prefixes: Vec<LongPrefix>,
@@ -85,6 +91,7 @@ impl Image {
             Box::new(OffsetSource::new(source, options.offset))
         };
         let superblock = read_superblock(primary.as_ref())?;
+        let configs = read_configs(primary.as_ref(), &superblock)?;
         let slots = read_slots(primary.as_ref(), &superblock)?;
         if !options.devices.is_empty() && options.devices.len() != slots.len() {
             return Err(OpenError::DeviceCount {
@@ -96,7 +103,10 @@ impl Image {
         let mut image = Self {
             superblock,
             devices,
+            configs,
             pages: Cache::new(options.metadata_cache, PAGE_SIZE),
+            extents: Cache::new(options.extent_cache, MAX_EXTENT_SIZE as usize),
+            decoders: DecoderPool::default(),
             metabox: None,
             packed: None,
             xattr_prefixes: Vec::new(),
@@ -144,6 +154,18 @@ impl Image {
         &self.pages
     }
 
+    pub(crate) const fn configs(&self) -> &AlgorithmConfigs {
+        &self.configs
+    }
+
+    pub(crate) const fn extents_cache(&self) -> &Cache<Pcluster> {
+        &self.extents
+    }
+
+    pub(crate) const fn decoders(&self) -> &DecoderPool {
+        &self.decoders
+    }
+
     pub(crate) const fn metabox(&self) -> Option<&Inode> {
         self.metabox.as_ref()
     }
@@ -188,6 +210,35 @@ fn read_superblock(source: &dyn ByteSource) -> Result<Superblock, OpenError> {
         &read_start(source, SUPERBLOCK_OFFSET, covered)?,
     )?;
     Ok(superblock)
+}
+
+fn read_configs(
+    source: &dyn ByteSource,
+    superblock: &Superblock,
+) -> Result<AlgorithmConfigs, OpenError> {
+    if !superblock
+        .incompat
+        .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER)
+    {
+        let used = superblock.algorithms() != 0;
+        return Ok(AlgorithmConfigs {
+            lz4: used.then_some(Lz4Config {
+                max_distance: superblock.algorithms_or_lz4_window,
+                max_pcluster_blocks: 1,
+            }),
+            ..AlgorithmConfigs::default()
+        });
+    }
+    // Four configurations of at most 64 KiB, each with a length and padding.
+    const LONGEST: u64 = 4 * ((64 << 10) + 8);
+    let start = SUPERBLOCK_OFFSET + superblock.size() as u64;
+    let length = source.size().saturating_sub(start).min(LONGEST);
+    let bytes = read_start(source, start, usize::try_from(length).unwrap_or(0))?;
+    Ok(AlgorithmConfigs::decode(
+        &bytes,
+        superblock.algorithms(),
+        superblock.block_bits,
+    )?)
 }
 
 fn read_slots(

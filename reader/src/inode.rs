@@ -117,6 +117,9 @@ impl Image {
             ChunkFormat::decode(format)
                 .map_err(|error| corrupt(Rule::ChunkFormat(error), offset))?;
         }
+        if record.layout.is_compressed() && superblock.algorithms() == 0 {
+            return Err(corrupt(Rule::NoAlgorithm, offset));
+        }
         Ok(Inode {
             nid,
             record,

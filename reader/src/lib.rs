@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod decode;
 mod device;
 pub mod directory;
 pub mod error;
@@ -49,7 +50,7 @@ pub use directory::{DirectoryEntries, DirectoryEntry};
 pub use error::{Error, Feature, OpenError, Rule};
 pub use image::{Image, ImageOptions};
 pub use inode::Inode;
-pub use map::{Extent, Extents, Place};
+pub use map::{Extent, Extents, Place, Stored};
 pub use path::Symlinks;
 pub use source::{ByteSource, FileSource, OffsetSource};
 pub use walk::{Walk, WalkEntry};

@@ -1,5 +1,6 @@
 //! Reading a file's data at an offset.
 
+use crate::decode::Pcluster;
 use crate::error::{Error, Rule};
 use crate::image::Image;
 use crate::inode::Inode;
@@ -32,27 +33,70 @@ impl Image {
 
     /// Reads from `position` up to the end of the extent that holds it, and returns the number of bytes, never 0.
     fn read_extent(&self, inode: &Inode, position: u64, rest: &mut [u8]) -> Result<usize, Error> {
-        let extent = self
-            .extent_at(inode, position)?
-            .map(|extent| extent.clip(position, inode.data_size()))
-            .filter(|extent| extent.length > 0)
-            .ok_or_else(|| inode.corrupt(Rule::MapGap, ByteOffset(position)))?;
-        let count =
-            usize::try_from(extent.length).map_or(rest.len(), |length| length.min(rest.len()));
+        let gap = || inode.corrupt(Rule::MapGap, ByteOffset(position));
+        let extent = self.extent_at(inode, position)?.ok_or_else(gap)?;
+        let skip = position.checked_sub(extent.logical).ok_or_else(gap)?;
+        let left = extent.length.checked_sub(skip).filter(|left| *left > 0);
+        let left = left.ok_or_else(gap)?;
+        let count = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
         let part = rest.get_mut(..count).unwrap_or_default();
         let nid = Some(inode.nid());
+        let forward = |offset: ByteOffset| {
+            let overflow = || inode.corrupt(Rule::Overflow, offset);
+            offset.checked_add(skip).ok_or_else(overflow)
+        };
         match extent.place {
             Place::Hole => part.fill(0),
-            Place::Inline { area, offset } => self.read_metadata(nid, area, offset, part)?,
+            Place::Inline { area, offset } => {
+                self.read_metadata(nid, area, forward(offset)?, part)?;
+            }
             // Directories and symbolic links are read again and again in small pieces.
             Place::Data { device, offset } if inode.file_type != FileType::Regular => {
-                self.read_pages(nid, device, offset, part)?;
+                self.read_pages(nid, device, forward(offset)?, part)?;
             }
             Place::Data { device, offset } => {
-                self.devices().read_exact(nid, device, offset, part)?;
+                self.devices()
+                    .read_exact(nid, device, forward(offset)?, part)?;
+            }
+            Place::Packed { offset } => {
+                let packed = self.packed_for(inode, position)?;
+                let at = forward(ByteOffset(offset))?;
+                if self.read(packed, at.0, part)? < count {
+                    return Err(inode.corrupt(
+                        Rule::BeyondPacked {
+                            offset: at.0,
+                            length: count as u64,
+                            size: packed.size,
+                        },
+                        ByteOffset(position),
+                    ));
+                }
+            }
+            Place::Encoded {
+                stored,
+                length,
+                algorithm,
+                ..
+            } => {
+                let pcluster = Pcluster {
+                    stored,
+                    length,
+                    algorithm,
+                };
+                self.read_encoded(inode, &extent, &pcluster, skip, part)?;
             }
         }
         Ok(count)
+    }
+
+    /// The packed inode, for a fragment of any inode but itself: so reading ends after one step.
+    fn packed_for(&self, inode: &Inode, position: u64) -> Result<&Inode, Error> {
+        let corrupt = |rule| inode.corrupt(rule, ByteOffset(position));
+        let packed = self.packed().ok_or_else(|| corrupt(Rule::NoPackedInode))?;
+        if packed.nid() == inode.nid() {
+            return Err(corrupt(Rule::PackedInPacked));
+        }
+        Ok(packed)
     }
 
     /// The target of a symbolic link.

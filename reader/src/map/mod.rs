@@ -1,14 +1,19 @@
 //! The map of a file: which bytes of it lie where.
 //!
-//! One file per data layout: [`flat`], [`chunk`]. Each answers one question: which extent holds this byte?
+//! One file per layout: `flat`, `chunk`, and for compressed files `index` and `extents`. Each answers one question: which
+//! extent holds this byte?
 
 mod chunk;
+mod compressed;
+mod extents;
 mod flat;
+mod index;
 
-use crate::error::{Error, Feature};
+use crate::error::Error;
 use crate::image::Image;
 use crate::inode::Inode;
 use crate::metadata::Area;
+use erofs_format::compression::Algorithm;
 use erofs_format::inode::{DataLayout, InodePayload};
 use erofs_format::{ByteOffset, DeviceId};
 
@@ -42,33 +47,47 @@ pub enum Place {
         /// First byte in it.
         offset: ByteOffset,
     },
+    /// In the packed inode's data.
+    Packed {
+        /// First byte in it.
+        offset: u64,
+    },
+    /// Encoded, as a whole: the extent is what the front of it decodes to.
+    Encoded {
+        /// Where the encoded bytes are.
+        stored: Stored,
+        /// How many, with the zeros in front of them.
+        length: u64,
+        /// How they are encoded.
+        algorithm: Algorithm,
+        /// They may decode to more than the extent.
+        partial: bool,
+    },
+}
+
+/// Where encoded bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// On a device.
+    Device {
+        /// Which device.
+        device: DeviceId,
+        /// First byte on it.
+        offset: ByteOffset,
+    },
+    /// Behind the inode.
+    Inline {
+        /// In the image or in the metabox.
+        area: Area,
+        /// First byte in it.
+        offset: ByteOffset,
+    },
 }
 
 impl Extent {
     /// First byte behind it in the file.
     pub const fn end(&self) -> u64 {
         self.logical.saturating_add(self.length)
-    }
-
-    /// Cuts off what lies before `position` or behind `size`, both in bytes of the file.
-    pub(crate) fn clip(self, position: u64, size: u64) -> Self {
-        let skipped = position.saturating_sub(self.logical).min(self.length);
-        let forward = |offset: ByteOffset| ByteOffset(offset.0.saturating_add(skipped));
-        Self {
-            logical: self.logical + skipped,
-            length: self.end().min(size).saturating_sub(self.logical + skipped),
-            place: match self.place {
-                Place::Hole => Place::Hole,
-                Place::Data { device, offset } => Place::Data {
-                    device,
-                    offset: forward(offset),
-                },
-                Place::Inline { area, offset } => Place::Inline {
-                    area,
-                    offset: forward(offset),
-                },
-            },
-        }
     }
 }
 
@@ -88,12 +107,8 @@ impl Image {
             (DataLayout::ChunkBased, InodePayload::ChunkFormat(format)) => {
                 chunk::extent_at(self, inode, format, position)?
             }
-            _ => {
-                return Err(Error::Unsupported {
-                    feature: Feature::Compression,
-                    nid: Some(inode.nid()),
-                });
-            }
+            // The payload was decoded by layout, so only compressed layouts are left.
+            _ => compressed::extent_at(self, inode, position)?,
         };
         Ok(Some(extent))
     }

@@ -1,0 +1,162 @@
+//! Encoded extents: a table with one record for each extent, as `z_erofs_map_blocks_ext` (fs/erofs/zmap.c) reads it.
+
+use super::compressed::Pcluster;
+use super::{Extent, Place};
+use crate::error::{Error, Rule};
+use crate::image::Image;
+use crate::inode::Inode;
+use erofs_format::ByteOffset;
+use erofs_format::compression::encoded_extent::{
+    BASE_ADDRESS_SIZE, ExtentRecord, Piece, RecordSize, decode_base_address,
+};
+use erofs_format::compression::map_header::{ExtentRecords, ExtentsHeader};
+
+struct Table<'a> {
+    image: &'a Image,
+    inode: &'a Inode,
+    record_size: RecordSize,
+    start: ByteOffset,
+}
+
+/// The extent that holds `position`, which is below the file's size; the map header is at `map_header`.
+pub(super) fn extent_at(
+    image: &Image,
+    inode: &Inode,
+    header: &ExtentsHeader,
+    map_header: ByteOffset,
+    position: u64,
+) -> Result<Extent, Error> {
+    let record_size = header.records.record_size();
+    let table = Table {
+        image,
+        inode,
+        record_size,
+        start: record_size
+            .table(map_header)
+            .ok_or_else(|| inode.corrupt(Rule::Overflow, map_header))?,
+    };
+    let size = inode.data_size();
+    let (record, end) = match header.records {
+        ExtentRecords::Sequential { extent_bits } => table.sequential(extent_bits, position)?,
+        ExtentRecords::Scattered { extent_bits } => {
+            let number = position >> extent_bits;
+            let mut record = table.record(number)?;
+            record.start = number << extent_bits;
+            (record, (record.start + (1 << extent_bits)).min(size))
+        }
+        ExtentRecords::Listed { count } | ExtentRecords::ListedWide { count } => {
+            table.search(count, position)?
+        }
+    };
+    let logical = record.start;
+    if !(logical..end).contains(&position) {
+        return Err(inode.corrupt(Rule::MapGap, ByteOffset(position)));
+    }
+    if header.fragment && end == size {
+        return Ok(Extent {
+            logical,
+            length: end - logical,
+            place: Place::Packed {
+                offset: record.fragment_offset(),
+            },
+        });
+    }
+    let piece = record
+        .piece()
+        .map_err(|error| inode.corrupt(Rule::Piece(error), ByteOffset(logical)))?;
+    let Piece::Stored {
+        length,
+        algorithm,
+        partial,
+    } = piece
+    else {
+        return Ok(Extent {
+            logical,
+            length: end - logical,
+            place: Place::Hole,
+        });
+    };
+    let bits = image.superblock().block_bits;
+    let aligned = bits.offset_in_block(record.address.0 | u64::from(length)) == 0;
+    let pcluster = Pcluster {
+        logical,
+        end,
+        start: record.address,
+        length: length.into(),
+        algorithm,
+        interlaced: header.interlaced && aligned,
+        partial,
+    };
+    pcluster.extent_at(image, inode, position)
+}
+
+impl Table<'_> {
+    fn overflow(&self) -> Error {
+        self.inode.corrupt(Rule::Overflow, self.start)
+    }
+
+    fn record(&self, number: u64) -> Result<ExtentRecord, Error> {
+        let at = self
+            .record_size
+            .position(self.start, number)
+            .ok_or_else(|| self.overflow())?;
+        let mut bytes = [0; 32];
+        let length = usize::try_from(self.record_size.bytes()).unwrap_or(0);
+        let record = bytes.get_mut(..length).unwrap_or_default();
+        self.image
+            .read_metadata(Some(self.inode.nid()), self.inode.position().0, at, record)?;
+        ExtentRecord::decode(record, self.record_size).map_err(|_| self.overflow())
+    }
+
+    /// Pieces that follow each other: the address is the sum of all lengths before.
+    fn sequential(&self, extent_bits: u8, position: u64) -> Result<(ExtentRecord, u64), Error> {
+        let mut base = [0; BASE_ADDRESS_SIZE as usize];
+        self.image.read_metadata(
+            Some(self.inode.nid()),
+            self.inode.position().0,
+            self.start,
+            &mut base,
+        )?;
+        let mut address = decode_base_address(&base).map_err(|_| self.overflow())?;
+        let number = position >> extent_bits;
+        for before in 0..number {
+            let length = match self.record(before)?.piece() {
+                Ok(Piece::Stored { length, .. }) => length,
+                Ok(Piece::Hole) => 0,
+                Err(error) => {
+                    let logical = ByteOffset(before << extent_bits);
+                    return Err(self.inode.corrupt(Rule::Piece(error), logical));
+                }
+            };
+            address = address
+                .checked_add(length.into())
+                .ok_or_else(|| self.overflow())?;
+        }
+        let mut record = self.record(number)?;
+        record.address = address;
+        record.start = number << extent_bits;
+        let end = (record.start + (1 << extent_bits)).min(self.inode.data_size());
+        Ok((record, end))
+    }
+
+    /// Binary search for the last record that does not begin behind `position`.
+    fn search(&self, count: u64, position: u64) -> Result<(ExtentRecord, u64), Error> {
+        let size = self.inode.data_size();
+        let (mut low, mut high) = (0, count);
+        let (mut found, mut end) = (None, size);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let record = self.record(middle)?;
+            if record.start > position {
+                high = middle;
+                end = record.start.min(size);
+            } else {
+                low = middle + 1;
+                found = Some(record);
+            }
+        }
+        found
+            .map(|record| (record, end))
+            .ok_or_else(|| self.inode.corrupt(Rule::MapGap, ByteOffset(position)))
+    }
+}
