@@ -558,6 +558,16 @@ mod tests {
         ] {
             let open = File::open(&file).expect("image");
             let device = LoopDevice::attach(&open, &file, settings).expect("attached");
+            let requirements =
+                Requirements::read(&file, if options.contains("offset") { 8192 } else { 0 });
+            let requirements = requirements.expect("an image");
+            let mut capabilities = Capabilities::detect().expect("a supported kernel");
+            capabilities.probe_needs(&requirements, folder.path());
+            let reads = |ability: &Ability| capabilities.verdict(*ability).is_possible();
+            if !requirements.abilities(capabilities.page).iter().all(reads) {
+                crate::test_support::skip(&options, "this kernel does not read the image");
+                continue;
+            }
             let request = MountRequest {
                 image: device.path().to_owned(),
                 target: target.clone(),

@@ -4,6 +4,7 @@
 mod test_support;
 
 use erofs_format::BlockBits;
+use erofs_format::kernel::KernelVersion;
 use erofs_mount::capabilities::{BackingFilesystem, Privilege, SourceFile};
 use erofs_mount::execute::{Consequence, WayError};
 use erofs_mount::table::{self, Carrier, MountedImage};
@@ -63,6 +64,17 @@ impl Bench {
 
     fn mount(&self, image: &Path, options: &str) -> Result<Mounted, MountError> {
         self.request(image, options).prepare(false)?.execute(None)
+    }
+
+    /// Mounts with what probes tell, also about features that a distribution has taken into an older kernel.
+    fn mount_probed(&self, image: &Path, options: &str) -> Result<Mounted, MountError> {
+        let request = self.request(image, options);
+        let requirements = Requirements::read(image, request.options.offset)?;
+        let mut capabilities = Capabilities::detect()?;
+        capabilities.probe_needs(&requirements, self.folder.path());
+        request
+            .prepare_with(requirements, capabilities, false)?
+            .execute(None)
     }
 
     fn probe_content(&self) -> Vec<u8> {
@@ -189,7 +201,7 @@ fn every_image_by_file_and_by_loop() {
     for (name, size) in manifest() {
         let path = bench.file(&format!("{name}.erofs"), &image(&format!("{name}.erofs")));
         if !kernel_reads(&path) {
-            let refused = bench.mount(&path, "");
+            let refused = bench.mount_probed(&path, "");
             assert!(
                 matches!(refused, Err(MountError::Plan(_))),
                 "{name}: {refused:?}"
@@ -206,7 +218,7 @@ fn every_image_by_file_and_by_loop() {
                 continue;
             }
             let via = if way == Way::File { "via=file" } else { "loop" };
-            let mounted = bench.mount(&path, &format!("{via},nosuid,noatime{device}"));
+            let mounted = bench.mount_probed(&path, &format!("{via},nosuid,noatime{device}"));
             let mounted = mounted.unwrap_or_else(|error| panic!("{name} {via}: {error}"));
             assert_eq!(mounted.way, way, "{name}");
             assert!(
@@ -307,6 +319,9 @@ fn odd_paths() {
         folder.push("long".repeat(30));
     }
     std::fs::create_dir_all(&folder).expect("made");
+    if !kernel_reads(Path::new(IMAGES).join("devices.erofs").as_path()) {
+        return test_support::skip("odd paths", "this kernel has no extra devices");
+    }
     let (path, blob) = (folder.join("i m,a\nge"), folder.join("blob"));
     std::fs::write(&path, image("devices.erofs")).expect("written");
     std::fs::write(&blob, image("devices.blob")).expect("written");
@@ -502,6 +517,13 @@ fn a_missing_feature_ends_at_fuse() {
     let path = bench.file("image", &image("block-16384.erofs"));
     let mut capabilities = Capabilities::detect().expect("a supported kernel");
     let blocks = BlockBits::new(14).expect("valid");
+    if capabilities.kernel < KernelVersion::new(6, 1) {
+        // It computes the checksum over a page and answers EBADMSG, which no plan of ours gets to see.
+        return test_support::skip(
+            "missing feature",
+            "this kernel does not look at the block size first",
+        );
+    }
     if capabilities.page >= blocks {
         return test_support::skip(
             "missing feature",
@@ -510,6 +532,7 @@ fn a_missing_feature_ends_at_fuse() {
     }
     // A planner that believes in larger pages.
     capabilities.page = blocks;
+    capabilities.fuse.device = true;
     let mut served = None;
     let mut launcher = |request: &FuseRequest<'_>| -> Result<(), Box<dyn Error + Send + Sync>> {
         served = Some((request.image.to_owned(), request.target.to_owned()));
@@ -540,7 +563,13 @@ fn without_privilege_fuse_is_left() {
         return;
     };
     let path = bench.file("image", &image("block-4096.erofs"));
-    let prepared = bench.request(&path, "").prepare(true).expect("possible");
+    let mut capabilities = Capabilities::detect().expect("a supported kernel");
+    capabilities.fuse.device = true;
+    let requirements = Requirements::read(&path, 0).expect("an image");
+    let prepared = bench
+        .request(&path, "")
+        .prepare_with(requirements, capabilities, true)
+        .expect("possible");
     // Capabilities belong to threads.
     let unprivileged = std::thread::spawn(move || {
         let mut sets = rustix::thread::capabilities(None).expect("readable");
@@ -617,9 +646,8 @@ fn probes_tell_the_truth() {
         // What needs no configuration works from its version on.
         let unconditional = matches!(ability, Ability::Blocks(_) | Ability::FsOffset);
         if let (true, Some(since)) = (unconditional, ability.since(capabilities.page)) {
-            assert_eq!(
-                *proof == Proof::Works,
-                capabilities.kernel >= since,
+            assert!(
+                *proof == Proof::Works || capabilities.kernel < since,
                 "{ability}: {proof:?}"
             );
         }
@@ -628,7 +656,7 @@ fn probes_tell_the_truth() {
                 matches!(
                     proof,
                     Proof::Refused {
-                        errno: Errno::INVAL,
+                        errno: Errno::INVAL | Errno::BADMSG,
                         ..
                     }
                 ),

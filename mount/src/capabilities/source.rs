@@ -51,8 +51,8 @@ pub struct SourceFile {
     pub kind: SourceKind,
     /// What it stands on.
     pub filesystem: BackingFilesystem,
-    /// Alignment in bytes that direct I/O on it needs; `None` where there is none, or where the kernel (before 6.1) does
-    /// not tell.
+    /// Alignment in bytes that direct I/O on it needs; `None` where there is none, where the kernel (before 6.1) does not
+    /// tell, or where it must not be asked (EROFS, overlayfs).
     pub direct_io_alignment: Option<u32>,
     /// Size in bytes (of regular files).
     pub bytes: u64,
@@ -84,10 +84,19 @@ impl SourceFile {
             });
         }
         let file = File::open(&path)?;
+        let filesystem = filesystem(&file)?;
+        // Linux 6.12 dereferences a null pointer in erofs_getattr when asked for the alignment of a file in a file-backed
+        // EROFS (seen on Debian's 6.12.117), perhaps below an overlay. Neither carries direct I/O for us anyway.
+        let direct_io_alignment = match filesystem {
+            BackingFilesystem::Erofs | BackingFilesystem::Overlayfs => None,
+            BackingFilesystem::Tmpfs | BackingFilesystem::Other => {
+                direct_io_alignment(&path, &file)
+            }
+        };
         Ok(Self {
             kind,
-            filesystem: filesystem(&file)?,
-            direct_io_alignment: direct_io_alignment(&path, &file),
+            filesystem,
+            direct_io_alignment,
             bytes: metadata.len(),
             path,
         })
