@@ -1,7 +1,13 @@
 //! The calling convention of mount(8) helpers: `mount.erofs SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]`
 //! (mount(8), "EXTERNAL HELPERS").
+//!
+//! What mount(8) does before it calls (seen with util-linux 2.38.1):
+//! * it writes `rw` wherever the user did not write `ro`, so `rw` says nothing here: the mount is read-only;
+//! * for type `erofs` it puts a regular file behind a loop device itself and hands over that device, the file-backed way is
+//!   lost. It does not for types with a suffix: `erofs.auto`, `erofs.file`, `erofs.loop` and `erofs.fuse` mean the image
+//!   itself, mounted that way. `offset=` makes it use a loop device for these too, `fsoffset=` does not.
 
-use crate::options::{MountOptions, OptionError};
+use crate::options::{MountOptions, OptionError, Via};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -13,7 +19,7 @@ pub struct HelperCall {
     pub source: PathBuf,
     /// Where to mount it.
     pub target: PathBuf,
-    /// The lists of all `-o`; `-s` has already dropped what nobody knows.
+    /// The lists of all `-o`, and the way that `-t erofs.WAY` names. `-s` has already dropped what nobody knows.
     pub options: MountOptions,
     /// `-f`: check everything, mount nothing.
     pub fake: bool,
@@ -21,8 +27,6 @@ pub struct HelperCall {
     pub verbose: bool,
     /// `-N`: mount namespace (a process id or a path) to mount in.
     pub namespace: Option<OsString>,
-    /// `-t`, normally `erofs` or `erofs.SUBTYPE`.
-    pub filesystem_type: Option<OsString>,
 }
 
 /// Why a helper call cannot be understood.
@@ -38,7 +42,7 @@ pub enum HelperError {
     #[error("flag -{0} needs a value")]
     FlagValue(char),
     /// `-t` names another filesystem.
-    #[error("filesystem type {0:?} is not erofs")]
+    #[error("filesystem type {0:?} is not erofs, erofs.auto, erofs.file, erofs.loop or erofs.fuse")]
     Type(OsString),
     /// The option list.
     #[error(transparent)]
@@ -56,6 +60,7 @@ impl HelperCall {
     ) -> Result<Self, HelperError> {
         let mut call = Self::default();
         let (mut sloppy, mut flags_ended, mut operands) = (false, false, Vec::new());
+        let mut way = None;
         let mut arguments = arguments.into_iter().map(Into::into);
         while let Some(argument) = arguments.next() {
             let bytes = argument.as_bytes();
@@ -83,20 +88,18 @@ impl HelperCall {
                             joined => OsStr::from_bytes(joined).to_owned(),
                         };
                         match flag {
-                            b'o' => call.options.add(&value)?,
+                            b'o' => call.options.add_list(&value, |key| key == "rw")?,
                             b'N' => call.namespace = Some(value),
-                            _ => call.filesystem_type = Some(value),
+                            _ => way = Some(way_of(&value).ok_or(HelperError::Type(value))?),
                         }
                     }
                     _ => return Err(HelperError::Flag(argument.clone())),
                 }
             }
         }
-        if let Some(name) = &call.filesystem_type
-            && name != "erofs"
-            && !name.as_bytes().starts_with(b"erofs.")
-        {
-            return Err(HelperError::Type(name.clone()));
+        // An option is more deliberate than a type.
+        if call.options.via == Via::Auto {
+            call.options.via = way.unwrap_or_default();
         }
         if sloppy {
             call.options.tolerate_unknown();
@@ -109,6 +112,14 @@ impl HelperCall {
             target,
             ..call
         })
+    }
+}
+
+/// The way that a filesystem type asks for.
+fn way_of(filesystem_type: &OsStr) -> Option<Via> {
+    match filesystem_type.to_str()?.strip_prefix("erofs")? {
+        "" => Some(Via::Auto),
+        suffix => suffix.strip_prefix('.')?.parse().ok(),
     }
 }
 
@@ -166,18 +177,20 @@ mod tests {
                     ..call()
                 },
             ),
+            ("/i /d -t erofs", call()),
+            ("/i /d -t erofs.auto", call()),
             (
-                "/i /d -t erofs",
+                "/i /d -t erofs.fuse -N 12",
                 HelperCall {
-                    filesystem_type: Some("erofs".into()),
+                    options: options("via=fuse"),
+                    namespace: Some("12".into()),
                     ..call()
                 },
             ),
             (
-                "/i /d -t erofs.x -N 12",
+                "/i /d -t erofs.fuse -o via=loop",
                 HelperCall {
-                    filesystem_type: Some("erofs.x".into()),
-                    namespace: Some("12".into()),
+                    options: options("via=loop"),
                     ..call()
                 },
             ),
@@ -198,6 +211,49 @@ mod tests {
         }
     }
 
+    /// Command lines recorded from util-linux 2.38.1.
+    #[test]
+    fn calls_of_mount_8() {
+        for (line, expected) in [
+            ("/i /d -o rw", ""),
+            (
+                "/i /d -o ro,nosuid,noexec,nodev,via=fuse,user",
+                "nosuid,noexec,nodev,via=fuse",
+            ),
+            (r#"/i /d -o rw,device="/a,b""#, r#"device="/a,b""#),
+            (
+                "/i /d -o rw,nosuid,nodev,user,nofail,exec -t erofs.auto",
+                "nosuid,nodev",
+            ),
+            ("/i /d -o rw,user=x,exec,suid,dev -t erofs.file", "via=file"),
+        ] {
+            let options = MountOptions::parse(expected).expect("valid");
+            let expected = HelperCall { options, ..call() };
+            assert_eq!(
+                HelperCall::parse(line.split(' ')).expect(line),
+                expected,
+                "{line}"
+            );
+        }
+        let fake = HelperCall {
+            fake: true,
+            verbose: true,
+            ..call()
+        };
+        assert_eq!(
+            HelperCall::parse("/i /d -f -n -v -o ro".split(' ')),
+            Ok(fake)
+        );
+        let namespace = HelperCall {
+            namespace: Some("/proc/7/fd/4".into()),
+            ..call()
+        };
+        assert_eq!(
+            HelperCall::parse("/i /d -s -o ro -N /proc/7/fd/4".split(' ')),
+            Ok(namespace)
+        );
+    }
+
     #[test]
     fn refusals() {
         for (line, expected) in [
@@ -207,9 +263,13 @@ mod tests {
             ("/i /d -N", HelperError::FlagValue('N')),
             ("/i /d -z", HelperError::Flag("-z".into())),
             ("/i /d --all", HelperError::Flag("--all".into())),
-            ("/i /d -o rw", HelperError::Options(OptionError::Writable)),
+            (
+                "/i /d -o remount",
+                HelperError::Options(OptionError::NotAMount("remount".into())),
+            ),
             ("/i /d -t ext4", HelperError::Type("ext4".into())),
             ("/i /d -t erofsx", HelperError::Type("erofsx".into())),
+            ("/i /d -t erofs.x", HelperError::Type("erofs.x".into())),
         ] {
             assert_eq!(HelperCall::parse(line.split(' ')), Err(expected), "{line}");
         }

@@ -162,8 +162,13 @@ const DRIVER_OPTIONS: [&str; 9] = [
     "inode_share",
 ];
 
-/// What mount(8), /etc/fstab and systemd write for themselves, and flags without a meaning on a read-only filesystem.
-const NOT_FOR_US: [&str; 26] = [
+/// What mount(8), /etc/fstab and systemd write for themselves, and flags without a meaning on a read-only filesystem. The
+/// attributes that `user` and its like imply are for mount(8) to add, which it does before it calls a helper.
+const NOT_FOR_US: [&str; 30] = [
+    "user",
+    "users",
+    "owner",
+    "group",
     "ro",
     "defaults",
     "auto",
@@ -225,14 +230,25 @@ impl MountOptions {
     /// # Errors
     /// [`OptionError`]: `rw`, unbalanced quotes, values out of range. Unknown options are kept for the kernel to judge.
     pub fn add(&mut self, list: impl AsRef<OsStr>) -> Result<(), OptionError> {
-        for item in split(list.as_ref().as_bytes())? {
+        self.add_list(list.as_ref(), |_| false)
+    }
+
+    /// As [`MountOptions::add`], but skips what `skip` says of a key.
+    pub(crate) fn add_list(
+        &mut self,
+        list: &OsStr,
+        skip: fn(&str) -> bool,
+    ) -> Result<(), OptionError> {
+        for item in split(list.as_bytes())? {
             let (key, value) = match item.iter().position(|&byte| byte == b'=') {
                 Some(at) => (item.get(..at).unwrap_or_default(), item.get(at + 1..)),
                 None => (item.as_slice(), None),
             };
             let key = std::str::from_utf8(key)
                 .map_err(|_| OptionError::Name(OsString::from_vec(key.to_vec())))?;
-            self.add_one(key, value.map(OsStr::from_bytes))?;
+            if !skip(key) {
+                self.add_one(key, value.map(OsStr::from_bytes))?;
+            }
         }
         Ok(())
     }
@@ -282,17 +298,6 @@ impl MountOptions {
             "device" => self.devices.push(given.into()),
             "directio" => self.direct_io = DirectIo::Always,
             "nodirectio" => self.direct_io = DirectIo::Never,
-            // mount(8): these imply the three unless overridden by a later option.
-            "user" | "users" => {
-                for implied in ["nosuid", "nodev", "noexec"] {
-                    self.attribute(implied);
-                }
-            }
-            "owner" | "group" => {
-                for implied in ["nosuid", "nodev"] {
-                    self.attribute(implied);
-                }
-            }
             _ if self.attribute(key)
                 || NOT_FOR_US.contains(&key)
                 || key.starts_with("x-")
@@ -408,19 +413,7 @@ mod tests {
                 "nodiratime,nosymfollow",
                 RO | A::MOUNT_ATTR_NODIRATIME | A::MOUNT_ATTR_NOSYMFOLLOW,
             ),
-            (
-                "user",
-                RO | A::MOUNT_ATTR_NOSUID | A::MOUNT_ATTR_NODEV | A::MOUNT_ATTR_NOEXEC,
-            ),
-            (
-                "user=alice,exec",
-                RO | A::MOUNT_ATTR_NOSUID | A::MOUNT_ATTR_NODEV,
-            ),
-            (
-                "exec,users",
-                RO | A::MOUNT_ATTR_NOSUID | A::MOUNT_ATTR_NODEV | A::MOUNT_ATTR_NOEXEC,
-            ),
-            ("group", RO | A::MOUNT_ATTR_NOSUID | A::MOUNT_ATTR_NODEV),
+            ("user=alice,users,owner,group,exec", RO),
             (
                 "x-systemd.automount,X-mount.mkdir=0755,comment=x,sync,mand",
                 RO,
