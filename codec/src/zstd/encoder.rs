@@ -26,6 +26,8 @@ const MAX_OUTPUT: usize = 1 << 20;
 /// The library chooses tables and strategy for inputs of this many times the
 /// output. Twice as much costs 1.5 % of size at 64 KiB and level 3.
 const EXPECTED_RATIO: usize = 4;
+/// Largest expected input for which matches of 4 bytes pay at levels 4 to 6.
+const SHORT_MATCHES: usize = 256 << 10;
 
 // The values below come from a random search over all of them with
 // `examples/fill.rs`, for size and encodes per byte at 4 KiB and 64 KiB.
@@ -137,6 +139,12 @@ impl ZstdEncoder {
             CParameter::DictIdFlag(false),
         ] {
             context.set_parameter(parameter).map_err(library)?;
+        }
+        // Here the library's tables ask for matches of 5 bytes; 4 save up to 1.8 % at 64 KiB.
+        if (4..=6).contains(&level) && expected <= SHORT_MATCHES {
+            context
+                .set_parameter(CParameter::MinMatch(4))
+                .map_err(library)?;
         }
         Ok(Self {
             context,
