@@ -7,7 +7,8 @@
 //!   lost. It does not for types with a suffix: `erofs.auto`, `erofs.file`, `erofs.loop` and `erofs.fuse` mean the image
 //!   itself, mounted that way. `offset=` makes it use a loop device for these too, `fsoffset=` does not.
 
-use crate::options::{MountOptions, OptionError, Via};
+use crate::options::{MountOptions, OptionError};
+use crate::wish::Via;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;

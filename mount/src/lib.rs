@@ -14,6 +14,8 @@
 //! | what can a kernel have or lack? | [`ability`] |
 //! | which ways, in which order, why? | [`plan`] |
 //! | doing it, falling back, FUSE last | [`execute`] |
+//! | what does an error of the kernel mean? | [`attempt`] |
+//! | what does the user want? | [`wish`] |
 //! | `-o` lists, fstab | [`options`] |
 //! | `mount.erofs` as mount(8) calls it | [`helper`] |
 //! | what is mounted? | [`table`] |
@@ -41,6 +43,7 @@
 extern crate self as erofs_mount;
 
 pub mod ability;
+pub mod attempt;
 pub mod capabilities;
 pub mod execute;
 pub mod helper;
@@ -54,15 +57,16 @@ pub mod table;
 #[cfg(test)]
 mod test_support;
 pub mod umount;
+pub mod wish;
 
 pub use ability::Ability;
+pub use attempt::{Attempt, Consequence, WayError};
 pub use capabilities::{Capabilities, Proof, Verdict};
-pub use execute::{
-    Attempt, FuseLauncher, FuseRequest, MountError, MountRequest, Mounted, PreparedMount,
-};
+pub use execute::{FuseLauncher, FuseRequest, MountError, MountRequest, Mounted, PreparedMount};
 pub use kernel::KernelError;
 pub use loop_device::LoopError;
-pub use options::{DirectIo, MountOptions, Via};
-pub use plan::{MountPlan, PlanError, Rejection, Step, Way, Wish, plan};
+pub use options::MountOptions;
+pub use plan::{MountPlan, PlanError, Rejection, Step, Way, plan};
 pub use requirements::Requirements;
 pub use umount::umount;
+pub use wish::{DirectIo, Via, Wish};

@@ -5,68 +5,11 @@
 //! cannot hold a double quote then. Empty items are skipped. Sizes are bytes, or a number with K, M, G or T (powers of
 //! 1024).
 
+use crate::wish::{DirectIo, Via};
 use rustix::mount::MountAttrFlags;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::str::FromStr;
-
-/// How the user wants an image mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Via {
-    /// The best way that works.
-    #[default]
-    Auto,
-    /// By the kernel, straight from the file.
-    File,
-    /// By the kernel, through loop devices.
-    Loop,
-    /// In user space.
-    Fuse,
-}
-
-impl fmt::Display for Via {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::File => "file",
-            Self::Loop => "loop",
-            Self::Fuse => "fuse",
-        })
-    }
-}
-
-impl FromStr for Via {
-    type Err = OptionError;
-
-    fn from_str(text: &str) -> Result<Self, OptionError> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "file" => Ok(Self::File),
-            "loop" => Ok(Self::Loop),
-            "fuse" => Ok(Self::Fuse),
-            _ => Err(OptionError::value(
-                "via",
-                text.as_ref(),
-                "one of auto, file, loop, fuse",
-            )),
-        }
-    }
-}
-
-/// Whether data is read past the page cache of the filesystem that holds the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DirectIo {
-    /// Where it is a gain and the kernel agrees.
-    #[default]
-    Auto,
-    /// Asked for (`directio`): an error where a file-backed mount cannot have it. Loop devices take it where they can.
-    Always,
-    /// Ruled out (`nodirectio`).
-    Never,
-}
 
 /// An option that the kernel's EROFS driver (or the FUSE server) interprets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +83,7 @@ pub enum OptionError {
 }
 
 impl OptionError {
-    fn value(key: &str, value: &OsStr, expected: &'static str) -> Self {
+    pub(crate) fn value(key: &str, value: &OsStr, expected: &'static str) -> Self {
         Self::Value {
             key: key.to_owned(),
             value: value.to_owned(),

@@ -4,8 +4,8 @@ use crate::ability::Ability;
 use crate::capabilities::{
     BackingFilesystem, Capabilities, Driver, Privilege, SourceFile, SourceKind, Verdict,
 };
-use crate::options::{DirectIo, MountOptions, Via};
 use crate::requirements::Requirements;
+use crate::wish::{DirectIo, Via, Wish};
 use erofs_format::kernel::KernelVersion;
 use std::fmt;
 use std::path::PathBuf;
@@ -37,34 +37,6 @@ impl fmt::Display for Way {
             Self::Loop => "loop device",
             Self::Fuse => "FUSE",
         })
-    }
-}
-
-/// What the user wants, beside the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wish {
-    /// The way asked for.
-    pub via: Via,
-    /// Start of the image, in bytes.
-    pub offset: u64,
-    /// Bytes of the file that belong to the image.
-    pub size_limit: Option<u64>,
-    /// Direct I/O.
-    pub direct_io: DirectIo,
-    /// Whether the caller can start a FUSE server.
-    pub fuse_launcher: bool,
-}
-
-impl Wish {
-    /// From mount options.
-    pub fn new(options: &MountOptions, fuse_launcher: bool) -> Self {
-        Self {
-            via: options.via,
-            offset: options.offset,
-            size_limit: options.size_limit,
-            direct_io: options.direct_io,
-            fuse_launcher,
-        }
     }
 }
 

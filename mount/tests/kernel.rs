@@ -5,8 +5,8 @@ mod test_support;
 
 use erofs_format::BlockBits;
 use erofs_format::kernel::KernelVersion;
+use erofs_mount::attempt::{Consequence, WayError};
 use erofs_mount::capabilities::{BackingFilesystem, Privilege, SourceFile};
-use erofs_mount::execute::{Consequence, WayError};
 use erofs_mount::table::{self, Carrier, MountedImage};
 use erofs_mount::umount::UmountError;
 use erofs_mount::{

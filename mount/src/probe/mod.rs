@@ -8,8 +8,8 @@
 mod images;
 
 use crate::ability::Ability;
+use crate::attempt::WayError;
 use crate::capabilities::{Capabilities, Driver, Privilege, Proof};
-use crate::execute::WayError;
 use crate::kernel::KernelMount;
 use crate::loop_device::{LoopDevice, LoopSettings};
 use crate::requirements::Requirements;
