@@ -15,6 +15,7 @@ use erofs_mount::{
 };
 use rustix::io::Errno;
 use std::error::Error;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -148,7 +149,7 @@ fn manifest() -> Vec<(String, usize)> {
     .collect()
 }
 
-/// Lines as long as the recipe of the images writes them, the reference being the largest uncompressed copy.
+/// What `probe` holds, as the recipe of the images writes it.
 fn content(size: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut content = Vec::new();
@@ -493,8 +494,17 @@ fn a_bad_option_does_not_fall_back() {
         .request(&path, "surprise")
         .prepare(true)
         .expect("possible");
+    let direct_io = prepared.plan.steps[0].direct_io && prepared.plan.steps[0].way == Way::File;
     let error = prepared.execute(Some(&mut forbidden)).expect_err("refused");
     assert!(matches!(error, MountError::Failed { .. }), "{error}");
+    // The kernel might have meant directio, so it got another chance.
+    let failures: Vec<_> = error
+        .attempts()
+        .iter()
+        .filter_map(|attempt| attempt.failure.as_ref())
+        .collect();
+    assert_eq!(failures.len(), 1 + usize::from(direct_io));
+    assert_eq!(failures[0].1 == Consequence::WithoutDirectIo, direct_io);
     // From the log of the mount context.
     assert!(error.to_string().contains("surprise'"), "{error}");
     let (failure, consequence) = error
@@ -602,6 +612,80 @@ fn without_privilege_fuse_is_left() {
         );
     }
     assert_eq!(bench.loop_devices(), Vec::<PathBuf>::new());
+}
+
+/// A mount of our FUSE server is found and taken down, also when the server is gone and the directory only answers
+/// ENOTCONN. The kernel shows the mount before any server speaks, so none is needed here.
+#[test]
+fn fuse_mounts_are_taken_down() {
+    let Some(bench) = Bench::new("FUSE mounts") else {
+        return;
+    };
+    for server_is_gone in [false, true] {
+        let device = match std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+        {
+            Ok(device) => device,
+            Err(error) => return test_support::skip("FUSE mounts", &format!("/dev/fuse: {error}")),
+        };
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0",
+            device.as_raw_fd()
+        );
+        let data = std::ffi::CString::new(data).expect("no NUL");
+        let target = bench.target();
+        let flags = rustix::mount::MountFlags::RDONLY;
+        rustix::mount::mount(
+            "some.erofs",
+            &target,
+            table::FUSE_TYPE,
+            flags,
+            data.as_c_str(),
+        )
+        .expect("mounted");
+        let listed = table::list().expect("mount table");
+        assert!(
+            listed
+                .iter()
+                .any(|image| image.carrier == Carrier::Fuse
+                    && image.source == Path::new("some.erofs"))
+        );
+        let device = Some(device).filter(|_| !server_is_gone);
+        if server_is_gone {
+            let error = std::fs::read_dir(&target).expect_err("nobody serves it");
+            assert_eq!(error.raw_os_error(), Some(Errno::NOTCONN.raw_os_error()));
+        }
+        let unmounted = umount(&target, false).expect("unmounted");
+        assert_eq!(
+            (unmounted.image.carrier, unmounted.left_over),
+            (Carrier::Fuse, None)
+        );
+        drop(device);
+    }
+}
+
+/// Loop devices are raced for.
+#[test]
+fn many_mounts_at_once() {
+    let Some(_) = Bench::new("many mounts") else {
+        return;
+    };
+    let bytes = image("block-4096.erofs");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let bench = Bench::on(&std::env::temp_dir());
+                let path = bench.file("image", &bytes);
+                for _ in 0..10 {
+                    bench.mount(&path, "loop").expect("mounted");
+                    assert!(bench.probe_content() == content(9000));
+                    bench.unmount();
+                }
+            });
+        }
+    });
 }
 
 #[test]

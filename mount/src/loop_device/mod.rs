@@ -310,6 +310,11 @@ mod tests {
             assert_eq!(frees_itself(&name), Some(true));
             let ro = std::fs::read_to_string(format!("/sys/block/{name}/ro")).expect("sysfs");
             assert_eq!(ro.trim(), "1");
+            let source = crate::capabilities::SourceFile::inspect(file.path()).expect("there");
+            if source.direct_io_alignment.is_some_and(|bytes| bytes <= 512) {
+                let direct = std::fs::read_to_string(format!("/sys/block/{name}/loop/dio"));
+                assert_eq!(direct.expect("sysfs").trim(), "1");
+            }
             let backing = backing_file(&name).expect("attached");
             drop(device);
             assert!(
