@@ -1,0 +1,465 @@
+//! Every layout that the reader reads, on images made by hand.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use erofs_format::chunk::{Chunk, ChunkFormat};
+use erofs_format::device::{DeviceSlot, TAG_SIZE};
+use erofs_format::inode::{DataLayout, FileType, InodePayload};
+use erofs_format::{BlockAddr, BlockBits, ByteOffset, DeviceId};
+use erofs_reader::{Error, Image, ImageOptions, OpenError, Place, Rule, Symlinks, Xattr};
+use support::{Builder, flat, noise, open, open_with, sample, text};
+
+fn all_block_sizes() -> impl Iterator<Item = BlockBits> {
+    (9..=16).map(|bits| BlockBits::new(bits).unwrap())
+}
+
+fn content(image: &Image, path: &str) -> Vec<u8> {
+    let inode = image.resolve(path.as_bytes(), Symlinks::Keep).unwrap();
+    let mut bytes = vec![0xEE; inode.size as usize + 10];
+    let length = image.read(&inode, 0, &mut bytes).unwrap();
+    assert_eq!(length as u64, inode.size, "{path}");
+    bytes.truncate(length);
+    bytes
+}
+
+#[test]
+fn every_file_reads_back_at_every_block_size() {
+    for bits in all_block_sizes() {
+        let sample = sample(bits);
+        let image = open(&sample.image).unwrap();
+        for (name, expected) in &sample.files {
+            assert!(content(&image, name) == *expected, "{name} at {bits:?}");
+        }
+    }
+}
+
+#[test]
+fn pieces_at_any_offset_equal_the_whole() {
+    let sample = sample(BlockBits::B512);
+    let image = open(&sample.image).unwrap();
+    for (name, expected) in &sample.files {
+        let inode = image.resolve(name.as_bytes(), Symlinks::Keep).unwrap();
+        for step in [1, 100, 511, 512, 1025] {
+            for offset in (0..expected.len() + 600).step_by(173) {
+                let mut piece = vec![0xEE; step];
+                let length = image.read(&inode, offset as u64, &mut piece).unwrap();
+                let from = offset.min(expected.len());
+                let to = (offset + step).min(expected.len());
+                assert!(
+                    piece[..length] == expected[from..to],
+                    "{name} {offset}+{step}"
+                );
+            }
+        }
+        assert_eq!(image.read(&inode, u64::MAX, &mut [0; 8]).unwrap(), 0);
+    }
+}
+
+#[test]
+fn extents_tile_every_file() {
+    let sample = sample(BlockBits::B4096);
+    let image = open(&sample.image).unwrap();
+    for (name, expected) in &sample.files {
+        let inode = image.resolve(name.as_bytes(), Symlinks::Keep).unwrap();
+        let mut end = 0;
+        for extent in image.extents(&inode) {
+            let extent = extent.unwrap();
+            assert_eq!(extent.logical, end, "{name}");
+            assert!(extent.length > 0);
+            end = extent.end();
+        }
+        assert_eq!(end, expected.len() as u64, "{name}");
+    }
+    let places = |name: &str| -> Vec<(u64, &'static str)> {
+        let inode = image.resolve(name.as_bytes(), Symlinks::Keep).unwrap();
+        let kind = |place| match place {
+            Place::Hole => "hole",
+            Place::Data { .. } => "data",
+            Place::Inline { .. } => "inline",
+            Place::Packed { .. } => "packed",
+            Place::Encoded { .. } => "encoded",
+        };
+        image
+            .extents(&inode)
+            .map(|extent| {
+                extent
+                    .map(|extent| (extent.length, kind(extent.place)))
+                    .unwrap()
+            })
+            .collect()
+    };
+    assert_eq!(places("hole"), [(20481, "hole")]);
+    assert_eq!(places("inline"), [(8192, "data"), (333, "inline")]);
+    // The first two chunks follow each other on disk and are joined.
+    assert_eq!(
+        places("map"),
+        [
+            (16384, "data"),
+            (8192, "hole"),
+            (8192, "data"),
+            (4101, "data")
+        ]
+    );
+    assert_eq!(
+        places("compact"),
+        [(36875, "encoded"), (4096, "data"), (20579, "encoded")]
+    );
+    assert_eq!(places("full-tail"), [(36875, "encoded"), (60, "encoded")]);
+}
+
+#[test]
+fn all_file_types_and_link_targets() {
+    let sample = sample(BlockBits::B4096);
+    let image = open(&sample.image).unwrap();
+    for (name, file_type) in [
+        ("plain", FileType::Regular),
+        ("many", FileType::Directory),
+        ("chr", FileType::CharDevice),
+        ("blk", FileType::BlockDevice),
+        ("fifo", FileType::Fifo),
+        ("sock", FileType::Socket),
+        ("link", FileType::Symlink),
+    ] {
+        let inode = image.resolve(name.as_bytes(), Symlinks::Keep).unwrap();
+        assert_eq!(inode.file_type, file_type, "{name}");
+        assert_eq!(
+            (inode.uid, inode.gid, inode.mtime.seconds),
+            (70_000, 80_000, -2)
+        );
+        if let InodePayload::Device(number) = inode.payload {
+            assert_eq!((number.major, number.minor), (300, 70_000));
+        }
+    }
+    let link = |name: &str| {
+        let inode = image.resolve(name.as_bytes(), Symlinks::Keep).unwrap();
+        image.read_link(&inode)
+    };
+    assert_eq!(link("link").unwrap(), b"many/../plain");
+    assert_eq!(link("long").unwrap().len(), 4001);
+    assert!(matches!(link("plain"), Err(Error::NotASymlink(_))));
+}
+
+#[test]
+fn directories_list_in_order_resume_anywhere_and_find_every_name() {
+    for bits in all_block_sizes() {
+        let sample = sample(bits);
+        let image = open(&sample.image).unwrap();
+        let many = image.resolve(b"many", Symlinks::Keep).unwrap();
+        let entries: Vec<_> = image
+            .read_directory(&many)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(entries.len(), 402);
+        assert!(entries.is_sorted_by(|a, b| a.name < b.name));
+        for (index, entry) in entries.iter().enumerate() {
+            assert_eq!(image.lookup(&many, &entry.name).unwrap(), Some(entry.nid));
+            let next = image.read_directory_from(&many, entry.next).unwrap().next();
+            let next = next.transpose().unwrap();
+            assert_eq!(next.as_ref(), entries.get(index + 1));
+        }
+        for missing in ["", "-", "file-", "file-00000x", "file-99999", "\u{7f}"] {
+            assert_eq!(
+                image.lookup(&many, missing.as_bytes()).unwrap(),
+                None,
+                "{missing}"
+            );
+        }
+        let plain = image.resolve(b"plain", Symlinks::Keep).unwrap();
+        assert!(matches!(
+            image.lookup(&plain, b"x"),
+            Err(Error::NotADirectory(_))
+        ));
+    }
+}
+
+#[test]
+fn an_omitted_dot_comes_last() {
+    let mut builder = Builder::new(BlockBits::B4096);
+    builder.superblock.incompat |= erofs_format::feature::FeatureIncompat::BIT48;
+    let root = builder.reserve(200);
+    let mut content = Vec::new();
+    let entry = erofs_format::directory::Dirent {
+        nid: root,
+        file_type: None,
+        name: b"..",
+    };
+    erofs_format::directory::encode_block(&[entry], &mut content);
+    let mut record = flat(
+        FileType::Directory,
+        DataLayout::FlatInline,
+        content.len(),
+        None,
+    );
+    record.dot_omitted = true;
+    builder.superblock.root = root;
+    builder.write(root, &record, &[], 1, &content);
+    let image = open(&builder.finish()).unwrap();
+    let root = image.root().unwrap();
+    let names: Vec<_> = image
+        .read_directory(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().name)
+        .collect();
+    assert_eq!(names, [&b".."[..], b"."]);
+    assert_eq!(image.lookup(&root, b".").unwrap(), Some(root.nid()));
+}
+
+#[test]
+fn paths_resolve_inside_of_the_image_only() {
+    let sample = sample(BlockBits::B4096);
+    let image = open(&sample.image).unwrap();
+    let nid = |path: &str, symlinks| {
+        image
+            .resolve(path.as_bytes(), symlinks)
+            .map(|inode| inode.nid())
+    };
+    let plain = nid("plain", Symlinks::Keep).unwrap();
+    for path in [
+        "/plain",
+        "//plain/",
+        "./plain",
+        "many/../plain",
+        "../../plain",
+        "many/./../../plain",
+    ] {
+        assert_eq!(nid(path, Symlinks::Keep).unwrap(), plain, "{path}");
+    }
+    assert_eq!(nid("link", Symlinks::Follow).unwrap(), plain);
+    assert_eq!(nid("absolute/../link", Symlinks::Follow).unwrap(), plain);
+    assert_ne!(nid("link", Symlinks::Keep).unwrap(), plain);
+    assert!(matches!(
+        nid("absolute/file-00001", Symlinks::Keep),
+        Err(Error::NotADirectory(_))
+    ));
+    assert!(nid("absolute/file-00001", Symlinks::Follow).is_ok());
+    assert!(matches!(
+        nid("loop", Symlinks::Follow),
+        Err(Error::SymlinkLoop { .. })
+    ));
+    assert!(
+        matches!(nid("many/nope", Symlinks::Keep), Err(Error::NotFound { name }) if name == b"nope")
+    );
+    assert_eq!(
+        nid("", Symlinks::Keep).unwrap(),
+        image.root().unwrap().nid()
+    );
+}
+
+#[test]
+fn xattrs_of_every_kind() {
+    let sample = sample(BlockBits::B4096);
+    let image = open(&sample.image).unwrap();
+    let inode = image.resolve(b"attributes", Symlinks::Keep).unwrap();
+    let xattr = |name: &str, value: &[u8]| Xattr {
+        name: name.into(),
+        value: value.to_vec(),
+    };
+    let expected = [
+        xattr("user.own", b"value"),
+        xattr("system.posix_acl_access", &[2, 0, 0, 0]),
+        xattr("trusted.overlay.opaque", b"y"),
+        xattr("user.shared", b"common"),
+        xattr("user.long.name", b""),
+    ];
+    assert_eq!(image.xattrs(&inode).unwrap(), expected);
+    for xattr in &expected {
+        assert_eq!(
+            image.xattr(&inode, &xattr.name).unwrap().as_ref(),
+            Some(&xattr.value)
+        );
+    }
+    for missing in ["hidden", "user.", "user.ow", "security.capability"] {
+        assert_eq!(image.xattr(&inode, missing.as_bytes()).unwrap(), None);
+    }
+    let plain = image.resolve(b"plain", Symlinks::Keep).unwrap();
+    assert_eq!(image.xattrs(&plain).unwrap(), []);
+}
+
+/// A set bit of the filter hides an attribute from lookups, as in the kernel, but not from the list.
+#[test]
+fn the_name_filter_is_trusted() {
+    let sample = sample(BlockBits::B4096);
+    let at = sample.inode_at("map") + 64;
+    let mut bytes = sample.image.clone();
+    bytes[at..at + 4].fill(0xFF);
+    for (filter_feature, expected) in [(true, None), (false, Some(b"12345".to_vec()))] {
+        if !filter_feature {
+            bytes[1032] &= !4;
+            support::seal(&mut bytes);
+        }
+        let image = open(&bytes).unwrap();
+        let inode = image.resolve(b"map", Symlinks::Keep).unwrap();
+        assert_eq!(image.xattr(&inode, b"user.abc").unwrap(), expected);
+        assert_eq!(image.xattrs(&inode).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_walk_meets_every_name_once() {
+    let sample = sample(BlockBits::B4096);
+    let image = open(&sample.image).unwrap();
+    let paths: Vec<_> = image
+        .walk()
+        .unwrap()
+        .map(|entry| entry.map(|entry| (entry.depth, entry.path)).unwrap())
+        .collect();
+    let root_entries = image
+        .read_directory(&image.root().unwrap())
+        .unwrap()
+        .count()
+        - 2;
+    assert_eq!(paths.len(), 1 + root_entries + 400);
+    assert_eq!(paths[0], (0, Vec::new()));
+    assert!(paths.contains(&(2, b"many/file-00399".to_vec())));
+    let distinct: std::collections::BTreeSet<_> = paths.iter().collect();
+    assert_eq!(distinct.len(), paths.len());
+}
+
+#[test]
+fn images_at_an_offset_of_their_source() {
+    let sample = sample(BlockBits::B512);
+    let moved = [vec![0xAA; 12_345], sample.image.clone()].concat();
+    let options = ImageOptions {
+        offset: ByteOffset(12_345),
+        ..ImageOptions::default()
+    };
+    let image = Image::open(moved, options).unwrap();
+    assert!(content(&image, "plain") == sample.content("plain"));
+}
+
+fn slot(blocks: u64, unified_start: u64) -> DeviceSlot {
+    DeviceSlot {
+        tag: [b'x'; TAG_SIZE],
+        blocks,
+        unified_start: BlockAddr(unified_start),
+    }
+}
+
+/// An image over two devices: chunk indexes with device ids, and flat-inline inodes whose start block lies in the unified
+/// address space. Returns image, devices, and the expected content of `/chunks`, `/raw0`, `/raw1`.
+fn over_devices() -> (Vec<u8>, [Vec<u8>; 2], [Vec<u8>; 3]) {
+    let mut builder = Builder::new(BlockBits::B4096);
+    let devices = [text(3 * 4096 + 100), noise(5 * 4096 + 4000)];
+    let root = builder.reserve(1024);
+    let first = 1000;
+    builder.slots = vec![slot(4, first), slot(6, first + 4)];
+    let format = ChunkFormat {
+        block_shift: 0,
+        indexes: true,
+        wide: false,
+    };
+    let data = |device, block| Chunk::Data {
+        device: DeviceId(device),
+        block: BlockAddr(block),
+    };
+    // Device id 6 is masked to 2; id 0 with a unified address leads to the first device.
+    let chunks = [
+        data(2, 1),
+        data(6, 0),
+        data(1, 2),
+        data(0, first),
+        Chunk::Hole,
+    ];
+    let [one, two] = &devices;
+    let expected = [
+        &two[4096..8192],
+        &two[..4096],
+        &one[8192..12288],
+        &one[..4096],
+        &[0; 77],
+    ]
+    .concat();
+    let chunked = builder.chunked(format, expected.len(), &chunks);
+    let mut raw = Vec::new();
+    for (device, start) in [(one, first), (two, first + 4)] {
+        let tail = &device[device.len() / 4096 * 4096..];
+        let record = flat(
+            FileType::Regular,
+            DataLayout::FlatInline,
+            device.len(),
+            Some(BlockAddr(start)),
+        );
+        raw.push(builder.add(&record, &[], 1, tail));
+    }
+    builder.superblock.root = root;
+    builder.directory(
+        root,
+        root,
+        &[(b"chunks", chunked), (b"raw0", raw[0]), (b"raw1", raw[1])],
+        &[],
+    );
+    let expected = [expected, one.clone(), two.clone()];
+    (builder.finish(), devices, expected)
+}
+
+#[test]
+fn devices_by_slot() {
+    let (image, devices, expected) = over_devices();
+    let image = open_with(&image, devices.to_vec()).unwrap();
+    assert_eq!(image.device_slots().len(), 2);
+    for (name, expected) in ["chunks", "raw0", "raw1"].iter().zip(&expected) {
+        assert!(content(&image, name) == *expected, "{name}");
+    }
+    let raw1 = image.resolve(b"raw1", Symlinks::Keep).unwrap();
+    let first = image.extents(&raw1).next().unwrap().unwrap();
+    let place = Place::Data {
+        device: DeviceId(2),
+        offset: ByteOffset(0),
+    };
+    assert_eq!((first.length, first.place), (5 * 4096, place));
+}
+
+#[test]
+fn devices_behind_the_image() {
+    let (mut image, devices, expected) = over_devices();
+    image.resize(1000 * 4096, 0);
+    for device in &devices {
+        image.extend_from_slice(device);
+        image.resize(image.len().next_multiple_of(4096), 0);
+    }
+    let image = open(&image).unwrap();
+    for (name, expected) in ["chunks", "raw0", "raw1"].iter().zip(&expected) {
+        assert!(content(&image, name) == *expected, "{name}");
+    }
+}
+
+#[test]
+fn devices_missing_or_too_many() {
+    let (image, devices, _) = over_devices();
+    let wrong = |devices: &[Vec<u8>]| open_with(&image, devices.to_vec()).err();
+    assert!(matches!(
+        wrong(&devices[..1]),
+        Some(OpenError::DeviceCount { given: 1, slots: 2 })
+    ));
+    let image = open(&image).unwrap();
+    let raw = image.resolve(b"raw0", Symlinks::Keep).unwrap();
+    let error = image.read(&raw, 0, &mut [0; 10]).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Corrupt {
+            rule: Rule::BeyondDevice {
+                start: 4_096_000,
+                ..
+            },
+            ..
+        }
+    ));
+    // The tail is in the image itself.
+    assert_eq!(image.read(&raw, 3 * 4096, &mut [0; 200]).unwrap(), 100);
+}
+
+/// A slot without blocks is opened as the kernel does.
+#[test]
+fn a_slot_of_zero_blocks_opens() {
+    let mut builder = Builder::new(BlockBits::B4096);
+    builder.slots = vec![slot(0, 77)];
+    let root = builder.reserve(512);
+    builder.superblock.root = root;
+    builder.directory(root, root, &[], &[]);
+    let bytes = builder.finish();
+    assert!(open(&bytes).is_ok());
+    assert!(open_with(&bytes, vec![Vec::new()]).is_ok());
+}
