@@ -12,14 +12,14 @@
 //! | what does the image need? | [`requirements`] |
 //! | what does this machine offer? | [`capabilities`], proven by [`probe`] |
 //! | what can a kernel have or lack? | [`ability`] |
-//! | which ways, in which order, why? | [`plan`] |
+//! | which ways, in which order, why? | [`mod@plan`] |
 //! | doing it, falling back, FUSE last | [`execute`] |
 //! | what does an error of the kernel mean? | [`attempt`] |
 //! | what does the user want? | [`wish`] |
 //! | `-o` lists, fstab | [`options`] |
 //! | `mount.erofs` as mount(8) calls it | [`helper`] |
 //! | what is mounted? | [`table`] |
-//! | taking it down | [`umount`] |
+//! | taking it down | [`mod@umount`] |
 //!
 //! ```no_run
 //! use erofs_mount::{MountOptions, MountRequest};

@@ -78,7 +78,7 @@ pub enum Rejection {
     })]
     NotPrivileged(Privilege),
     /// The kernel is too old.
-    #[error("{ability} need Linux {since}, this is {kernel}")]
+    #[error("{ability}: since Linux {since}, this is {kernel}")]
     KernelTooOld {
         /// For what.
         ability: Ability,
@@ -88,7 +88,7 @@ pub enum Rejection {
         kernel: KernelVersion,
     },
     /// Larger than the pages of this machine.
-    #[error("{0} are larger than this machine's pages")]
+    #[error("{0}: larger than this machine's pages")]
     LargerThanPage(Ability),
     /// A probe failed.
     #[error("a probe of {ability} failed: {reason}")]
@@ -150,11 +150,14 @@ pub struct MountPlan {
 
 impl fmt::Display for MountPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, step) in self.steps.iter().enumerate() {
+        let steps = self.steps.iter().enumerate().map(|(index, step)| {
             let direct = if step.direct_io { ", direct I/O" } else { "" };
-            writeln!(f, "{}. {}{direct}: {}", index + 1, step.way, step.reason)?;
-        }
-        write_rejected(f, &self.rejected)
+            format!("{}. {}{direct}: {}", index + 1, step.way, step.reason)
+        });
+        let lines: Vec<_> = steps
+            .chain(self.rejected.iter().map(rejected_line))
+            .collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 
@@ -190,30 +193,23 @@ impl fmt::Display for PlanError {
             }
             Self::Impossible { via, rejected } => {
                 match via {
-                    Via::Auto => writeln!(f, "no way to mount this image here")?,
-                    via => writeln!(f, "cannot mount via {via}")?,
+                    Via::Auto => f.write_str("no way to mount this image here")?,
+                    via => write!(f, "cannot mount via {via}")?,
                 }
+                // Of a way that was asked for only its own reasons matter.
                 let others = |reasons: &[Rejection]| matches!(reasons, [Rejection::NotWished(_)]);
-                let telling: Vec<_> = rejected
-                    .iter()
-                    .filter(|(_, reasons)| !others(reasons))
-                    .cloned()
-                    .collect();
-                write_rejected(f, &telling)
+                for way in rejected.iter().filter(|(_, reasons)| !others(reasons)) {
+                    write!(f, "\n{}", rejected_line(way))?;
+                }
+                Ok(())
             }
         }
     }
 }
 
-fn write_rejected(f: &mut fmt::Formatter<'_>, rejected: &[(Way, Vec<Rejection>)]) -> fmt::Result {
-    for (way, reasons) in rejected {
-        write!(f, "not {way}: ")?;
-        for (index, reason) in reasons.iter().enumerate() {
-            write!(f, "{}{reason}", if index == 0 { "" } else { "; " })?;
-        }
-        writeln!(f)?;
-    }
-    Ok(())
+fn rejected_line((way, reasons): &(Way, Vec<Rejection>)) -> String {
+    let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+    format!("not {way}: {}", reasons.join("; "))
 }
 
 /// Orders the ways of mounting.

@@ -6,6 +6,7 @@ use erofs_format::device::{DEVICE_SLOT_SIZE, DeviceSlot};
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::kernel::{KernelVersion, Requirement};
 use erofs_format::superblock::{SUPERBLOCK_OFFSET, Superblock, SuperblockError};
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -98,7 +99,11 @@ impl Requirements {
             path: image.to_owned(),
             error,
         };
-        let file = File::open(image).map_err(unreadable)?;
+        // A FIFO must not keep us waiting for somebody to write.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(image, flags, Mode::empty())
+            .map_err(|errno| unreadable(errno.into()))?;
+        let file = File::from(file);
         let superblock =
             read_up_to(&file, offset.checked_add(SUPERBLOCK_OFFSET), 4096).map_err(unreadable)?;
         let superblock =
@@ -277,6 +282,12 @@ mod tests {
                 bytes.len()
             );
         }
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let fifo = folder.path().join("fifo");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, Mode::RUSR, 0).expect("made");
+        assert!(Requirements::read(&fifo, 0).is_err());
+        assert!(Requirements::read(folder.path(), 0).is_err());
         assert!(matches!(
             Requirements::read(Path::new("/nonexistent/image"), 0),
             Err(RequirementsError::Read { .. })

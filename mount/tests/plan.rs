@@ -109,7 +109,7 @@ type Row = (
     &'static [(Way, &'static str)],
 );
 
-const TOO_OLD_FOR_FILES: (Way, &str) = (Way::File, "file-backed mounts need Linux 6.12");
+const TOO_OLD_FOR_FILES: (Way, &str) = (Way::File, "file-backed mounts: since Linux 6.12");
 const NO_PRIVILEGE: &str = "CAP_SYS_ADMIN";
 
 #[rustfmt::skip]
@@ -122,29 +122,29 @@ const TABLE: &[Row] = &[
     ("plain on 6.12", (6, 12), |_| {}, "file+ loop+ fuse", &[]),
     ("plain on 6.18", (6, 18), |_| {}, "file+ loop+ fuse", &[]),
     ("plain on 7.2", (7, 2), |_| {}, "file+ loop+ fuse", &[]),
-    ("plain on 5.3", (5, 3), |_| {}, "fuse", &[(Way::Loop, "4096-byte blocks need Linux 5.4, this is 5.3")]),
+    ("plain on 5.3", (5, 3), |_| {}, "fuse", &[(Way::Loop, "4096-byte blocks: since Linux 5.4, this is 5.3")]),
     // Features
-    ("holes on 5.10", (5, 10), |s| needs(s, &[R::ChunkedFile]), "fuse", &[(Way::Loop, "chunk-based files (holes) need Linux 5.15"), TOO_OLD_FOR_FILES]),
+    ("holes on 5.10", (5, 10), |s| needs(s, &[R::ChunkedFile]), "fuse", &[(Way::Loop, "chunk-based files (holes): since Linux 5.15"), TOO_OLD_FOR_FILES]),
     ("holes on 5.15", (5, 15), |s| needs(s, &[R::ChunkedFile]), "loop+ fuse", &[]),
     ("lz4 on 5.4", (5, 4), |s| needs(s, &[R::ZeroPadding]), "loop+ fuse", &[]),
-    ("zstd on 5.10", (5, 10), zstd, "fuse", &[(Way::Loop, "Zstd need Linux 6.10")]),
-    ("zstd on 6.6", (6, 6), zstd, "fuse", &[(Way::Loop, "Zstd need Linux 6.10, this is 6.6")]),
+    ("zstd on 5.10", (5, 10), zstd, "fuse", &[(Way::Loop, "Zstd: since Linux 6.10")]),
+    ("zstd on 6.6", (6, 6), zstd, "fuse", &[(Way::Loop, "Zstd: since Linux 6.10, this is 6.6")]),
     ("zstd on 6.10", (6, 10), zstd, "loop+ fuse", &[TOO_OLD_FOR_FILES]),
     ("zstd on 6.18", (6, 18), zstd, "file+ loop+ fuse", &[]),
     ("zstd not built in", (6, 18), |s| { zstd(s); refused(s, Ability::Read(R::Zstd)); }, "fuse", &[(Way::File, "a probe of Zstd failed: not built in"), (Way::Loop, "Zstd")]),
     ("zstd backported", (6, 6), |s| { zstd(s); s.machine.proofs.push((Ability::Read(R::Zstd), Proof::Works)); }, "loop+ fuse", &[TOO_OLD_FOR_FILES]),
     ("a probe that could not run decides nothing", (6, 18), |s| { zstd(s); s.machine.proofs.push((Ability::Read(R::Zstd), Proof::NotProbed { reason: "no loop".into() })); }, "file+ loop+ fuse", &[]),
     ("a probe read back wrong", (6, 18), |s| { zstd(s); s.machine.proofs.push((Ability::Read(R::Zstd), Proof::WrongContent)); }, "fuse", &[(Way::Loop, "read back wrong")]),
-    ("lzma on 5.15", (5, 15), |s| needs(s, &[R::ZeroPadding, R::BigPcluster, R::MicroLzma]), "fuse", &[(Way::Loop, "MicroLZMA need Linux 5.16")]),
-    ("metabox on 6.16", (6, 16), |s| needs(s, &[R::Bit48, R::Metabox]), "fuse", &[(Way::File, "metabox need Linux 6.17")]),
+    ("lzma on 5.15", (5, 15), |s| needs(s, &[R::ZeroPadding, R::BigPcluster, R::MicroLzma]), "fuse", &[(Way::Loop, "MicroLZMA: since Linux 5.16")]),
+    ("metabox on 6.16", (6, 16), |s| needs(s, &[R::Bit48, R::Metabox]), "fuse", &[(Way::File, "metabox: since Linux 6.17")]),
     ("48bit on 6.15", (6, 15), |s| needs(s, &[R::Bit48]), "file+ loop+ fuse", &[]),
     // Block sizes
-    ("512-byte blocks on 6.1", (6, 1), |s| blocks(s, 9), "fuse", &[(Way::Loop, "512-byte blocks need Linux 6.4")]),
+    ("512-byte blocks on 6.1", (6, 1), |s| blocks(s, 9), "fuse", &[(Way::Loop, "512-byte blocks: since Linux 6.4")]),
     ("512-byte blocks on 6.4", (6, 4), |s| blocks(s, 9), "loop+ fuse", &[TOO_OLD_FOR_FILES]),
-    ("compressed 512-byte blocks on 6.6", (6, 6), |s| { needs(s, &[R::ZeroPadding]); blocks(s, 9); }, "fuse", &[(Way::Loop, "compression with 512-byte blocks need Linux 6.8")]),
-    ("16 KiB blocks, 4 KiB pages", (7, 2), |s| blocks(s, 14), "fuse", &[(Way::File, "16384-byte blocks are larger than this machine's pages"), (Way::Loop, "larger")]),
+    ("compressed 512-byte blocks on 6.6", (6, 6), |s| { needs(s, &[R::ZeroPadding]); blocks(s, 9); }, "fuse", &[(Way::Loop, "compression with 512-byte blocks: since Linux 6.8")]),
+    ("16 KiB blocks, 4 KiB pages", (7, 2), |s| blocks(s, 14), "fuse", &[(Way::File, "16384-byte blocks: larger than this machine's pages"), (Way::Loop, "larger")]),
     ("16 KiB blocks, 16 KiB pages", (6, 18), |s| { blocks(s, 14); s.machine.page = BlockBits::new(14).expect("valid"); }, "file+ loop+ fuse", &[]),
-    ("4 KiB blocks, 64 KiB pages, 6.1", (6, 1), |s| s.machine.page = BlockBits::new(16).expect("valid"), "fuse", &[(Way::Loop, "4096-byte blocks need Linux 6.4")]),
+    ("4 KiB blocks, 64 KiB pages, 6.1", (6, 1), |s| s.machine.page = BlockBits::new(16).expect("valid"), "fuse", &[(Way::Loop, "4096-byte blocks: since Linux 6.4")]),
     // Privileges
     ("no root", (6, 18), no_root, "fuse", &[(Way::File, NO_PRIVILEGE), (Way::Loop, NO_PRIVILEGE)]),
     ("root of a user namespace", (6, 18), |s| s.machine.privilege = Privilege::UserNamespace, "fuse", &[(Way::File, "this is another user namespace")]),
@@ -168,7 +168,7 @@ const TABLE: &[Row] = &[
     ("image is a block device", (6, 1), block_device, "block fuse", &[]),
     ("block device, no root", (6, 18), |s| { block_device(s); no_root(s); }, "fuse", &[(Way::Block, NO_PRIVILEGE)]),
     ("block device via file", (6, 18), |s| { block_device(s); s.wish.via = Via::File; }, "", &[(Way::File, "/dev/vdb is not a regular file")]),
-    ("block device, offset, old kernel", (6, 1), |s| { block_device(s); s.wish.offset = 8192; }, "loop+ fuse", &[(Way::Block, "fsoffset=) need Linux 6.16")]),
+    ("block device, offset, old kernel", (6, 1), |s| { block_device(s); s.wish.offset = 8192; }, "loop+ fuse", &[(Way::Block, "fsoffset=): since Linux 6.16")]),
     ("block device, offset, new kernel", (6, 18), |s| { block_device(s); s.wish.offset = 8192; }, "block loop+ fuse", &[]),
     ("image is a FIFO", (6, 18), |s| s.sources.image.kind = SourceKind::Other, "", &[(Way::File, "is not a regular file"), (Way::Loop, "regular file or a block device"), (Way::Fuse, "regular file or a block device")]),
     // Direct I/O
@@ -179,7 +179,7 @@ const TABLE: &[Row] = &[
     ("nodirectio", (6, 18), |s| s.wish.direct_io = DirectIo::Never, "file loop fuse", &[]),
     ("directio forced", (6, 18), |s| { s.wish.direct_io = DirectIo::Always; s.sources.image.direct_io_alignment = None; }, "file+ loop+ fuse", &[]),
     // Extra devices
-    ("two devices on 5.15", (5, 15), |s| index(s, 2), "fuse", &[(Way::Loop, "extra devices need Linux 5.16")]),
+    ("two devices on 5.15", (5, 15), |s| index(s, 2), "fuse", &[(Way::Loop, "extra devices: since Linux 5.16")]),
     ("two devices on 6.1", (6, 1), |s| index(s, 2), "loop+ fuse", &[TOO_OLD_FOR_FILES]),
     ("two devices on 6.18", (6, 18), |s| index(s, 2), "file+ loop+ fuse", &[]),
     ("a blob on tmpfs", (6, 18), |s| { index(s, 2); s.sources.devices[0].filesystem = BackingFilesystem::Tmpfs; }, "loop+ fuse", &[(Way::File, "/srv/0.blob: tmpfs")]),
@@ -187,10 +187,10 @@ const TABLE: &[Row] = &[
     ("block device with blobs in files", (6, 18), |s| { index(s, 2); block_device(s); }, "block fuse", &[]),
     ("block device with blobs, no loop", (6, 18), |s| { index(s, 2); block_device(s); s.machine.loop_control = false; }, "fuse", &[(Way::Block, "/dev/loop-control")]),
     ("blobs behind the image", (6, 18), |s| index(s, 0), "file+ loop+ fuse", &[]),
-    ("blobs behind the image on 6.1", (6, 1), |s| index(s, 0), "fuse", &[(Way::Loop, "extra devices behind the image in one file need Linux 6.4")]),
+    ("blobs behind the image on 6.1", (6, 1), |s| index(s, 0), "fuse", &[(Way::Loop, "extra devices behind the image in one file: since Linux 6.4")]),
     // Offsets and limits
     ("offset on 6.18", (6, 18), |s| s.wish.offset = 8192, "file+ loop+ fuse", &[]),
-    ("offset on 6.12", (6, 12), |s| s.wish.offset = 8192, "loop+ fuse", &[(Way::File, "(fsoffset=) need Linux 6.16")]),
+    ("offset on 6.12", (6, 12), |s| s.wish.offset = 8192, "loop+ fuse", &[(Way::File, "(fsoffset=): since Linux 6.16")]),
     ("odd offset", (6, 18), |s| s.wish.offset = 512, "loop+ fuse", &[(Way::File, "offset 512 is not a multiple of the image's blocks of 4096 bytes")]),
     ("size limit", (6, 18), |s| s.wish.size_limit = Some(4096), "loop+ fuse", &[(Way::File, "sizelimit= needs a loop device")]),
     // Wishes
