@@ -16,6 +16,7 @@ use erofs_mount::{
 use rustix::io::Errno;
 use std::error::Error;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -669,6 +670,65 @@ fn fuse_mounts_are_taken_down() {
             (unmounted.image.carrier, unmounted.left_over),
             (Carrier::Fuse, None)
         );
+        drop(device);
+    }
+}
+
+/// Without privilege the set-uid fusermount3 takes down what its caller mounted, and nothing else.
+#[test]
+fn fusermount_unmounts_for_its_user() {
+    let Some(bench) = Bench::new("fusermount3") else {
+        return;
+    };
+    let (nobody, folder) = (65534, bench.folder.path().to_owned());
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("opened");
+    let set_uid = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|found| found.uid() == 0 && found.mode() & 0o4001 == 0o4001)
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| set_uid(&folder.join("fusermount3"))) {
+        return test_support::skip("fusermount3", "it is not installed");
+    }
+    for (owner, allowed) in [(0, false), (nobody, true)] {
+        let Ok(device) = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+        else {
+            return test_support::skip("fusermount3", "there is no /dev/fuse");
+        };
+        let data = format!(
+            "fd={},rootmode=40000,user_id={owner},group_id=0",
+            device.as_raw_fd()
+        );
+        let data = std::ffi::CString::new(data).expect("no NUL");
+        let flags = rustix::mount::MountFlags::RDONLY;
+        rustix::mount::mount(
+            "some.erofs",
+            bench.target(),
+            table::FUSE_TYPE,
+            flags,
+            data.as_c_str(),
+        )
+        .expect("mounted");
+        let target = bench.target();
+        // User ids belong to threads, and to what they start.
+        let unmounted = std::thread::spawn(move || {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(nobody))
+                .expect("changed");
+            umount(&target, false)
+        });
+        let unmounted = unmounted.join().expect("no panic");
+        if allowed {
+            assert_eq!(unmounted.expect("unmounted").image.carrier, Carrier::Fuse);
+        } else {
+            assert!(
+                matches!(unmounted, Err(UmountError::Fusermount { .. })),
+                "{unmounted:?}"
+            );
+            umount(&bench.target(), false).expect("unmounted");
+        }
         drop(device);
     }
 }
