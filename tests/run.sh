@@ -75,6 +75,9 @@ step_test() {
         machine=$(uname -m)
         export "CARGO_TARGET_${machine^^}_UNKNOWN_LINUX_GNU_RUNNER=${as_root[*]}"
     fi
+    # Not /tmp: Debian 13 keeps it in memory, from where the kernel mounts no image.
+    export TMPDIR=${TMPDIR:-$(realpath -m "${CARGO_TARGET_DIR:-target}")/tmp}
+    mkdir -p "$TMPDIR"
     # The tests drive the real binary, which cargo test alone builds only for its own package.
     cargo build --quiet --workspace --lib --bins --tests
     cargo test --quiet --workspace
