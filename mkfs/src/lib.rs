@@ -1,5 +1,16 @@
 //! Builds EROFS images from directories, tars and raw files.
+//!
+//! ```text
+//! source → tree → data pipeline → plan → metadata → superblock → publish
+//! ```
+//! [`source`] yields entries, [`tree`] holds them, [`data`] reads, compresses and writes the content of files, [`plan`]
+//! decides where all metadata goes, [`image`] writes it, [`build`] runs the whole.
 #![forbid(unsafe_code)]
 
+pub mod build;
+pub mod data;
+pub mod image;
+pub mod plan;
 pub mod source;
+pub mod summary;
 pub mod tree;

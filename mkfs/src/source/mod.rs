@@ -1,5 +1,7 @@
 //! Where trees come from: directories, tars, raw files.
 
+pub mod directory;
+pub mod raw;
 pub mod tar;
 
 use crate::tree::{DataRange, Location, Metadata, Xattr, display};
@@ -15,6 +17,8 @@ pub struct Rules {
     pub force_gid: Option<u32>,
     /// Everything was modified at this time.
     pub fixed_time: Option<Timestamp>,
+    /// Nothing was modified later than this.
+    pub clamp_time: Option<Timestamp>,
     /// Extended attributes are left out.
     pub drop_xattrs: bool,
     /// Paths, relative to the root, left out with all below them.
@@ -27,6 +31,9 @@ impl Rules {
         metadata.uid = self.force_uid.unwrap_or(metadata.uid);
         metadata.gid = self.force_gid.unwrap_or(metadata.gid);
         metadata.mtime = self.fixed_time.unwrap_or(metadata.mtime);
+        if let Some(latest) = self.clamp_time {
+            metadata.mtime = metadata.mtime.min(latest);
+        }
         if self.drop_xattrs {
             metadata.xattrs = Vec::new();
         }
@@ -79,13 +86,15 @@ pub enum Whiteouts {
 /// Takes the data of files that pass by only once.
 pub trait StreamSink {
     /// Takes a regular file's data from `data`, which yields the bytes of `ranges` one after the other (all `size` bytes
-    /// without ranges) and must be read to its end.
+    /// without ranges) and must be read to its end. `metadata` is what the file will have: attributes decide whether a
+    /// tail fits behind its inode.
     ///
     /// # Errors
     /// [`StoreError`].
     fn store(
         &mut self,
         path: &[u8],
+        metadata: &Metadata,
         size: u64,
         ranges: Option<&[DataRange]>,
         data: &mut dyn Read,
@@ -111,6 +120,19 @@ pub enum StoreError {
         /// Size as announced, in bytes.
         expected: u64,
         /// Bytes that were there.
+        found: u64,
+    },
+    /// The file has another size than a moment ago.
+    #[error(
+        "{}: it had {expected} bytes, now it has {found}: it is being changed",
+        display(path)
+    )]
+    Changed {
+        /// The file.
+        path: Vec<u8>,
+        /// Size when the tree was read, in bytes.
+        expected: u64,
+        /// Size now, in bytes.
         found: u64,
     },
     /// The image could not be written; the pipeline has the reason.

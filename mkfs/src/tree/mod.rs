@@ -68,7 +68,10 @@ pub enum Location {
     /// There is none: the file is empty or one hole.
     Nowhere,
     /// The file of the same path below the source directory.
-    Directory,
+    Directory {
+        /// Which part of the file is stored.
+        sparse: Option<SparseId>,
+    },
     /// A place in the archive, with the map of its pieces when it is sparse.
     Archive {
         /// Offset of the first stored byte in the archive, in bytes.
@@ -440,6 +443,17 @@ impl Tree {
             inode = self.entries[self.find(inode, name)?.index()].inode;
         }
         Some(inode)
+    }
+
+    /// The directory at `path`, made like missing parents when there is none.
+    ///
+    /// # Errors
+    /// [`TreeError`] names the path.
+    pub fn directory(&mut self, path: &[u8]) -> Result<InodeId, TreeError> {
+        let below = [path, b"/-"].concat();
+        Ok(self
+            .parent_of(&below)?
+            .map_or(InodeId::ROOT, |(directory, _)| directory))
     }
 
     /// Gives an inode an extended attribute, in place of one with the same name.

@@ -50,9 +50,11 @@ impl XattrSets {
         &self.sets[id.index()]
     }
 
-    /// Number of sets, the empty one included.
-    pub fn count(&self) -> usize {
-        self.sets.len()
+    /// All sets, by their index.
+    pub fn iter(&self) -> impl Iterator<Item = (XattrSetId, &[Xattr])> {
+        (0..)
+            .map(XattrSetId)
+            .zip(self.sets.iter().map(|set| &**set))
     }
 
     /// Keeps a set; of equal names the last counts.

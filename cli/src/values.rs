@@ -1,0 +1,154 @@
+//! Values of options, in the spellings of mkfs.erofs.
+
+use erofs_format::BlockBits;
+use erofs_format::inode::Timestamp;
+
+/// A number of bytes: decimal, with a suffix `k`, `M`, `G` or `T` for powers of 1024.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let error = || format!("{text:?} is not a size: expected bytes, e.g. 65536 or 64k");
+    let (digits, shift) = match text.chars().last() {
+        Some('k' | 'K') => (&text[..text.len() - 1], 10),
+        Some('m' | 'M') => (&text[..text.len() - 1], 20),
+        Some('g' | 'G') => (&text[..text.len() - 1], 30),
+        Some('t' | 'T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| error())?;
+    number.checked_mul(1 << shift).ok_or_else(error)
+}
+
+/// A block size in bytes.
+pub(crate) fn block_size(text: &str) -> Result<BlockBits, String> {
+    BlockBits::from_bytes(size(text)?).map_err(|error| error.to_string())
+}
+
+/// A Unix time: seconds, perhaps negative or with a fraction.
+pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    let error = || format!("{text:?} is not a Unix time: expected seconds, e.g. 1700000000");
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().map_err(|_| error())?;
+    if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(error());
+    }
+    let nanoseconds: u32 = format!("{fraction:0<9}").parse().map_err(|_| error())?;
+    if whole.starts_with('-') && nanoseconds > 0 {
+        let earlier = seconds.checked_sub(1).ok_or_else(error)?;
+        return Ok(Timestamp {
+            seconds: earlier,
+            nanoseconds: 1_000_000_000 - nanoseconds,
+        });
+    }
+    Ok(Timestamp {
+        seconds,
+        nanoseconds,
+    })
+}
+
+/// A UUID, `clear` for zeros, or `random`.
+pub(crate) fn uuid(text: &str) -> Result<[u8; 16], String> {
+    let mut bytes = [0; 16];
+    match text {
+        "clear" => return Ok(bytes),
+        "random" => {
+            let mut file =
+                std::fs::File::open("/dev/urandom").map_err(|error| error.to_string())?;
+            std::io::Read::read_exact(&mut file, &mut bytes).map_err(|error| error.to_string())?;
+            bytes[6] = bytes[6] & 0x0F | 0x40;
+            bytes[8] = bytes[8] & 0x3F | 0x80;
+            return Ok(bytes);
+        }
+        _ => {}
+    }
+    let error = || format!("{text:?} is not a UUID");
+    let hex: String = text.chars().filter(|c| *c != '-').collect();
+    if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(error());
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).map_err(|_| error())?;
+    }
+    Ok(bytes)
+}
+
+/// A compressor with its level: `zstd`, `zstd,9` or `zstd,level=9`. Yields the level.
+pub(crate) fn compressor(text: &str) -> Result<i32, String> {
+    const DEFAULT_LEVEL: i32 = 3;
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    if name != "zstd" {
+        return Err(format!(
+            "{name:?} is not a compressor of this version: expected zstd[,LEVEL]"
+        ));
+    }
+    let mut level = DEFAULT_LEVEL;
+    for part in parts {
+        let digits = part.strip_prefix("level=").unwrap_or(part);
+        level = digits
+            .parse()
+            .ok()
+            .filter(|level| (1..=22).contains(level))
+            .ok_or_else(|| format!("{part:?} is not a level of zstd: expected 1 to 22"))?;
+    }
+    Ok(level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("64k", Some(65536)),
+            ("1M", Some(1 << 20)),
+            ("2T", Some(2 << 40)),
+        ] {
+            assert_eq!(size(text).ok(), expected);
+        }
+        for text in ["", "k", "-1", "1.5M", "99999999999T", "0x10"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_keep_their_nanoseconds() {
+        let time = |seconds, nanoseconds| {
+            Some(Timestamp {
+                seconds,
+                nanoseconds,
+            })
+        };
+        for (text, expected) in [
+            ("0", time(0, 0)),
+            ("1.5", time(1, 500_000_000)),
+            ("-1.25", time(-2, 750_000_000)),
+            ("-0.5", time(-1, 500_000_000)),
+            ("-7", time(-7, 0)),
+            ("1.0000000001", None),
+            ("x", None),
+            ("1.+1", None),
+        ] {
+            assert_eq!(timestamp(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn uuids() {
+        assert_eq!(uuid("clear"), Ok([0; 16]));
+        assert_eq!(uuid("01010101-0101-0101-0101-010101010101"), Ok([1; 16]));
+        assert!(uuid("0101").is_err());
+        assert!(uuid("é".repeat(16).as_str()).is_err());
+        assert_ne!(uuid("random"), uuid("random"));
+    }
+
+    #[test]
+    fn compressors() {
+        assert_eq!(compressor("zstd"), Ok(3));
+        assert_eq!(compressor("zstd,22"), Ok(22));
+        assert_eq!(compressor("zstd,level=9"), Ok(9));
+        for text in ["", "lz4", "zstd,0", "zstd,23", "zstd,x"] {
+            assert!(compressor(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,637 @@
+//! From sources to a finished image: the whole of `erofs build`.
+
+use crate::data::output::Output;
+use crate::data::pipeline::{
+    ContentReader, FileContent, Pipeline, PipelineError, Settings, Stored,
+};
+use crate::data::tails::Tails;
+use crate::data::treatment::{ChunkMap, Treatment};
+use crate::data::writer::Writer;
+use crate::data::{Compression, StoredData};
+use crate::image::{
+    Finished, Header, ImageError, Metadata as ImageMetadata, UnrepresentableError,
+    check_representable,
+};
+use crate::plan::inode_data::{DataMap, IndexForm};
+use crate::plan::xattrs::XattrPlan;
+use crate::plan::{Plan, can_inline, most_frequent_time};
+use crate::source::directory::{self, DirectoryError, DirectoryReader, ScanOptions};
+use crate::source::raw::{self, RawFile, RawFileError, RawReader};
+use crate::source::tar::{self, TarError};
+use crate::source::{Rules, StoreError, StreamSink, Whiteouts, default_root};
+use crate::summary::Summary;
+use crate::tree::{
+    Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, TreeError, Xattr,
+};
+use erofs_format::compression::config::{AlgorithmConfigs, ZstdConfig};
+use erofs_format::feature::{FeatureCompat, FeatureIncompat};
+use erofs_format::inode::{EXTENDED_INODE_SIZE, Timestamp};
+use erofs_format::kernel::{KernelVersion, Requirement};
+use erofs_format::superblock::Superblock;
+use erofs_format::{BlockAddr, BlockBits, ByteOffset, Nid};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// How an image is to look.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Block size.
+    pub block_bits: BlockBits,
+    /// Compression of files, if any.
+    pub compression: Option<Compression>,
+    /// Index of compressed files.
+    pub index_form: IndexForm,
+    /// Whether tails of files may be inlined behind inodes.
+    pub inline_tails: bool,
+    /// Whether holes stay holes (Linux 5.15) or become zeros.
+    pub sparse: bool,
+    /// All regular files in chunks of 2^n blocks.
+    pub chunk_shift: Option<u8>,
+    /// Whether identical files are stored once.
+    pub dedupe: bool,
+    /// Worker threads.
+    pub workers: usize,
+    /// Memory for data on its way and tails, in bytes.
+    pub memory: usize,
+    /// Attributes that more inodes than this have in common are shared.
+    pub xattr_tolerance: u32,
+    /// UUID; otherwise derived from the content.
+    pub uuid: Option<[u8; 16]>,
+    /// Label, up to 15 bytes (16 since Linux 6.15).
+    pub label: Vec<u8>,
+    /// Changes on the way from the source.
+    pub rules: Rules,
+    /// What becomes of whiteouts of OCI layers.
+    pub whiteouts: Whiteouts,
+    /// Whether other filesystems below a source directory are left out.
+    pub one_file_system: bool,
+    /// Whether files that change while they are read are taken as they are.
+    pub ignore_changed: bool,
+    /// A kernel that must be able to mount the image.
+    pub kernel: Option<KernelVersion>,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            block_bits: BlockBits::B4096,
+            compression: None,
+            index_form: IndexForm::Compact,
+            inline_tails: true,
+            sparse: true,
+            chunk_shift: None,
+            dedupe: true,
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory: 96 << 20,
+            xattr_tolerance: 2,
+            uuid: None,
+            label: Vec::new(),
+            rules: Rules::default(),
+            whiteouts: Whiteouts::Keep,
+            one_file_system: false,
+            ignore_changed: false,
+            kernel: None,
+        }
+    }
+}
+
+/// Where an image comes from.
+#[derive(Debug)]
+pub enum BuildSource {
+    /// A directory.
+    Directory(PathBuf),
+    /// A tar.
+    Tar(tar::Archive),
+    /// Single files.
+    RawFiles(Vec<RawFile>),
+}
+
+/// Why an image could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The output cannot be made.
+    #[error("cannot write {}: {source}", path.display())]
+    Output {
+        /// The image.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The source directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The source tar.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// A source file.
+    #[error(transparent)]
+    RawFile(#[from] RawFileError),
+    /// An entry that cannot be part of an image.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A value that cannot be part of an image.
+    #[error(transparent)]
+    Unrepresentable(#[from] UnrepresentableError),
+    /// Data could not be read or written.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// Metadata could not be written.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The image would need a newer kernel than allowed.
+    #[error("Linux {kernel} cannot mount this image: {} needs {}{}", requirement.describe(), requirement.since(), advice(*requirement))]
+    Kernel {
+        /// The kernel that the user asked for.
+        kernel: KernelVersion,
+        /// What it lacks.
+        requirement: Requirement,
+    },
+}
+
+const fn advice(requirement: Requirement) -> &'static str {
+    match requirement {
+        Requirement::ChunkedFile => " (--no-sparse writes zeros instead of holes)",
+        Requirement::LongLabel => " (use a label of at most 15 bytes)",
+        Requirement::SmallBlocks | Requirement::SmallBlocksCompressed => " (use -b 4096)",
+        _ => "",
+    }
+}
+
+/// Builds an image of `source` at `output`. `progress` counts bytes of file data.
+///
+/// # Errors
+/// [`BuildError`]; nothing is left under the name `output` then.
+pub fn build(
+    source: BuildSource,
+    output: &Path,
+    options: &BuildOptions,
+    progress: &Arc<AtomicU64>,
+) -> Result<Summary, BuildError> {
+    let started = std::time::Instant::now();
+    check_options(options)?;
+    let out_error = |source| BuildError::Output {
+        path: output.to_path_buf(),
+        source,
+    };
+    let out = Output::create(output).map_err(out_error)?;
+    let header = Header {
+        configs: configs(options.compression),
+        devices: 0,
+    };
+    let data_start = header.end(options.block_bits)?;
+    let mut writer = Writer::new(
+        &out,
+        data_start.0 << options.block_bits.bits(),
+        options.block_bits,
+    );
+    let (tree, stored) = store_data(source, output, options, &mut writer, progress)?;
+    check_representable(&tree)?;
+
+    let incompat = features(&tree, &stored.files);
+    let compressed = incompat.contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER);
+    let header = if compressed {
+        header
+    } else {
+        Header::default()
+    };
+    let superblock = superblock(&tree, options, incompat, &header);
+    let data = DataMap {
+        stored: &stored.files,
+        raw_files: &[],
+        block_bits: options.block_bits,
+        index_form: options.index_form,
+        wide: false,
+    };
+    let requirements = requirements(&superblock, compressed);
+    check_kernel(options.kernel, &requirements)?;
+    let plan = Plan::new(
+        &tree,
+        &data,
+        &superblock,
+        options.xattr_tolerance,
+        writer.block(),
+    );
+    let metadata = ImageMetadata {
+        tree: &tree,
+        data,
+        tails: &stored.tails,
+        plan: &plan,
+        superblock,
+        header,
+        devices: Vec::new(),
+        content_digest: stored.digest,
+        uuid: options.uuid,
+        data_start,
+    };
+    let finished = metadata.write(&out, writer)?;
+    out.publish(finished.size).map_err(out_error)?;
+    Ok(summary(&tree, &stored, &finished, requirements, started))
+}
+
+fn summary(
+    tree: &FrozenTree,
+    stored: &Stored,
+    finished: &Finished,
+    requirements: Vec<Requirement>,
+    started: std::time::Instant,
+) -> Summary {
+    let (inodes, entries) = tree.counts();
+    Summary {
+        entries,
+        inodes,
+        bytes_in: stored.bytes_in,
+        duplicates: stored.duplicates,
+        image_size: finished.size,
+        uuid: finished.superblock.uuid,
+        requirements,
+        elapsed: started.elapsed(),
+    }
+}
+
+/// What is wrong with options is said before anything is read.
+fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
+    let mut wanted = Vec::new();
+    if options.compression.is_some() {
+        wanted.push(Requirement::Zstd);
+    }
+    if options.chunk_shift.is_some() {
+        wanted.push(Requirement::ChunkedFile);
+    }
+    wanted.extend(layout_requirements(
+        options.block_bits,
+        &label(&options.label),
+        options.compression.is_some(),
+    ));
+    check_kernel(options.kernel, &wanted)
+}
+
+/// Refuses what `kernel` lacks.
+pub(crate) fn check_kernel(
+    kernel: Option<KernelVersion>,
+    requirements: &[Requirement],
+) -> Result<(), BuildError> {
+    let Some(kernel) = kernel else { return Ok(()) };
+    match requirements
+        .iter()
+        .filter(|requirement| requirement.since() > kernel)
+        .max_by_key(|r| r.since())
+    {
+        Some(requirement) => Err(BuildError::Kernel {
+            kernel,
+            requirement: *requirement,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Reads the tree and sends all data through the pipeline.
+fn store_data(
+    source: BuildSource,
+    output: &Path,
+    options: &BuildOptions,
+    writer: &mut Writer<'_>,
+    progress: &Arc<AtomicU64>,
+) -> Result<(FrozenTree, Stored), BuildError> {
+    let settings = Settings {
+        block_bits: options.block_bits,
+        compression: options.compression,
+        dedupe: options.dedupe,
+        workers: options.workers,
+        memory: options.memory,
+    };
+    let folder = match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let tails = Tails::new(options.memory / 4, folder);
+    let rules = &options.rules;
+    let scanned = Scanned::new(source, options)?;
+    std::thread::scope(|scope| {
+        let reader = Arc::clone(&scanned.reader);
+        let mut pipeline =
+            Pipeline::start(scope, settings, reader, writer, tails, Arc::clone(progress));
+        let fed = scanned.feed(rules, options, &mut pipeline);
+        match fed {
+            Ok(tree) => Ok((tree, pipeline.finish()?)),
+            Err(error) if stopped(&error) => match pipeline.finish() {
+                // The pipeline failed first: it knows why.
+                Err(cause) => Err(cause.into()),
+                Ok(_) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Whether an error only says that the pipeline failed before.
+fn stopped(error: &BuildError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(at) = cause {
+        if matches!(at.downcast_ref::<StoreError>(), Some(StoreError::Stopped)) {
+            return true;
+        }
+        cause = at.source();
+    }
+    matches!(
+        error,
+        BuildError::Pipeline(PipelineError::Source(StoreError::Stopped))
+    )
+}
+
+/// A source whose reader is known, so that the pipeline can start before the tree is read.
+struct Scanned {
+    reader: Arc<dyn ContentReader>,
+    kind: ScannedKind,
+}
+
+enum ScannedKind {
+    Directory(Tree),
+    Tar(tar::Archive),
+    RawFiles(Tree),
+}
+
+impl Scanned {
+    fn new(source: BuildSource, options: &BuildOptions) -> Result<Self, BuildError> {
+        let rules = &options.rules;
+        match source {
+            BuildSource::Directory(path) => {
+                let root = directory::open(&path)?;
+                let mut tree = Tree::new(directory::root_metadata(root.as_fd(), rules)?)?;
+                let scan = ScanOptions {
+                    rules,
+                    find_holes: options.sparse,
+                    one_file_system: options.one_file_system,
+                };
+                directory::scan(root.as_fd(), scan, &mut tree)?;
+                let reader = Arc::new(DirectoryReader {
+                    root,
+                    ignore_changed: options.ignore_changed,
+                });
+                Ok(Self {
+                    reader,
+                    kind: ScannedKind::Directory(tree),
+                })
+            }
+            BuildSource::RawFiles(files) => {
+                let mut tree = empty_tree(rules)?;
+                let files = raw::scan(&files, rules, &mut tree)?;
+                Ok(Self {
+                    reader: Arc::new(RawReader { files }),
+                    kind: ScannedKind::RawFiles(tree),
+                })
+            }
+            BuildSource::Tar(archive) => Ok(Self {
+                reader: Arc::new(NoReader),
+                kind: ScannedKind::Tar(archive),
+            }),
+        }
+    }
+
+    /// Reads what is left of the source and sends the data of all files into the pipeline.
+    fn feed(
+        self,
+        rules: &Rules,
+        options: &BuildOptions,
+        pipeline: &mut Pipeline<'_>,
+    ) -> Result<FrozenTree, BuildError> {
+        let tree = match self.kind {
+            ScannedKind::Directory(tree) | ScannedKind::RawFiles(tree) => tree,
+            ScannedKind::Tar(archive) => {
+                let mut tree = empty_tree(rules)?;
+                let mut sink = Sink { pipeline, options };
+                tar::scan(
+                    archive,
+                    rules,
+                    options.whiteouts,
+                    &mut tree,
+                    tar::Data::Through(&mut sink),
+                )?;
+                tree
+            }
+        };
+        let mut tree = tree.finish()?;
+        let files: Vec<InodeId> = tree.depth_first().collect();
+        for id in files {
+            let node = tree.inode(id);
+            let Body::Regular { size, location } = node.body else {
+                continue;
+            };
+            let (position, sparse) = match location {
+                Location::Nowhere | Location::Stored(_) | Location::Archive { .. } => continue,
+                Location::Directory { sparse } => (0, sparse),
+                Location::RawFile(number) => (u64::from(number), None),
+            };
+            let ranges = sparse.map(|map| tree.sparse_map(map));
+            let treatment = treatment(options, size, ranges, tree.xattrs.get(node.xattrs));
+            let content = FileContent {
+                path: tree.path(id).into(),
+                position,
+                size,
+                ranges: ranges.map(Arc::from),
+            };
+            let number = pipeline
+                .file(content, treatment)
+                .map_err(PipelineError::from)?;
+            tree.set_location(id, size, number.map_or(Location::Nowhere, Location::Stored));
+        }
+        Ok(tree)
+    }
+}
+
+fn empty_tree(rules: &Rules) -> Result<Tree, TreeError> {
+    let mut root = default_root(Timestamp::default());
+    rules.apply(&mut root);
+    Tree::new(root)
+}
+
+/// For tars: all data came through the sink.
+struct NoReader;
+
+impl ContentReader for NoReader {
+    fn read(
+        &self,
+        file: &FileContent,
+        _offset: u64,
+        _length: u64,
+        _out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Read {
+            path: file.path.to_vec(),
+            source: io::ErrorKind::NotSeekable.into(),
+        })
+    }
+}
+
+/// Takes the files of a stream into the pipeline.
+struct Sink<'p, 's, 'o> {
+    pipeline: &'p mut Pipeline<'s>,
+    options: &'o BuildOptions,
+}
+
+impl StreamSink for Sink<'_, '_, '_> {
+    fn store(
+        &mut self,
+        path: &[u8],
+        metadata: &Metadata,
+        size: u64,
+        ranges: Option<&[DataRange]>,
+        data: &mut dyn Read,
+    ) -> Result<Location, StoreError> {
+        let treatment = treatment(self.options, size, ranges, &metadata.xattrs);
+        let number = self.pipeline.stream(path, size, ranges, treatment, data)?;
+        Ok(number.map_or(Location::Nowhere, Location::Stored))
+    }
+}
+
+/// How a file is to be stored.
+fn treatment(
+    options: &BuildOptions,
+    size: u64,
+    ranges: Option<&[DataRange]>,
+    xattrs: &[Xattr],
+) -> Treatment {
+    let bits = options.block_bits;
+    let head = EXTENDED_INODE_SIZE + XattrPlan::largest_body(xattrs);
+    let inline_tail = options.inline_tails && can_inline(head, size, bits);
+    if let Some(ranges) = ranges.filter(|_| options.sparse) {
+        let data: u64 = ranges.iter().map(|range| range.length).sum();
+        // Zeros compress well, and no kernel before 7.2 has holes in compressed files; a file that is mostly hole is
+        // better off with chunks.
+        if options.compression.is_none() || data < size / 2 {
+            return Treatment::Chunked(match options.chunk_shift {
+                Some(shift) => ChunkMap::with_shift(size, ranges, shift, bits),
+                None => ChunkMap::sparse(size, ranges, bits),
+            });
+        }
+    }
+    match (options.chunk_shift, options.compression) {
+        (Some(shift), _) => Treatment::Chunked(ChunkMap::full(size, shift, bits)),
+        // One block is the least that a pcluster takes.
+        (None, Some(_)) if size > bits.bytes() => Treatment::Compressed { inline_tail },
+        (None, _) => Treatment::Flat { inline_tail },
+    }
+}
+
+fn configs(compression: Option<Compression>) -> AlgorithmConfigs {
+    let zstd = compression.map(|compression| ZstdConfig {
+        window_bits: u8::try_from(compression.window_log()).unwrap_or(20),
+    });
+    AlgorithmConfigs {
+        zstd,
+        ..AlgorithmConfigs::default()
+    }
+}
+
+/// Features that the data asks for.
+fn features(tree: &FrozenTree, stored: &[StoredData]) -> FeatureIncompat {
+    let mut features = FeatureIncompat::empty();
+    for id in tree.breadth_first() {
+        let Body::Regular { size, location } = tree.inode(id).body else {
+            continue;
+        };
+        features |= match location {
+            Location::Stored(number) => match &stored[number as usize] {
+                StoredData::Flat { .. } => FeatureIncompat::empty(),
+                StoredData::Chunked { .. } => FeatureIncompat::CHUNKED_FILE,
+                StoredData::Compressed { .. } => {
+                    FeatureIncompat::ZERO_PADDING | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER
+                }
+            },
+            _ if size > 0 => FeatureIncompat::CHUNKED_FILE,
+            _ => FeatureIncompat::empty(),
+        };
+    }
+    features
+}
+
+/// The superblock of an image, of which addresses and counts are filled in later.
+pub(crate) fn superblock(
+    tree: &FrozenTree,
+    options: &BuildOptions,
+    incompat: FeatureIncompat,
+    header: &Header,
+) -> Superblock {
+    let epoch = most_frequent_time(tree);
+    let has_xattrs = tree
+        .breadth_first()
+        .any(|id| tree.inode(id).xattrs != crate::tree::XattrSetId::EMPTY);
+    let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME;
+    compat.set(FeatureCompat::XATTR_FILTER, has_xattrs);
+    Superblock {
+        checksum: 0,
+        compat,
+        incompat,
+        block_bits: options.block_bits,
+        extension_slots: 0,
+        root: Nid(0),
+        inodes: 0,
+        epoch: epoch.seconds,
+        fixed_nanoseconds: epoch.nanoseconds,
+        build_time: 0,
+        blocks: 0,
+        meta_block: BlockAddr(0),
+        xattr_block: BlockAddr(0),
+        uuid: [0; 16],
+        label: label(&options.label),
+        algorithms_or_lz4_window: header.configs.bitmap(),
+        extra_devices: 0,
+        device_table: ByteOffset(0),
+        xattr_prefix_count: 0,
+        xattr_prefix_start: ByteOffset(0),
+        packed: None,
+        metabox: None,
+        xattr_filter: has_xattrs,
+        inode_share_prefix: None,
+    }
+}
+
+fn label(text: &[u8]) -> [u8; 16] {
+    let mut label = [0; 16];
+    for (to, from) in label.iter_mut().zip(text) {
+        *to = *from;
+    }
+    label
+}
+
+/// What a kernel must know to mount the image, oldest first.
+pub(crate) fn requirements(superblock: &Superblock, compressed: bool) -> Vec<Requirement> {
+    let mut all = vec![Requirement::Baseline];
+    all.extend(Requirement::from_features(superblock.incompat));
+    if superblock
+        .incompat
+        .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER)
+        && superblock.algorithms_or_lz4_window & erofs_format::compression::Algorithm::Zstd.bit()
+            != 0
+    {
+        all.push(Requirement::Zstd);
+    }
+    all.extend(layout_requirements(
+        superblock.block_bits,
+        &superblock.label,
+        compressed,
+    ));
+    all.sort_by_key(|requirement| requirement.since());
+    all
+}
+
+fn layout_requirements(
+    block_bits: BlockBits,
+    label: &[u8; 16],
+    compressed: bool,
+) -> Vec<Requirement> {
+    let mut all = Vec::new();
+    if block_bits < BlockBits::B4096 {
+        all.push(if compressed {
+            Requirement::SmallBlocksCompressed
+        } else {
+            Requirement::SmallBlocks
+        });
+    }
+    if !label.contains(&0) {
+        all.push(Requirement::LongLabel);
+    }
+    all
+}

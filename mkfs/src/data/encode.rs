@@ -1,0 +1,145 @@
+//! Compresses one segment of a file into pclusters.
+//!
+//! A segment starts at an lcluster's start and, unless it ends the file, ends at an lcluster's end: segments are
+//! independent of each other and may be encoded by any worker.
+
+use erofs_codec::compressibility::looks_incompressible;
+use erofs_codec::{EncodeError, Encoder};
+use erofs_format::BlockBits;
+
+/// One extent of a compressed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredExtent {
+    /// Decoded length in bytes.
+    pub length: u32,
+    /// Physical blocks; 0 says that the data is plain, one block for each block of data.
+    compressed_blocks: u32,
+}
+
+impl StoredExtent {
+    /// Data stored as it is, in one block for each block of it.
+    pub fn plain(length: usize) -> Self {
+        Self {
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+            compressed_blocks: 0,
+        }
+    }
+
+    fn compressed(length: usize, blocks: u64) -> Self {
+        Self {
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+            compressed_blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether the data is stored as it is.
+    pub const fn is_plain(&self) -> bool {
+        self.compressed_blocks == 0
+    }
+
+    /// Physical blocks.
+    pub const fn blocks(&self, block_bits: BlockBits) -> u64 {
+        if self.is_plain() {
+            block_bits.blocks_for(self.length as u64)
+        } else {
+            self.compressed_blocks as u64
+        }
+    }
+}
+
+/// A segment as it goes into the image.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct EncodedSegment {
+    /// Whole blocks.
+    pub bytes: Vec<u8>,
+    /// What they decode to, in order.
+    pub extents: Vec<StoredExtent>,
+}
+
+/// Bytes that are sampled at a time for whether they are worth encoding.
+const SAMPLE_SIZE: usize = 128 << 10;
+/// Decoded extents stay below the kernel's limit of 12 MiB.
+const MAX_EXTENT: usize = 8 << 20;
+
+/// Encodes `input` with pclusters of at most `max_pcluster` bytes. With `sample` the encoder is asked only for what looks
+/// compressible; fast levels find that out as fast by themselves.
+///
+/// # Errors
+/// What the encoder says.
+pub fn encode_segment(
+    encoder: &mut dyn Encoder,
+    input: &[u8],
+    block_bits: BlockBits,
+    max_pcluster: usize,
+    sample: bool,
+) -> Result<EncodedSegment, EncodeError> {
+    encoder.restart();
+    let block = block_bits.len();
+    let mut segment = EncodedSegment {
+        bytes: Vec::with_capacity(input.len() / 2),
+        extents: Vec::new(),
+    };
+    let mut output = vec![0; max_pcluster];
+    let mut position = 0;
+    // Where the sample taken last ends, and whether it was worth encoding.
+    let mut sampled_to = 0;
+    let mut worth = true;
+    while position < input.len() {
+        if sample && position >= sampled_to {
+            let window = &input[position..input.len().min(position + SAMPLE_SIZE)];
+            worth = !looks_incompressible(window);
+            sampled_to = position + window.len();
+        }
+        let rest = &input[position..input.len().min(position + MAX_EXTENT)];
+        let fill = if worth {
+            encoder.fill(rest, &mut output)?
+        } else {
+            None
+        };
+        match fill {
+            Some(fill)
+                if block_bits.blocks_for(fill.encoded as u64)
+                    < block_bits.blocks_for(fill.consumed as u64) =>
+            {
+                let blocks = block_bits.blocks_for(fill.encoded as u64);
+                // Encoded bytes are right-aligned, the decoder skips zeros in front (format reference §11.4).
+                let padding = blocks as usize * block - fill.encoded;
+                segment.bytes.resize(segment.bytes.len() + padding, 0);
+                segment.bytes.extend_from_slice(&output[..fill.encoded]);
+                segment
+                    .extents
+                    .push(StoredExtent::compressed(fill.consumed, blocks));
+                position += fill.consumed;
+            }
+            _ => {
+                // Whole blocks, to the end of what was sampled or of what did not encode.
+                let end = if worth {
+                    position + max_pcluster
+                } else {
+                    sampled_to
+                };
+                let whole_blocks = (end.max(position + block) - position) / block * block;
+                let length = whole_blocks.min(input.len() - position);
+                push_plain(&mut segment, &input[position..position + length], block);
+                position += length;
+            }
+        }
+    }
+    Ok(segment)
+}
+
+/// Plain extents of one block each: every kernel reads these.
+fn push_plain(segment: &mut EncodedSegment, data: &[u8], block: usize) {
+    segment.bytes.extend_from_slice(data);
+    segment
+        .bytes
+        .resize(segment.bytes.len().next_multiple_of(block), 0);
+    match segment.extents.last_mut() {
+        Some(last) if last.is_plain() && (last.length as usize).is_multiple_of(block) => {
+            last.length = last
+                .length
+                .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        }
+        _ => segment.extents.push(StoredExtent::plain(data.len())),
+    }
+}

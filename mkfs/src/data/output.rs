@@ -1,0 +1,214 @@
+//! The file an image is written to: nothing is seen under its final name before it is whole and on disk.
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+
+/// An output under construction. Dropped without [`Output::publish`] it leaves nothing behind.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    target: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A file without a name (`O_TMPFILE`): even a killed process leaves nothing.
+    Nameless,
+    /// A file beside the target, where the filesystem knows no nameless files.
+    Beside(PathBuf),
+    /// A block device, written in place.
+    InPlace,
+    Published,
+}
+
+impl Output {
+    /// Prepares to write `target`.
+    ///
+    /// # Errors
+    /// When neither a nameless nor a named file can be made in the target's folder.
+    pub fn create(target: &Path) -> io::Result<Self> {
+        let target = target.to_path_buf();
+        let existing = std::fs::symlink_metadata(&target);
+        if existing
+            .as_ref()
+            .is_ok_and(|metadata| metadata.file_type().is_block_device())
+        {
+            let file = File::options().read(true).write(true).open(&target)?;
+            return Ok(Self {
+                file,
+                target,
+                state: State::InPlace,
+            });
+        }
+        if std::fs::metadata(&target).is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a directory",
+            ));
+        }
+        let mode = Mode::from_raw_mode(0o666);
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
+        if let Ok(file) = rustix::fs::openat(CWD, folder(&target), flags, mode) {
+            return Ok(Self {
+                file: file.into(),
+                target,
+                state: State::Nameless,
+            });
+        }
+        let beside = temporary_name(&target);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&beside)?;
+        Ok(Self {
+            file,
+            target,
+            state: State::Beside(beside),
+        })
+    }
+
+    /// The file, for reading and writing.
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Cuts the file to `length`, syncs it and gives it its final name.
+    ///
+    /// # Errors
+    /// As the system says; the target then is as it was before.
+    pub fn publish(mut self, length: u64) -> io::Result<()> {
+        match std::mem::replace(&mut self.state, State::Published) {
+            State::InPlace => return self.file.sync_all(),
+            State::Nameless => {
+                self.file.set_len(length)?;
+                self.file.sync_all()?;
+                let beside = temporary_name(&self.target);
+                let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                rustix::fs::linkat(CWD, source, CWD, &beside, AtFlags::SYMLINK_FOLLOW)?;
+                rename(&beside, &self.target)?;
+            }
+            State::Beside(beside) => {
+                let cut = self
+                    .file
+                    .set_len(length)
+                    .and_then(|()| self.file.sync_all());
+                if let Err(error) = cut {
+                    self.state = State::Beside(beside);
+                    return Err(error);
+                }
+                rename(&beside, &self.target)?;
+            }
+            State::Published => {}
+        }
+        // The name is durable only when its folder is.
+        File::open(folder(&self.target))?.sync_all()
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let State::Beside(path) = &self.state {
+            // Nothing can be done about a failure here.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn rename(beside: &Path, target: &Path) -> io::Result<()> {
+    std::fs::rename(beside, target).inspect_err(|_| {
+        let _ = std::fs::remove_file(beside);
+    })
+}
+
+fn folder(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A name beside the target that no other running process uses.
+fn temporary_name(target: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    let own = target.file_name().unwrap_or_default();
+    // 255 bytes are the limit of a name: a long one is cut, the process id keeps it apart.
+    name.push(std::ffi::OsStr::from_bytes(
+        own.as_bytes().get(..200).unwrap_or(own.as_bytes()),
+    ));
+    name.push(format!(".{}.tmp", std::process::id()));
+    target.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        std::fs::read_dir(directory)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_dropped_output_leaves_nothing_and_a_published_one_replaces() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("image");
+        let output = Output::create(&target).unwrap();
+        output.write_at(0, b"half").unwrap();
+        drop(output);
+        assert!(names(directory.path()).is_empty());
+        for text in [&b"first"[..], b"again"] {
+            let output = Output::create(&target).unwrap();
+            output.write_at(0, text).unwrap();
+            output.write_at(100, b"cut off").unwrap();
+            output.publish(text.len() as u64).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), text);
+            assert_eq!(names(directory.path()), ["image"]);
+        }
+    }
+
+    #[test]
+    fn a_named_temporary_is_removed_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("image");
+        let beside = temporary_name(&target);
+        let file = File::create_new(&beside).unwrap();
+        drop(Output {
+            file,
+            target: target.clone(),
+            state: State::Beside(beside.clone()),
+        });
+        assert!(names(directory.path()).is_empty());
+        let file = File::create_new(&beside).unwrap();
+        let output = Output {
+            file,
+            target: target.clone(),
+            state: State::Beside(beside),
+        };
+        output.publish(3).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn directories_and_missing_folders_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Output::create(directory.path()).is_err());
+        assert!(Output::create(&directory.path().join("missing/image")).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! Writes an image from front to back, in large pieces.
+
+use super::output::Output;
+use erofs_format::{BlockAddr, BlockBits};
+use std::io;
+
+/// Bytes that are gathered before they are written.
+const BUFFER_SIZE: usize = 1 << 20;
+
+/// Appends to an [`Output`]; every byte up to the current position is written, none twice unless taken back.
+#[derive(Debug)]
+pub struct Writer<'o> {
+    output: &'o Output,
+    /// Bytes in the file that are final.
+    flushed: u64,
+    buffer: Vec<u8>,
+    block_bits: BlockBits,
+}
+
+impl<'o> Writer<'o> {
+    /// Begins at byte `start`; what is before is written by somebody else.
+    pub fn new(output: &'o Output, start: u64, block_bits: BlockBits) -> Self {
+        Self {
+            output,
+            flushed: start,
+            buffer: Vec::with_capacity(BUFFER_SIZE),
+            block_bits,
+        }
+    }
+
+    /// Where the next byte goes.
+    pub fn position(&self) -> u64 {
+        self.flushed + self.buffer.len() as u64
+    }
+
+    /// The block where the next byte goes; the position is at its start.
+    pub fn block(&self) -> BlockAddr {
+        debug_assert_eq!(self.block_bits.offset_in_block(self.position()), 0);
+        BlockAddr(self.block_bits.whole_blocks(self.position()))
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.buffer.len() + bytes.len() > BUFFER_SIZE {
+            self.flush()?;
+            if bytes.len() >= BUFFER_SIZE {
+                self.output.write_at(self.flushed, bytes)?;
+                self.flushed += bytes.len() as u64;
+                return Ok(());
+            }
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Appends zeros up to byte `position`.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn pad_to(&mut self, position: u64) -> io::Result<()> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while self.position() < position {
+            let missing = (position - self.position()).min(ZEROS.len() as u64);
+            self.write(&ZEROS[..missing as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Appends zeros up to the next block.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn pad_to_block(&mut self) -> io::Result<()> {
+        self.pad_to(self.block_bits.blocks_for(self.position()) << self.block_bits.bits())
+    }
+
+    /// Takes back everything from byte `position` on.
+    pub fn rewind(&mut self, position: u64) {
+        match position.checked_sub(self.flushed) {
+            Some(keep) => self
+                .buffer
+                .truncate(usize::try_from(keep).unwrap_or(usize::MAX)),
+            None => {
+                self.buffer.clear();
+                self.flushed = position;
+            }
+        }
+    }
+
+    /// Hands everything to the file.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.write_at(self.flushed, &self.buffer)?;
+        self.flushed += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_is_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("image");
+        let output = Output::create(&target).unwrap();
+        let mut writer = Writer::new(&output, 512, BlockBits::B512);
+        writer.write(b"keep").unwrap();
+        writer.pad_to_block().unwrap();
+        assert_eq!(writer.block(), BlockAddr(2));
+        writer.write(&vec![7; 3 * BUFFER_SIZE]).unwrap();
+        writer.write(b"more").unwrap();
+        writer.rewind(1024);
+        writer.write(b"next").unwrap();
+        writer.rewind(1026);
+        writer.write(b"xt").unwrap();
+        writer.flush().unwrap();
+        let end = writer.position();
+        output.publish(end).unwrap();
+        let bytes = std::fs::read(&target).unwrap();
+        assert_eq!(bytes.len(), 1028);
+        assert_eq!(
+            (&bytes[512..516], &bytes[1024..]),
+            (&b"keep"[..], &b"next"[..])
+        );
+        assert!(bytes[516..1024].iter().all(|byte| *byte == 0));
+    }
+}

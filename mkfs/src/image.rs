@@ -1,0 +1,567 @@
+//! Writes the metadata of a planned image behind its data, and the superblock last.
+
+use crate::data::output::Output;
+use crate::data::tails::Tails;
+use crate::data::writer::Writer;
+use crate::plan::inode_data::{DataMap, IndexForm, InodeData, advise};
+use crate::plan::{Plan, directory, shape};
+use crate::tree::{Body, FrozenTree, InodeId, display};
+use erofs_format::compression::config::{AlgorithmConfigs, ConfigError};
+use erofs_format::compression::lcluster::LayoutError;
+use erofs_format::compression::map_header::{IndexHeader, MapHeader, MapHeaderFieldError};
+use erofs_format::compression::{Algorithm, Extent, LclusterType, compact_index, full_index};
+use erofs_format::device::{DeviceNumber, DeviceSlot};
+use erofs_format::inode::{DataLayout, FileType, Inode, InodeFieldError, InodePayload};
+use erofs_format::superblock::{
+    SUPERBLOCK_OFFSET, Superblock, SuperblockFieldError, checksum_length, image_checksum,
+};
+use erofs_format::{BlockAddr, BlockBits, ByteOffset};
+use std::io;
+
+/// Why an image cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The output failed.
+    #[error("cannot write the image: {0}")]
+    Write(#[from] io::Error),
+    /// A value of an inode that the format cannot hold.
+    #[error("{}: {source}", display(path))]
+    Inode {
+        /// The file.
+        path: Vec<u8>,
+        /// Which value.
+        source: InodeFieldError,
+    },
+    /// The index of a compressed file cannot be stored.
+    #[error("{}: {source}", display(path))]
+    Layout {
+        /// The file.
+        path: Vec<u8>,
+        /// Which extent.
+        source: LayoutError,
+    },
+    /// The map header of a compressed file cannot be stored.
+    #[error("{}: {source}", display(path))]
+    MapHeader {
+        /// The file.
+        path: Vec<u8>,
+        /// Which value.
+        source: MapHeaderFieldError,
+    },
+    /// A chunk that no table entry can address.
+    #[error(
+        "{}: chunk {chunk} lies beyond what its table can address",
+        display(path)
+    )]
+    Chunk {
+        /// The file.
+        path: Vec<u8>,
+        /// Which chunk.
+        chunk: u64,
+    },
+    /// A device whose size or address needs more bits.
+    #[error("device {0} is too large for 32-bit block addresses")]
+    Device(usize),
+    /// Settings of a codec that the kernel would refuse.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A value that the superblock cannot hold.
+    #[error(transparent)]
+    Superblock(#[from] SuperblockFieldError),
+}
+
+/// What stands in front of the data: superblock, configurations, device table.
+#[derive(Debug, Clone, Default)]
+pub struct Header {
+    /// Codecs in use.
+    pub configs: AlgorithmConfigs,
+    /// Number of extra devices.
+    pub devices: usize,
+}
+
+impl Header {
+    fn device_table(&self, block_bits: BlockBits) -> Result<ByteOffset, ImageError> {
+        let configs = self.configs.encode(block_bits)?.len() as u64;
+        let superblock_end = SUPERBLOCK_OFFSET + erofs_format::superblock::SUPERBLOCK_SIZE as u64;
+        Ok(ByteOffset(
+            (superblock_end + configs).next_multiple_of(erofs_format::device::DEVICE_SLOT_SIZE),
+        ))
+    }
+
+    /// The first block behind it.
+    ///
+    /// # Errors
+    /// [`ImageError::Config`].
+    pub fn end(&self, block_bits: BlockBits) -> Result<BlockAddr, ImageError> {
+        let table = self.device_table(block_bits)?.0;
+        let end = table + self.devices as u64 * erofs_format::device::DEVICE_SLOT_SIZE;
+        Ok(BlockAddr(block_bits.blocks_for(end)))
+    }
+}
+
+/// An image of which only the metadata is missing.
+#[derive(Debug)]
+pub struct Metadata<'i> {
+    /// The tree.
+    pub tree: &'i FrozenTree,
+    /// Where its data is.
+    pub data: DataMap<'i>,
+    /// Tails to inline.
+    pub tails: &'i Tails,
+    /// Where its metadata goes.
+    pub plan: &'i Plan,
+    /// The superblock, of which addresses and counts are filled in here.
+    pub superblock: Superblock,
+    /// What stands in front of the data.
+    pub header: Header,
+    /// Extra devices.
+    pub devices: Vec<DeviceSlot>,
+    /// Digest of the data; with the metadata it makes the UUID.
+    pub content_digest: [u8; 32],
+    /// A UUID that the user wants.
+    pub uuid: Option<[u8; 16]>,
+    /// First block behind what stands in front of the data.
+    pub data_start: BlockAddr,
+}
+
+/// A finished image.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Its superblock.
+    pub superblock: Superblock,
+    /// Size in bytes.
+    pub size: u64,
+    /// Number of inodes.
+    pub inodes: u64,
+}
+
+impl Metadata<'_> {
+    /// Appends all metadata to `writer`, which stands at the plan's first block, and writes the superblock.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn write(
+        mut self,
+        output: &Output,
+        mut writer: Writer<'_>,
+    ) -> Result<Finished, ImageError> {
+        let mut digest = blake3::Hasher::new();
+        digest.update(&self.content_digest);
+        self.write_inodes(&mut writer, &mut digest)?;
+        self.write_directories(&mut writer, &mut digest)?;
+        writer.write(&self.plan.xattrs.shared)?;
+        digest.update(&self.plan.xattrs.shared);
+        writer.pad_to_block()?;
+        writer.flush()?;
+        let size = writer.position();
+
+        let inodes = self.plan.order.len() as u64;
+        let bits = self.superblock.block_bits;
+        self.superblock.root = self.plan.nid(InodeId::ROOT, bits);
+        self.superblock.inodes = inodes;
+        self.superblock.blocks = bits.whole_blocks(size);
+        self.superblock.meta_block = self.plan.meta_block();
+        self.superblock.xattr_block = if self.plan.xattrs.shared.is_empty() {
+            BlockAddr(0)
+        } else {
+            self.plan.xattr_area
+        };
+        self.superblock.extra_devices =
+            u16::try_from(self.devices.len()).map_err(|_| ImageError::Device(65536))?;
+        digest.update(&self.head()?);
+        self.superblock.uuid = self
+            .uuid
+            .unwrap_or_else(|| uuid_from(*digest.finalize().as_bytes()));
+        let head = self.head()?;
+        let covered = head.get(SUPERBLOCK_OFFSET as usize..).unwrap_or_default();
+        self.superblock.checksum =
+            image_checksum(covered.get(..checksum_length(bits)).unwrap_or(covered));
+        output.write_at(0, &self.head()?)?;
+        Ok(Finished {
+            superblock: self.superblock,
+            size,
+            inodes,
+        })
+    }
+
+    /// Everything in front of the data.
+    fn head(&self) -> Result<Vec<u8>, ImageError> {
+        let bits = self.superblock.block_bits;
+        let table = self.header.device_table(bits)?;
+        let mut superblock = self.superblock.clone();
+        if !self.devices.is_empty() {
+            superblock.device_table = table;
+        }
+        let mut head = vec![0; SUPERBLOCK_OFFSET as usize];
+        head.extend_from_slice(&superblock.encode()?);
+        head.extend_from_slice(&self.header.configs.encode(bits)?);
+        head.resize(table.0 as usize, 0);
+        let wide = superblock
+            .incompat
+            .contains(erofs_format::feature::FeatureIncompat::BIT48);
+        for (index, device) in self.devices.iter().enumerate() {
+            head.extend_from_slice(&device.encode(wide).ok_or(ImageError::Device(index + 1))?);
+        }
+        head.resize((self.data_start.0 << bits.bits()) as usize, 0);
+        Ok(head)
+    }
+
+    fn write_inodes(
+        &self,
+        writer: &mut Writer<'_>,
+        digest: &mut blake3::Hasher,
+    ) -> Result<(), ImageError> {
+        let bits = self.superblock.block_bits;
+        let area = self.plan.inode_area.0 << bits.bits();
+        let mut bytes = Vec::new();
+        for (serial, id) in (1u32..).zip(&self.plan.order) {
+            bytes.clear();
+            self.encode_inode(*id, serial, &mut bytes)?;
+            digest.update(&bytes);
+            writer.pad_to(area + self.plan.offset(*id))?;
+            writer.write(&bytes)?;
+        }
+        writer.pad_to(self.plan.directory_area.0 << bits.bits())?;
+        Ok(())
+    }
+
+    fn write_directories(
+        &self,
+        writer: &mut Writer<'_>,
+        digest: &mut blake3::Hasher,
+    ) -> Result<(), ImageError> {
+        let bits = self.superblock.block_bits;
+        let mut bytes = Vec::new();
+        for id in self.tree.breadth_first() {
+            let InodeData::Metadata { size, inline_tail } = self.data.of(self.tree, id) else {
+                continue;
+            };
+            if size == inline_tail {
+                continue;
+            }
+            bytes.clear();
+            self.metadata_content(id, &mut bytes);
+            bytes.truncate((size - inline_tail) as usize);
+            digest.update(&bytes);
+            debug_assert_eq!(writer.block(), self.plan.first_block(id));
+            writer.write(&bytes)?;
+            writer.pad_to_block()?;
+        }
+        writer.pad_to(self.plan.xattr_area.0 << bits.bits())?;
+        Ok(())
+    }
+
+    /// Data of a directory or link.
+    fn metadata_content(&self, id: InodeId, out: &mut Vec<u8>) {
+        let bits = self.superblock.block_bits;
+        match self.tree.inode(id).body {
+            Body::Symlink(target) => out.extend_from_slice(self.tree.target(target)),
+            _ => directory::encode(self.tree, id, bits, |inode| self.plan.nid(inode, bits), out),
+        }
+    }
+
+    fn encode_inode(&self, id: InodeId, serial: u32, out: &mut Vec<u8>) -> Result<(), ImageError> {
+        let node = self.tree.inode(id);
+        let data = self.data.of(self.tree, id);
+        let shape = shape(self.tree, id, &data, &self.plan.xattrs, &self.superblock);
+        let body = self.plan.xattrs.body(node.xattrs);
+        let file_type = node.body.file_type();
+        let (layout, payload) = self.layout(id, &data);
+        let inode = Inode {
+            extended: shape.extended,
+            layout,
+            // The tree has checked that the body is not too large.
+            xattr_icount: erofs_format::xattr::icount(body.len() as u64).unwrap_or(0),
+            mode: node.mode(),
+            file_type,
+            size: data.size(),
+            payload,
+            serial,
+            uid: node.uid,
+            gid: node.gid,
+            mtime: node.mtime,
+            nlink: node.nlink,
+            dot_omitted: false,
+        };
+        inode
+            .encode(&self.superblock, out)
+            .map_err(|source| ImageError::Inode {
+                path: self.tree.path(id),
+                source,
+            })?;
+        out.extend_from_slice(body);
+        self.encode_trailer(id, &data, out)?;
+        debug_assert_eq!(
+            out.len() as u64,
+            shape.total,
+            "{}",
+            display(&self.tree.path(id))
+        );
+        Ok(())
+    }
+
+    fn layout(&self, id: InodeId, data: &InodeData<'_>) -> (DataLayout, InodePayload) {
+        match data {
+            InodeData::Nothing => {
+                let payload = match self.tree.inode(id).body {
+                    Body::CharDevice(number) | Body::BlockDevice(number) => {
+                        InodePayload::Device(number)
+                    }
+                    Body::Regular { .. } => InodePayload::StartBlock(Some(BlockAddr(0))),
+                    _ => InodePayload::Nothing,
+                };
+                (DataLayout::FlatPlain, payload)
+            }
+            InodeData::Metadata { size, inline_tail } => {
+                let layout = if *inline_tail > 0 {
+                    DataLayout::FlatInline
+                } else {
+                    DataLayout::FlatPlain
+                };
+                let start = (size > inline_tail).then(|| self.plan.first_block(id));
+                (layout, InodePayload::StartBlock(start))
+            }
+            InodeData::Flat { start, tail, .. } => {
+                let layout = if tail.is_some() {
+                    DataLayout::FlatInline
+                } else {
+                    DataLayout::FlatPlain
+                };
+                (layout, InodePayload::StartBlock(*start))
+            }
+            InodeData::Chunked { format, .. } => (
+                DataLayout::ChunkBased,
+                InodePayload::ChunkFormat(format.encode()),
+            ),
+            InodeData::Compressed { blocks, form, .. } => {
+                let layout = match form {
+                    IndexForm::Compact => DataLayout::CompressedCompact,
+                    IndexForm::Full => DataLayout::CompressedFull,
+                };
+                (layout, InodePayload::CompressedBlocks(*blocks))
+            }
+        }
+    }
+
+    /// What follows core and attributes: tail, chunk table, or map header and index. `out` holds the inode so far.
+    fn encode_trailer(
+        &self,
+        id: InodeId,
+        data: &InodeData<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ImageError> {
+        let bits = self.superblock.block_bits;
+        match data {
+            InodeData::Nothing => {}
+            InodeData::Metadata { size, inline_tail } => {
+                if *inline_tail > 0 {
+                    let mut content = Vec::new();
+                    self.metadata_content(id, &mut content);
+                    out.extend_from_slice(
+                        content
+                            .get((size - inline_tail) as usize..)
+                            .unwrap_or_default(),
+                    );
+                }
+            }
+            InodeData::Flat { tail, .. } => {
+                if let Some(tail) = tail {
+                    self.tails.read(*tail, out)?;
+                }
+            }
+            InodeData::Chunked {
+                format,
+                chunks,
+                table,
+                ..
+            } => {
+                out.resize(out.len().next_multiple_of(format.entry_size() as usize), 0);
+                for (number, chunk) in (0u64..).zip(table.chunks(*chunks, *format, bits)) {
+                    format
+                        .encode_entry(chunk, out)
+                        .ok_or_else(|| ImageError::Chunk {
+                            path: self.tree.path(id),
+                            chunk: number,
+                        })?;
+                }
+            }
+            InodeData::Compressed {
+                size,
+                start,
+                extents,
+                form,
+                ..
+            } => {
+                self.encode_map(id, *size, *start, extents, *form, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_map(
+        &self,
+        id: InodeId,
+        size: u64,
+        start: BlockAddr,
+        stored: &[crate::data::encode::StoredExtent],
+        form: IndexForm,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ImageError> {
+        let bits = self.superblock.block_bits;
+        let header = MapHeader::Index(IndexHeader {
+            advise: advise(form),
+            head1: Algorithm::Zstd,
+            head2: Algorithm::Lz4,
+            lcluster_bits: bits.bits(),
+            inline_size: 0,
+            fragment_offset: 0,
+        });
+        out.resize(out.len().next_multiple_of(8), 0);
+        let header = header
+            .encode(bits)
+            .map_err(|source| ImageError::MapHeader {
+                path: self.tree.path(id),
+                source,
+            })?;
+        out.extend_from_slice(&header);
+        let extents = layout_extents(stored, start, bits);
+        let index = match form {
+            IndexForm::Full => {
+                out.resize(out.len() + 8, 0);
+                full_index::encode_index(&extents, size, bits, advise(form))
+            }
+            IndexForm::Compact => {
+                let position = ByteOffset(out.len() as u64);
+                compact_index::encode_index(&extents, size, bits, advise(form), position)
+            }
+        };
+        let index = index.map_err(|source| ImageError::Layout {
+            path: self.tree.path(id),
+            source,
+        })?;
+        out.extend_from_slice(&index);
+        Ok(())
+    }
+}
+
+/// Extents with their addresses. Plain data gets one extent for each block: every kernel reads these.
+fn layout_extents(
+    stored: &[crate::data::encode::StoredExtent],
+    start: BlockAddr,
+    block_bits: BlockBits,
+) -> Vec<Extent> {
+    let mut extents = Vec::with_capacity(stored.len());
+    let mut next = start.0;
+    for piece in stored {
+        if !piece.is_plain() {
+            let blocks = piece.blocks(block_bits);
+            extents.push(Extent {
+                length: piece.length.into(),
+                kind: LclusterType::Head1,
+                blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+                start: BlockAddr(next),
+                partial: false,
+            });
+            next += blocks;
+            continue;
+        }
+        let mut left = u64::from(piece.length);
+        while left > 0 {
+            let length = left.min(block_bits.bytes());
+            extents.push(Extent {
+                length,
+                kind: LclusterType::Plain,
+                blocks: 1,
+                start: BlockAddr(next),
+                partial: false,
+            });
+            next += 1;
+            left -= length;
+        }
+    }
+    extents
+}
+
+/// A UUID of version 8 (made by a method of one's own, RFC 9562) from a digest.
+fn uuid_from(digest: [u8; 32]) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest[..16]);
+    uuid[6] = uuid[6] & 0x0F | 0x80;
+    uuid[8] = uuid[8] & 0x3F | 0x80;
+    uuid
+}
+
+/// Why a tree cannot become an image, seen before anything is written.
+#[derive(Debug, thiserror::Error)]
+pub enum UnrepresentableError {
+    /// A device number with a major above 4095 or a minor above 1048575.
+    #[error("{}: device number {}:{} has no EROFS form", display(path), number.major, number.minor)]
+    DeviceNumber {
+        /// The device.
+        path: Vec<u8>,
+        /// Its number.
+        number: DeviceNumber,
+    },
+    /// A target that no link can have.
+    #[error(
+        "{}: a link target must have 1 to 4095 bytes without NUL, this one has {length}",
+        display(path)
+    )]
+    LinkTarget {
+        /// The link.
+        path: Vec<u8>,
+        /// Length of the target in bytes.
+        length: usize,
+    },
+    /// More than 2^63 - 1 bytes.
+    #[error("{}: a file of {size} bytes is too large", display(path))]
+    Size {
+        /// The file.
+        path: Vec<u8>,
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+/// Looks for what EROFS cannot hold.
+///
+/// # Errors
+/// [`UnrepresentableError`] names the first entry.
+pub fn check_representable(tree: &FrozenTree) -> Result<(), UnrepresentableError> {
+    for id in tree.breadth_first() {
+        match tree.inode(id).body {
+            Body::CharDevice(number) | Body::BlockDevice(number) if number.encode().is_none() => {
+                return Err(UnrepresentableError::DeviceNumber {
+                    path: tree.path(id),
+                    number,
+                });
+            }
+            Body::Symlink(target) => {
+                let bytes = tree.target(target);
+                if bytes.is_empty() || bytes.len() > 4095 || bytes.contains(&0) {
+                    return Err(UnrepresentableError::LinkTarget {
+                        path: tree.path(id),
+                        length: bytes.len(),
+                    });
+                }
+            }
+            Body::Regular { size, .. } if i64::try_from(size).is_err() => {
+                return Err(UnrepresentableError::Size {
+                    path: tree.path(id),
+                    size,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// File types of a tree's inodes, counted.
+pub fn count_types(tree: &FrozenTree) -> std::collections::BTreeMap<FileType, u64> {
+    let mut counts = std::collections::BTreeMap::new();
+    for id in tree.breadth_first() {
+        *counts.entry(tree.inode(id).body.file_type()).or_default() += 1;
+    }
+    counts
+}

@@ -1,0 +1,493 @@
+//! What each inode's data looks like, from wherever it was stored.
+
+use super::xattrs::XattrPlan;
+use super::{can_inline, directory};
+use crate::data::StoredData;
+use crate::data::encode::StoredExtent;
+use crate::data::tails::TailRef;
+use crate::data::treatment::ChunkMap;
+use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location};
+use erofs_format::chunk::{Chunk, ChunkFormat};
+use erofs_format::compression::compact_index;
+use erofs_format::compression::full_index;
+use erofs_format::compression::map_header::Advise;
+use erofs_format::inode::EXTENDED_INODE_SIZE;
+use erofs_format::{BlockAddr, BlockBits, ByteOffset, DeviceId};
+
+/// Which lcluster index compressed files get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IndexForm {
+    /// Two to four bytes for each block.
+    #[default]
+    Compact,
+    /// Eight bytes for each block.
+    Full,
+}
+
+/// A raw file that stays where it is.
+#[derive(Debug, Clone)]
+pub struct RawFileData {
+    /// Its device, when some of it is not in the image.
+    pub device: Option<DeviceId>,
+    /// First block in the unified address space.
+    pub unified_start: BlockAddr,
+    /// How its end is stored.
+    pub end: RawFileEnd,
+}
+
+/// How the end of a raw file is stored: the kernel reads no partial block at the end of a device.
+#[derive(Debug, Clone)]
+pub enum RawFileEnd {
+    /// The size is a multiple of the block size.
+    Aligned,
+    /// The last partial block is inlined.
+    Inline(TailRef),
+    /// The last partial block fits behind no inode: the last chunk is copied into the image.
+    Copied {
+        /// Chunk size as a power of two in blocks.
+        block_shift: u8,
+        /// Where the copy is.
+        start: BlockAddr,
+    },
+}
+
+/// Everything that is known about where data is.
+#[derive(Debug)]
+pub struct DataMap<'d> {
+    /// Files whose data passed through the pipeline.
+    pub stored: &'d [StoredData],
+    /// Files that stay in a raw blob.
+    pub raw_files: &'d [RawFileData],
+    /// Block size.
+    pub block_bits: BlockBits,
+    /// Form of the index of compressed files.
+    pub index_form: IndexForm,
+    /// Whether 48-bit addresses are used in chunk indexes.
+    pub wide: bool,
+}
+
+/// The data of an inode.
+#[derive(Debug)]
+pub enum InodeData<'d> {
+    /// None: devices, pipes, sockets, empty files.
+    Nothing,
+    /// A directory or link: written with the metadata.
+    Metadata {
+        /// Size in bytes.
+        size: u64,
+        /// Bytes of it that are inlined: its last partial block, or 0.
+        inline_tail: u64,
+    },
+    /// Consecutive blocks.
+    Flat {
+        /// Size in bytes.
+        size: u64,
+        /// First block, if any is taken.
+        start: Option<BlockAddr>,
+        /// The inlined tail.
+        tail: Option<TailRef>,
+    },
+    /// Chunks.
+    Chunked {
+        /// Size in bytes.
+        size: u64,
+        /// Format of the table.
+        format: ChunkFormat,
+        /// Number of chunks.
+        chunks: u64,
+        /// What the table says.
+        table: ChunkTable<'d>,
+    },
+    /// Pclusters.
+    Compressed {
+        /// Size in bytes.
+        size: u64,
+        /// First block.
+        start: BlockAddr,
+        /// Number of blocks.
+        blocks: u64,
+        /// What they decode to.
+        extents: &'d [StoredExtent],
+        /// Form of the index.
+        form: IndexForm,
+        /// Block size.
+        block_bits: BlockBits,
+    },
+}
+
+/// Where the chunks of a file are.
+#[derive(Debug)]
+pub enum ChunkTable<'d> {
+    /// Nowhere.
+    Hole,
+    /// Runs with data follow each other on the primary device.
+    Primary {
+        /// First block.
+        start: BlockAddr,
+        /// Which chunks hold data.
+        map: &'d ChunkMap,
+    },
+    /// Stretches with data follow each other on a device.
+    Device {
+        /// The device.
+        device: DeviceId,
+        /// First block.
+        start: BlockAddr,
+        /// Stretches with data; `None` for the whole file.
+        ranges: Option<&'d [DataRange]>,
+    },
+    /// All on a device but the last chunk, which is on the primary one.
+    CopiedEnd {
+        /// The device.
+        device: DeviceId,
+        /// Where the last chunk is.
+        end: BlockAddr,
+    },
+}
+
+/// Advise bits of every compressed file: sizes of pclusters are always recorded.
+pub fn advise(form: IndexForm) -> Advise {
+    let sizes = Advise::BIG_PCLUSTER_1 | Advise::BIG_PCLUSTER_2;
+    match form {
+        IndexForm::Compact => sizes | Advise::COMPACTED_2B,
+        IndexForm::Full => sizes,
+    }
+}
+
+impl<'d> DataMap<'d> {
+    /// The data of an inode.
+    pub fn of(&self, tree: &'d FrozenTree, id: InodeId) -> InodeData<'d> {
+        let inode = tree.inode(id);
+        match inode.body {
+            Body::CharDevice(_) | Body::BlockDevice(_) | Body::Fifo | Body::Socket => {
+                InodeData::Nothing
+            }
+            Body::Directory => {
+                let size = directory::size(tree, id, self.block_bits);
+                InodeData::Metadata {
+                    size,
+                    inline_tail: self.metadata_tail(tree, id, size),
+                }
+            }
+            Body::Symlink(target) => {
+                let size = target.len() as u64;
+                InodeData::Metadata {
+                    size,
+                    inline_tail: self.metadata_tail(tree, id, size),
+                }
+            }
+            Body::Regular { size: 0, .. } => InodeData::Nothing,
+            Body::Regular { size, location } => self.regular(tree, size, location),
+        }
+    }
+
+    fn metadata_tail(&self, tree: &FrozenTree, id: InodeId, size: u64) -> u64 {
+        let body = XattrPlan::largest_body(tree.xattrs.get(tree.inode(id).xattrs));
+        let fits = can_inline(EXTENDED_INODE_SIZE + body, size, self.block_bits);
+        if fits {
+            self.block_bits.offset_in_block(size)
+        } else {
+            0
+        }
+    }
+
+    fn chunked(&self, size: u64, format: ChunkFormat, table: ChunkTable<'d>) -> InodeData<'d> {
+        InodeData::Chunked {
+            size,
+            format,
+            chunks: format.chunk_count(size, self.block_bits),
+            table,
+        }
+    }
+
+    fn regular(&self, tree: &'d FrozenTree, size: u64, location: Location) -> InodeData<'d> {
+        match location {
+            Location::Stored(number) => self.stored_file(size, &self.stored[number as usize]),
+            Location::RawFile(number) => self.raw_file(size, &self.raw_files[number as usize]),
+            Location::Archive { offset, sparse } => {
+                let ranges = sparse.map(|id| tree.sparse_map(id));
+                let shift = ranges.map_or_else(
+                    || covering_shift(size, self.block_bits),
+                    |ranges| aligned_shift(size, ranges, self.block_bits),
+                );
+                let start = BlockAddr(self.block_bits.whole_blocks(offset));
+                let format = ChunkFormat {
+                    block_shift: shift,
+                    indexes: true,
+                    wide: self.wide,
+                };
+                self.chunked(
+                    size,
+                    format,
+                    ChunkTable::Device {
+                        device: DeviceId(1),
+                        start,
+                        ranges,
+                    },
+                )
+            }
+            // Sources that keep data elsewhere were turned into stored files by the pipeline; the rest has none.
+            Location::Nowhere | Location::Directory { .. } => {
+                let block_shift = covering_shift(size, self.block_bits);
+                self.chunked(
+                    size,
+                    ChunkFormat {
+                        block_shift,
+                        indexes: false,
+                        wide: false,
+                    },
+                    ChunkTable::Hole,
+                )
+            }
+        }
+    }
+
+    fn stored_file(&self, size: u64, stored: &'d StoredData) -> InodeData<'d> {
+        match stored {
+            StoredData::Flat { start, tail } => {
+                let has_blocks = size > tail.map_or(0, TailRef::size);
+                InodeData::Flat {
+                    size,
+                    start: has_blocks.then_some(*start),
+                    tail: *tail,
+                }
+            }
+            StoredData::Chunked { start, map } => {
+                let format = ChunkFormat {
+                    block_shift: map.block_shift,
+                    indexes: false,
+                    wide: false,
+                };
+                self.chunked(size, format, ChunkTable::Primary { start: *start, map })
+            }
+            StoredData::Compressed {
+                start,
+                blocks,
+                extents,
+            } => InodeData::Compressed {
+                size,
+                start: *start,
+                blocks: *blocks,
+                extents,
+                form: self.index_form,
+                block_bits: self.block_bits,
+            },
+        }
+    }
+
+    fn raw_file(&self, size: u64, raw: &RawFileData) -> InodeData<'d> {
+        let start = raw.device.map(|_| raw.unified_start);
+        match (&raw.end, raw.device) {
+            (
+                RawFileEnd::Copied {
+                    block_shift,
+                    start: end,
+                },
+                Some(device),
+            ) => {
+                let format = ChunkFormat {
+                    block_shift: *block_shift,
+                    indexes: true,
+                    wide: self.wide,
+                };
+                self.chunked(size, format, ChunkTable::CopiedEnd { device, end: *end })
+            }
+            // Without any whole block there is no device, and the copy is all of the file.
+            (RawFileEnd::Copied { start, .. }, None) => InodeData::Flat {
+                size,
+                start: Some(*start),
+                tail: None,
+            },
+            (RawFileEnd::Inline(tail), _) => InodeData::Flat {
+                size,
+                start,
+                tail: Some(*tail),
+            },
+            (RawFileEnd::Aligned, _) => InodeData::Flat {
+                size,
+                start,
+                tail: None,
+            },
+        }
+    }
+}
+
+/// The smallest chunk size that covers a whole file with one chunk.
+fn covering_shift(size: u64, block_bits: BlockBits) -> u8 {
+    let blocks = block_bits.blocks_for(size).max(1).next_power_of_two();
+    // 2^31 blocks are the largest chunk; a larger file has several.
+    u8::try_from(blocks.ilog2().min(31)).unwrap_or(31)
+}
+
+/// The largest chunk size at whose multiples all stretches of data begin and end.
+fn aligned_shift(size: u64, ranges: &[DataRange], block_bits: BlockBits) -> u8 {
+    let covering = covering_shift(size, block_bits);
+    let bits = ranges.iter().fold(
+        u64::from(covering) + u64::from(block_bits.bits()),
+        |least, range| {
+            let end = range.offset + range.length;
+            let end_bits = if end >= size {
+                64
+            } else {
+                u64::from(end.trailing_zeros())
+            };
+            least
+                .min(u64::from(range.offset.trailing_zeros()))
+                .min(end_bits)
+        },
+    );
+    u8::try_from(bits.saturating_sub(block_bits.bits().into())).unwrap_or(0)
+}
+
+impl InodeData<'_> {
+    /// Size of the file in bytes.
+    pub const fn size(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Metadata { size, .. }
+            | Self::Flat { size, .. }
+            | Self::Chunked { size, .. }
+            | Self::Compressed { size, .. } => *size,
+        }
+    }
+
+    /// Where the metadata of an inode ends whose core and attributes take `head` bytes, counted from its start.
+    pub fn end_of_metadata(&self, head: u64) -> u64 {
+        match self {
+            Self::Nothing => head,
+            Self::Metadata { inline_tail, .. } => head + inline_tail,
+            Self::Flat { tail, .. } => head + tail.map_or(0, TailRef::size),
+            Self::Chunked { format, chunks, .. } => {
+                head.next_multiple_of(format.entry_size()) + chunks * format.entry_size()
+            }
+            Self::Compressed {
+                size,
+                form,
+                block_bits,
+                ..
+            } => {
+                let header = head.next_multiple_of(8);
+                let records = block_bits.blocks_for(*size);
+                match form {
+                    IndexForm::Full => {
+                        header + full_index::INDEX_OFFSET + records * full_index::RECORD_SIZE
+                    }
+                    IndexForm::Compact => {
+                        let packs = header + 8;
+                        packs + compact_index::Layout::new(ByteOffset(packs), records, true).size()
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ChunkTable<'_> {
+    /// What the table of `chunks` chunks says, in order.
+    pub fn chunks(
+        &self,
+        chunks: u64,
+        format: ChunkFormat,
+        block_bits: BlockBits,
+    ) -> impl Iterator<Item = Chunk> {
+        let mut pieces = self
+            .pieces(chunks, format, block_bits)
+            .into_iter()
+            .peekable();
+        let blocks_per_chunk = 1u64 << format.block_shift;
+        (0..chunks).map(move |number| {
+            while pieces
+                .next_if(|piece| piece.first + piece.count <= number)
+                .is_some()
+            {}
+            match pieces.peek() {
+                Some(piece) if piece.first <= number => Chunk::Data {
+                    device: piece.device,
+                    block: BlockAddr(piece.start.0 + (number - piece.first) * blocks_per_chunk),
+                },
+                _ => Chunk::Hole,
+            }
+        })
+    }
+
+    /// Stretches of chunks with data, ascending.
+    fn pieces(&self, chunks: u64, format: ChunkFormat, block_bits: BlockBits) -> Vec<ChunkPiece> {
+        let whole = |device, start| ChunkPiece {
+            first: 0,
+            count: chunks,
+            device,
+            start,
+        };
+        match *self {
+            Self::Hole => Vec::new(),
+            Self::Primary { start, map } => {
+                let mut next = start.0;
+                map.runs
+                    .iter()
+                    .map(|run| {
+                        let start = BlockAddr(next);
+                        next += run.count << format.block_shift;
+                        ChunkPiece {
+                            first: run.first,
+                            count: run.count,
+                            device: DeviceId::PRIMARY,
+                            start,
+                        }
+                    })
+                    .collect()
+            }
+            Self::Device {
+                device,
+                start,
+                ranges: None,
+            } => vec![whole(device, start)],
+            Self::Device {
+                device,
+                start,
+                ranges: Some(ranges),
+            } => {
+                let bits = format.chunk_bits(block_bits);
+                let mut next = start.0;
+                ranges
+                    .iter()
+                    .map(|range| {
+                        let start = BlockAddr(next);
+                        next += block_bits.blocks_for(range.length);
+                        let first = range.offset >> bits;
+                        ChunkPiece {
+                            first,
+                            count: range.length.div_ceil(1 << bits),
+                            device,
+                            start,
+                        }
+                    })
+                    .collect()
+            }
+            Self::CopiedEnd { device, end } => {
+                let last = chunks.saturating_sub(1);
+                vec![
+                    ChunkPiece {
+                        first: 0,
+                        count: last,
+                        device,
+                        start: BlockAddr(0),
+                    },
+                    ChunkPiece {
+                        first: last,
+                        count: 1,
+                        device: DeviceId::PRIMARY,
+                        start: end,
+                    },
+                ]
+            }
+        }
+    }
+}
+
+/// Chunks that follow each other in the file and on a device.
+struct ChunkPiece {
+    first: u64,
+    count: u64,
+    device: DeviceId,
+    start: BlockAddr,
+}

@@ -1,0 +1,460 @@
+//! A directory of this machine as source.
+
+use super::{Rules, StoreError};
+use crate::data::pipeline::{ContentReader, FileContent};
+use crate::tree::{Body, DataRange, InodeId, Location, Metadata, Tree, TreeError, Xattr, display};
+use erofs_format::device::DeviceNumber;
+use erofs_format::inode::{FileType, Timestamp};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Statx, StatxFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Why a directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// A system call failed.
+    #[error("{}: {operation}: {source}", display(path))]
+    System {
+        /// The entry, relative to the source.
+        path: Vec<u8>,
+        /// What was tried.
+        operation: &'static str,
+        /// What happened.
+        source: io::Error,
+    },
+    /// An entry of a type that Linux does not have.
+    #[error("{}: unknown file type in mode {mode:#o}", display(path))]
+    FileType {
+        /// The entry.
+        path: Vec<u8>,
+        /// Its mode.
+        mode: u16,
+    },
+    /// An entry that the tree refuses.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// What a scan takes along.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanOptions<'r> {
+    /// Changes on the way.
+    pub rules: &'r Rules,
+    /// Whether holes of files are looked for.
+    pub find_holes: bool,
+    /// Entries of other filesystems are left out (their mount points stay, empty).
+    pub one_file_system: bool,
+}
+
+/// Opens the directory at `path`.
+///
+/// # Errors
+/// [`DirectoryError::System`].
+pub fn open(path: &Path) -> Result<OwnedFd, DirectoryError> {
+    rustix::fs::openat(
+        CWD,
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| system(path.as_os_str().as_bytes(), "open the directory", errno))
+}
+
+/// Metadata of the directory itself, for the root of a tree.
+///
+/// # Errors
+/// [`DirectoryError::System`].
+pub fn root_metadata(root: BorrowedFd<'_>, rules: &Rules) -> Result<Metadata, DirectoryError> {
+    let stat = rustix::fs::statx(root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+        .map_err(|errno| system(b"", "read the metadata", errno))?;
+    let mut scan = Scanner {
+        root,
+        options: ScanOptions {
+            rules,
+            find_holes: false,
+            one_file_system: false,
+        },
+        links: HashMap::new(),
+    };
+    let mut metadata = metadata(&stat);
+    metadata.xattrs = scan.xattrs(root, c".", b"")?;
+    rules.apply(&mut metadata);
+    Ok(metadata)
+}
+
+/// Adds everything below `root` to `tree`. Regular files get [`Location::Directory`].
+///
+/// # Errors
+/// [`DirectoryError`] names the entry.
+pub fn scan(
+    root: BorrowedFd<'_>,
+    options: ScanOptions<'_>,
+    tree: &mut Tree,
+) -> Result<(), DirectoryError> {
+    Scanner {
+        root,
+        options,
+        links: HashMap::new(),
+    }
+    .walk(tree)
+}
+
+struct Scanner<'a> {
+    root: BorrowedFd<'a>,
+    options: ScanOptions<'a>,
+    /// Inodes with several links that were seen, by device and inode number.
+    links: HashMap<(u64, u64), InodeId>,
+}
+
+impl Scanner<'_> {
+    fn walk(&mut self, tree: &mut Tree) -> Result<(), DirectoryError> {
+        let root_stat =
+            rustix::fs::statx(self.root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+                .map_err(|errno| system(b"", "read the metadata", errno))?;
+        let root_device = device(&root_stat);
+        let mut stack = vec![(Vec::new(), InodeId::ROOT)];
+        while let Some((path, inode)) = stack.pop() {
+            let directory = open_below(self.root, &path, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(|errno| system(&path, "open the directory", errno))?;
+            let mut names = list(directory.as_fd())
+                .map_err(|errno| system(&path, "list the directory", errno))?;
+            // Not the order of the filesystem: the same tree gives the same image anywhere.
+            names.sort_unstable();
+            let first_directory = stack.len();
+            for name in names {
+                let mut child_path = path.clone();
+                if !child_path.is_empty() {
+                    child_path.push(b'/');
+                }
+                child_path.extend_from_slice(name.as_bytes());
+                if !self.options.rules.excluded.is_empty() {
+                    let parts: Vec<_> = child_path.split(|byte| *byte == b'/').collect();
+                    if self.options.rules.excludes(&parts) {
+                        continue;
+                    }
+                }
+                let (child, stat) =
+                    self.entry(tree, directory.as_fd(), inode, &name, &child_path)?;
+                let is_directory = tree.inode(child).body.file_type() == FileType::Directory;
+                if is_directory && !(self.options.one_file_system && device(&stat) != root_device) {
+                    stack.push((child_path, child));
+                }
+            }
+            stack[first_directory..].reverse();
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        tree: &mut Tree,
+        directory: BorrowedFd<'_>,
+        parent: InodeId,
+        name: &CStr,
+        path: &[u8],
+    ) -> Result<(InodeId, Statx), DirectoryError> {
+        let stat = rustix::fs::statx(
+            directory,
+            name,
+            AtFlags::SYMLINK_NOFOLLOW,
+            StatxFlags::BASIC_STATS,
+        )
+        .map_err(|errno| system(path, "read the metadata", errno))?;
+        let mode = stat.stx_mode;
+        let file_type = FileType::from_mode(mode).ok_or_else(|| DirectoryError::FileType {
+            path: path.to_vec(),
+            mode,
+        })?;
+        let link_key = (device(&stat), stat.stx_ino);
+        let linked = stat.stx_nlink > 1 && file_type != FileType::Directory;
+        if let Some(inode) = linked.then(|| self.links.get(&link_key)).flatten() {
+            tree.link_child(parent, name.to_bytes(), *inode)?;
+            return Ok((*inode, stat));
+        }
+        let mut metadata = metadata(&stat);
+        if !self.options.rules.drop_xattrs {
+            metadata.xattrs = self.xattrs(directory, name, path)?;
+        }
+        self.options.rules.apply(&mut metadata);
+        let number = DeviceNumber {
+            major: stat.stx_rdev_major,
+            minor: stat.stx_rdev_minor,
+        };
+        let body = match file_type {
+            FileType::Directory => Body::Directory,
+            FileType::Fifo => Body::Fifo,
+            FileType::Socket => Body::Socket,
+            FileType::CharDevice => Body::CharDevice(number),
+            FileType::BlockDevice => Body::BlockDevice(number),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(directory, name, Vec::new())
+                    .map_err(|errno| system(path, "read the link", errno))?;
+                Body::Symlink(tree.intern(target.to_bytes())?)
+            }
+            FileType::Regular => Body::Regular {
+                size: stat.stx_size,
+                location: self.location(tree, directory, name, path, &stat)?,
+            },
+        };
+        let inode = tree.insert_child(parent, name.to_bytes(), path, metadata, body)?;
+        if linked {
+            self.links.insert(link_key, inode);
+        }
+        Ok((inode, stat))
+    }
+
+    fn location(
+        &self,
+        tree: &mut Tree,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        path: &[u8],
+        stat: &Statx,
+    ) -> Result<Location, DirectoryError> {
+        if stat.stx_size == 0 {
+            return Ok(Location::Nowhere);
+        }
+        // Fewer blocks than bytes: a hole, or a filesystem that compresses. Only then is it worth a look.
+        if !self.options.find_holes || stat.stx_blocks.saturating_mul(512) >= stat.stx_size {
+            return Ok(Location::Directory { sparse: None });
+        }
+        let ranges = data_ranges(directory, name, stat.stx_size)
+            .map_err(|errno| system(path, "look for holes", errno))?;
+        Ok(match ranges.as_slice() {
+            [] => Location::Nowhere,
+            [all] if all.offset == 0 && all.length == stat.stx_size => {
+                Location::Directory { sparse: None }
+            }
+            _ => Location::Directory {
+                sparse: Some(tree.add_sparse_map(ranges)?),
+            },
+        })
+    }
+
+    fn xattrs(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        path: &[u8],
+    ) -> Result<Vec<Xattr>, DirectoryError> {
+        use std::os::fd::AsRawFd;
+        // There is no listxattrat before Linux 6.13: the way leads through /proc, and never follows a link at its end.
+        let mut full = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+        full.extend_from_slice(name.to_bytes());
+        let mut names = vec![0u8; 1024];
+        let length = loop {
+            match rustix::fs::llistxattr(full.as_slice(), names.as_mut_slice()) {
+                Ok(length) => break length,
+                Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
+                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+                Err(errno) => return Err(system(path, "list the extended attributes", errno)),
+            }
+        };
+        let mut xattrs = Vec::new();
+        for attribute in names[..length]
+            .split(|byte| *byte == 0)
+            .filter(|attribute| !attribute.is_empty())
+        {
+            if erofs_format::xattr::Prefix::split(attribute).is_none() {
+                // Made up by the filesystem (system.*, btrfs.*, …): nothing that was stored with the file.
+                continue;
+            }
+            let mut value = vec![0u8; 256];
+            let size = loop {
+                match rustix::fs::lgetxattr(full.as_slice(), attribute, value.as_mut_slice()) {
+                    Ok(size) => break Some(size),
+                    Err(Errno::RANGE) => value.resize(value.len() * 16, 0),
+                    Err(Errno::NODATA) => break None,
+                    Err(errno) => return Err(system(path, "read an extended attribute", errno)),
+                }
+            };
+            if let Some(size) = size {
+                value.truncate(size);
+                xattrs.push(Xattr {
+                    name: attribute.into(),
+                    value: value.into(),
+                });
+            }
+        }
+        Ok(xattrs)
+    }
+}
+
+/// Reads files of a source directory.
+#[derive(Debug)]
+pub struct DirectoryReader {
+    /// The directory.
+    pub root: OwnedFd,
+    /// Files that changed size are taken as they are: cut, or filled up with zeros.
+    pub ignore_changed: bool,
+}
+
+impl ContentReader for DirectoryReader {
+    fn read(
+        &self,
+        file: &FileContent,
+        offset: u64,
+        length: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let failed = |source: io::Error| StoreError::Read {
+            path: file.path.to_vec(),
+            source,
+        };
+        let opened = open_below(
+            self.root.as_fd(),
+            &file.path,
+            OFlags::RDONLY | OFlags::NOATIME,
+        )
+        .or_else(|errno| match errno {
+            // NOATIME is for the owner only.
+            Errno::PERM => open_below(self.root.as_fd(), &file.path, OFlags::RDONLY),
+            other => Err(other),
+        })
+        .map_err(|errno| failed(errno.into()))?;
+        let size = rustix::fs::fstat(&opened)
+            .map_err(|errno| failed(errno.into()))?
+            .st_size;
+        let found = u64::try_from(size).unwrap_or(0);
+        if found != file.size && !self.ignore_changed {
+            return Err(StoreError::Changed {
+                path: file.path.to_vec(),
+                expected: file.size,
+                found,
+            });
+        }
+        let read = read_at(opened.as_fd(), offset, length, out).map_err(failed)?;
+        if read < length {
+            if !self.ignore_changed {
+                return Err(StoreError::Short {
+                    path: file.path.to_vec(),
+                    expected: file.size,
+                    found: offset + read,
+                });
+            }
+            out.resize(out.len() + (length - read) as usize, 0);
+        }
+        Ok(())
+    }
+}
+
+/// Appends up to `length` bytes from `offset` on; fewer only at the end of the file.
+pub(crate) fn read_at(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+    out: &mut Vec<u8>,
+) -> io::Result<u64> {
+    let capacity =
+        usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let start = out.len();
+    out.reserve(capacity);
+    while out.len() - start < capacity {
+        let wanted = capacity - (out.len() - start);
+        let at = offset + (out.len() - start) as u64;
+        let before = out.len();
+        // The spare capacity may be larger than what is wanted.
+        let mut limited = std::mem::take(out);
+        let result = rustix::io::pread(file, rustix::buffer::spare_capacity(&mut limited), at);
+        *out = limited;
+        out.truncate(before + wanted);
+        match result {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok((out.len() - start) as u64)
+}
+
+/// Opens an entry below `root` without leaving it and without following links.
+fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { &b"."[..] } else { path };
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        // Linux before 5.6, or a sandbox that does not know it.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(root, path, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+fn list(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
+    let mut buffer = Vec::with_capacity(64 << 10);
+    let mut names = Vec::new();
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Stretches of a file that hold data, as the filesystem tells them.
+fn data_ranges(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    size: u64,
+) -> rustix::io::Result<Vec<DataRange>> {
+    let flags =
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    let mut ranges = Vec::new();
+    let mut position = 0;
+    while position < size {
+        let start = match rustix::fs::seek(&file, SeekFrom::Data(position)) {
+            Ok(start) => start,
+            // No data behind this place.
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL) => {
+                return Ok(vec![DataRange {
+                    offset: 0,
+                    length: size,
+                }]);
+            }
+            Err(errno) => return Err(errno),
+        };
+        let end = rustix::fs::seek(&file, SeekFrom::Hole(start))?.min(size);
+        if start >= size || end <= start {
+            break;
+        }
+        ranges.push(DataRange {
+            offset: start,
+            length: end - start,
+        });
+        position = end;
+    }
+    Ok(ranges)
+}
+
+fn metadata(stat: &Statx) -> Metadata {
+    Metadata {
+        permissions: stat.stx_mode & 0o7777,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        mtime: Timestamp {
+            seconds: stat.stx_mtime.tv_sec,
+            nanoseconds: stat.stx_mtime.tv_nsec,
+        },
+        xattrs: Vec::new(),
+    }
+}
+
+fn device(stat: &Statx) -> u64 {
+    u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor)
+}
+
+fn system(path: &[u8], operation: &'static str, errno: Errno) -> DirectoryError {
+    DirectoryError::System {
+        path: path.to_vec(),
+        operation,
+        source: errno.into(),
+    }
+}

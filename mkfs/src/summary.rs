@@ -1,0 +1,51 @@
+//! What a build has to say at its end.
+
+use erofs_format::kernel::{KernelVersion, Requirement};
+use std::time::Duration;
+
+/// Result of a build.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Directory entries, without `.` and `..`.
+    pub entries: u64,
+    /// Inodes.
+    pub inodes: u64,
+    /// Bytes of file data that were read.
+    pub bytes_in: u64,
+    /// Files that share the data of an identical one.
+    pub duplicates: u64,
+    /// Size of the image in bytes.
+    pub image_size: u64,
+    /// UUID of the image.
+    pub uuid: [u8; 16],
+    /// What a kernel must know to mount the image, oldest first.
+    pub requirements: Vec<Requirement>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Summary {
+    /// The requirement that decides which kernels mount the image.
+    pub fn newest_requirement(&self) -> Requirement {
+        self.requirements
+            .iter()
+            .copied()
+            .max_by_key(|requirement| requirement.since())
+            .unwrap_or(Requirement::Baseline)
+    }
+
+    /// The oldest kernel that mounts the image.
+    pub fn oldest_kernel(&self) -> KernelVersion {
+        self.newest_requirement().since()
+    }
+
+    /// Bytes in for each byte of the image.
+    pub fn ratio(&self) -> f64 {
+        self.bytes_in as f64 / self.image_size.max(1) as f64
+    }
+
+    /// Bytes in each second.
+    pub fn throughput(&self) -> f64 {
+        self.bytes_in as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
