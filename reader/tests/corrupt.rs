@@ -222,6 +222,12 @@ fn flat_files() {
             size: 2 * 4096 + 333
         }
     );
+    assert_eq!(
+        rule_of(&sample, "plain", 16, &[0xFF; 4]),
+        Rule::NoStartBlock {
+            size: 3 * 4096 + 17
+        }
+    );
     // An aligned size makes a whole block of tail.
     assert_eq!(
         rule_of(&sample, "tail", 8, &[0, 16]),

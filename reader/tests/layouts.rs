@@ -259,7 +259,7 @@ fn xattrs_of_every_kind() {
     };
     let expected = [
         xattr("user.own", b"value"),
-        xattr("system.posix_acl_access", &[2, 0, 0, 0]),
+        xattr("system.posix_acl_access", &support::ACL),
         xattr("trusted.overlay.opaque", b"y"),
         xattr("user.shared", b"common"),
         xattr("user.long.name", b""),
@@ -462,4 +462,215 @@ fn a_slot_of_zero_blocks_opens() {
     let bytes = builder.finish();
     assert!(open(&bytes).is_ok());
     assert!(open_with(&bytes, vec![Vec::new()]).is_ok());
+}
+
+/// A source that counts how often it is read from its data region on.
+struct Counting {
+    bytes: Vec<u8>,
+    reads: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl erofs_reader::ByteSource for Counting {
+    fn read_at(&self, offset: ByteOffset, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if offset.0 >= support::DATA as u64 {
+            self.reads
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.bytes.read_at(offset, buffer)
+    }
+
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+}
+
+/// Small reads decode each pcluster once, a read of everything decodes into the caller's buffer, and threads agree.
+#[test]
+fn pclusters_are_decoded_once() {
+    let mut builder = Builder::new(BlockBits::B4096);
+    let root = builder.reserve(1024);
+    let content = text(6 * 65536);
+    let pieces: Vec<(&[u8], bool)> = content.chunks(65536).map(|piece| (piece, true)).collect();
+    let file = builder.compressed(DataLayout::CompressedCompact, &pieces, false);
+    builder.superblock.root = root;
+    builder.directory(root, root, &[(b"file", file)], &[]);
+    let reads = std::sync::Arc::default();
+    let source = Counting {
+        bytes: builder.finish(),
+        reads: std::sync::Arc::clone(&reads),
+    };
+    let image = Image::open(source, ImageOptions::default()).unwrap();
+    let file = image.resolve(b"file", Symlinks::Keep).unwrap();
+    let count = || reads.load(std::sync::atomic::Ordering::Relaxed);
+    let before = count();
+
+    let mut whole = vec![0; content.len()];
+    image.read(&file, 0, &mut whole).unwrap();
+    assert!(whole == content);
+    assert_eq!(count() - before, 6);
+
+    let mut piece = [0; 4096];
+    for number in 0..96 {
+        let at = number * 37 % 96 * 4096;
+        assert_eq!(image.read(&file, at as u64, &mut piece).unwrap(), 4096);
+        assert!(piece == content[at..at + 4096]);
+    }
+    assert_eq!(count() - before, 12);
+
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (image, content) = (&image, &content);
+            scope.spawn(move || {
+                let mut piece = [0; 1000];
+                for at in (thread * 50..content.len() - 1000).step_by(777) {
+                    image.read(&file, at as u64, &mut piece).unwrap();
+                    assert!(piece == content[at..at + 1000]);
+                }
+            });
+        }
+    });
+    assert_eq!(count() - before, 12);
+}
+
+/// Fragments: a whole file and the tail of one, in a packed inode.
+#[test]
+fn fragments() {
+    use erofs_format::compression::map_header::{Advise, IndexHeader, MapHeader};
+    use erofs_format::compression::{Algorithm, Extent, LclusterType, full_index};
+    use erofs_format::feature::FeatureIncompat;
+
+    let mut builder = Builder::new(BlockBits::B4096);
+    let bits = builder.bits();
+    let root = builder.reserve(1024);
+    let packed_content = noise(9000);
+    let packed = builder.plain(&packed_content);
+    builder.superblock.incompat |=
+        FeatureIncompat::FRAGMENTS_OR_DEDUPE | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
+    builder.superblock.packed = Some(packed);
+    builder.configs.zstd = Some(erofs_format::compression::config::ZstdConfig { window_bits: 20 });
+
+    let compressed = |size| {
+        support::inode(
+            FileType::Regular,
+            DataLayout::CompressedFull,
+            size,
+            InodePayload::CompressedBlocks(0),
+        )
+    };
+    let header = MapHeader::Fragment { offset: 1234 }.encode(bits).unwrap();
+    let whole = builder.add(&compressed(700), &[], 8, &[&header[..], &[0; 8]].concat());
+    let beyond = builder.add(&compressed(9000), &[], 8, &[&header[..], &[0; 8]].concat());
+
+    let head = text(6000);
+    let start = builder.data(&{
+        let stored = support::zstd(&head);
+        [vec![0; 4096 - stored.len()], stored].concat()
+    });
+    let extent = |length, blocks, start| Extent {
+        length,
+        kind: LclusterType::Head1,
+        blocks,
+        start,
+        partial: false,
+    };
+    let extents = [extent(6000, 1, start), extent(500, 0, BlockAddr(0))];
+    let index = full_index::encode_index(&extents, 6500, bits, Advise::empty()).unwrap();
+    let header = IndexHeader {
+        advise: Advise::FRAGMENT_PCLUSTER,
+        head1: Algorithm::Zstd,
+        head2: Algorithm::Lz4,
+        lcluster_bits: bits.bits(),
+        inline_size: 0,
+        fragment_offset: 8000,
+    };
+    let header = MapHeader::Index(header).encode(bits).unwrap();
+    let rest = [&header[..], &[0; 8], &index].concat();
+    let tail = builder.add(&compressed(6500), &[], 8, &rest);
+    builder.superblock.root = root;
+    builder.directory(
+        root,
+        root,
+        &[(b"beyond", beyond), (b"tail", tail), (b"whole", whole)],
+        &[],
+    );
+    let image = open(&builder.finish()).unwrap();
+    assert!(content(&image, "whole") == packed_content[1234..1934]);
+    assert!(content(&image, "tail") == [&head[..], &packed_content[8000..8500]].concat());
+    let beyond = image.resolve(b"beyond", Symlinks::Keep).unwrap();
+    assert!(matches!(
+        image.read(&beyond, 8000, &mut [0; 10]),
+        Err(Error::Corrupt {
+            rule: Rule::BeyondPacked { size: 9000, .. },
+            ..
+        })
+    ));
+}
+
+/// Encoded extents with 16-byte records: Zstd, plain, hole, at any byte.
+#[test]
+fn encoded_extents() {
+    use erofs_format::compression::Algorithm;
+    use erofs_format::compression::encoded_extent::{ExtentRecord, Piece, RecordSize};
+    use erofs_format::compression::map_header::{ExtentRecords, ExtentsHeader, MapHeader};
+    use erofs_format::feature::FeatureIncompat;
+
+    let mut builder = Builder::new(BlockBits::B4096);
+    let root = builder.reserve(1024);
+    builder.superblock.incompat |=
+        FeatureIncompat::BIT48 | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
+    builder.configs.zstd = Some(erofs_format::compression::config::ZstdConfig { window_bits: 20 });
+    let (first, second) = (text(30_001), noise(777));
+    let stored = support::zstd(&first);
+    let at = builder.data(&[&[1; 13], &stored[..], &second].concat()).0 * 4096 + 13;
+    let piece = |length: usize, algorithm| Piece::Stored {
+        length: length as u32,
+        algorithm,
+        partial: false,
+    };
+    let mut table = Vec::new();
+    for (piece, address, start) in [
+        (piece(stored.len(), Some(Algorithm::Zstd)), at, 0),
+        (piece(777, None), at + stored.len() as u64, 30_001),
+        (Piece::Hole, 0, 30_778),
+        (piece(stored.len(), Some(Algorithm::Zstd)), at, 40_000),
+    ] {
+        let record = ExtentRecord {
+            plen: piece.encode().unwrap(),
+            address: ByteOffset(address),
+            start,
+        };
+        record.encode(RecordSize::B16, &mut table).unwrap();
+    }
+    let expected = [
+        &first[..],
+        &second,
+        &vec![0; 40_000 - 30_778],
+        &first[..20_000],
+    ]
+    .concat();
+    let header = MapHeader::Extents(ExtentsHeader {
+        records: ExtentRecords::Listed { count: 4 },
+        interlaced: false,
+        fragment: false,
+    });
+    let record = support::inode(
+        FileType::Regular,
+        DataLayout::CompressedFull,
+        expected.len(),
+        InodePayload::CompressedBlocks(0),
+    );
+    // Core of 64 bytes and a header of 8: the records begin at the next multiple of 16.
+    let header = header.encode(builder.bits()).unwrap();
+    let rest = [&header[..], &[0; 8], &table].concat();
+    let file = builder.add(&record, &[], 8, &rest);
+    builder.superblock.root = root;
+    builder.directory(root, root, &[(b"file", file)], &[]);
+    let image = open(&builder.finish()).unwrap();
+    assert!(content(&image, "file") == expected);
+    let file = image.resolve(b"file", Symlinks::Keep).unwrap();
+    for at in [29_999, 30_700, 30_777, 39_990, 59_000] {
+        let mut piece = [0; 500];
+        image.read(&file, at, &mut piece).unwrap();
+        assert!(piece == expected[at as usize..at as usize + 500], "{at}");
+    }
 }

@@ -4,8 +4,9 @@ use super::{Extent, Place};
 use crate::error::{Error, Rule};
 use crate::image::Image;
 use crate::inode::Inode;
+use erofs_format::feature::FeatureIncompat;
 use erofs_format::inode::DataLayout;
-use erofs_format::{BlockAddr, ByteOffset};
+use erofs_format::{BlockAddr, ByteOffset, DeviceId};
 
 /// `erofs_map_blocks` (fs/erofs/data.c) for flat files; `position` is below the file's size.
 pub(super) fn extent_at(
@@ -26,7 +27,10 @@ pub(super) fn extent_at(
         return inline_tail(image, inode, tail);
     }
     let Some(start) = start else {
-        if inline {
+        // A whole file as a hole. Outside of 48-bit images the kernel compares all 48 bits of an extended inode, of which
+        // the high ones are 0 there: it goes on to a block that does not exist.
+        let wide = image.superblock().incompat.contains(FeatureIncompat::BIT48);
+        if inline || (inode.extended && !wide) {
             return Err(inode.corrupt(Rule::NoStartBlock { size }, inode.position().1));
         }
         return Ok(Extent {
@@ -40,13 +44,7 @@ pub(super) fn extent_at(
         .checked_offset(bits)
         .and_then(|offset| offset.checked_add(position))
         .ok_or_else(|| inode.corrupt(Rule::Overflow, ByteOffset(position)))?;
-    image.data_extent(
-        inode,
-        position,
-        tail - position,
-        erofs_format::DeviceId::PRIMARY,
-        offset,
-    )
+    image.data_extent(inode, position, tail - position, DeviceId::PRIMARY, offset)
 }
 
 fn inline_tail(image: &Image, inode: &Inode, tail: u64) -> Result<Extent, Error> {

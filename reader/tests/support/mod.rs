@@ -35,6 +35,12 @@ pub const DATA: usize = 3 * REGION;
 pub const SLOTS: usize = 1280;
 pub const PREFIXES: usize = 1792;
 
+/// An access control list as the kernel shows it: `rw-`, `r--`, `---`.
+pub const ACL: [u8; 28] = [
+    2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 4, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255,
+    255, 255, 255,
+];
+
 pub struct Builder {
     pub superblock: Superblock,
     pub configs: AlgorithmConfigs,
@@ -498,17 +504,18 @@ pub fn sample(bits: BlockBits) -> Sample {
         let nid = builder.inline(FileType::Regular, &content);
         files.push((name, content, nid));
     }
-    let hole = builder.add(
-        &flat(
-            FileType::Regular,
-            DataLayout::FlatPlain,
-            5 * block + 1,
-            None,
-        ),
-        &[],
-        1,
-        &[],
+    let mut record = flat(
+        FileType::Regular,
+        DataLayout::FlatPlain,
+        5 * block + 1,
+        None,
     );
+    (record.extended, record.uid, record.gid) = (false, 1, 2);
+    record.mtime = Timestamp {
+        seconds: builder.superblock.epoch,
+        nanoseconds: builder.superblock.fixed_nanoseconds,
+    };
+    let hole = builder.add(&record, &[], 1, &[]);
     files.push(("hole", vec![0; 5 * block + 1], hole));
 
     // Chunks of two blocks: data, hole, the same data again, and a short last one.
@@ -621,7 +628,7 @@ pub fn sample(bits: BlockBits) -> Sample {
         &[shared, prefixed],
         &[
             (Prefix::User, b"own", b"value"),
-            (Prefix::PosixAclAccess, b"", &[2, 0, 0, 0]),
+            (Prefix::PosixAclAccess, b"", &ACL),
         ],
     );
     // Padding, an attribute that the kernel hides, and a long prefix inline.
