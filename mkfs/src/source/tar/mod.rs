@@ -1,1 +1,378 @@
-//! Tars in all dialects.
+//! Tars in all dialects: V7, ustar, GNU, PAX, star; plain or compressed; in a file or passing by.
+//!
+//! [`Archive::open`] finds out what it has, [`scan`] puts all members into a [`Tree`] in one pass. What cannot be
+//! represented is an error that names the member, and nothing is dropped silently. Where the standard leaves room:
+//!
+//! - links, directories, devices and pipes have no data, whatever size they announce;
+//! - unknown types are refused instead of being taken for regular files;
+//! - the archive ends with two blocks of zeros or where the file ends; what follows is ignored, as GNU tar does;
+//! - PAX records count before GNU long names, these before the header; later global headers replace earlier ones
+//!   keyword by keyword;
+//! - owner names are ignored: numeric ids count.
+
+mod acl;
+mod decompress;
+mod error;
+mod header;
+mod input;
+mod members;
+mod pax;
+mod sparse;
+mod whiteout;
+mod xattr;
+
+pub use acl::AclError;
+pub use decompress::Compression;
+pub use error::{MemberError, TarError};
+pub use header::NumberError;
+pub use pax::PaxError;
+pub use sparse::SparseError;
+
+use super::{Rules, StreamSink, Whiteouts};
+use crate::tree::{Body, Location, Metadata, Tree, TreeError, components};
+use decompress::{Content, Decoded, sniff};
+use header::{BLOCK_SIZE, Header};
+use input::{Input, Source};
+use members::{Kind, Member, Members};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use whiteout::Markers;
+
+/// Longest target of a symlink in bytes (`PATH_MAX` without its NUL).
+const MAX_SYMLINK: usize = 4095;
+/// Capacity that a pipe on stdin is raised to, in bytes; more needs privileges.
+const PIPE_CAPACITY: usize = 1 << 20;
+
+/// A tar that was opened and, when it is compressed, is being decoded already.
+pub struct Archive {
+    source: ArchiveSource,
+    compression: Option<Compression>,
+}
+
+enum ArchiveSource {
+    File { file: Arc<File>, length: u64 },
+    Stream(Box<dyn Read + Send>),
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archive")
+            .field("file", &self.file())
+            .field("compression", &self.compression)
+            .finish()
+    }
+}
+
+impl Archive {
+    /// Opens an archive, from its current position on: a file, or whatever stdin is.
+    ///
+    /// # Errors
+    /// [`TarError::Read`], [`TarError::UnknownCompression`].
+    pub fn open(mut file: File) -> Result<Self, TarError> {
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_file() && file.stream_position().map_err(unreadable)? == 0 {
+            let mut start = [0; BLOCK_SIZE];
+            let count = read_full(|out, at| file.read_at(out, at), &mut start)?;
+            if sniff(start.get(..count).unwrap_or_default()) == Content::Plain {
+                return Ok(Self {
+                    source: ArchiveSource::File {
+                        file: Arc::new(file),
+                        length: metadata.len(),
+                    },
+                    compression: None,
+                });
+            }
+        } else if !metadata.is_file() {
+            // What is no pipe has no capacity; a smaller one works as well.
+            let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_CAPACITY);
+        }
+        Self::stream(file)
+    }
+
+    /// Takes an archive that can only be read on, plain or compressed.
+    ///
+    /// # Errors
+    /// [`TarError::Read`], [`TarError::UnknownCompression`].
+    pub fn stream(mut reader: impl Read + Send + 'static) -> Result<Self, TarError> {
+        let mut start = [0; BLOCK_SIZE];
+        let count = read_full(|out, _| reader.read(out), &mut start)?;
+        let start = start.get(..count).unwrap_or_default().to_vec();
+        let content = sniff(&start);
+        let whole = Box::new(Cursor::new(start).chain(reader));
+        match content {
+            Content::Plain => Ok(Self {
+                source: ArchiveSource::Stream(whole),
+                compression: None,
+            }),
+            Content::Compressed(compression) => Ok(Self {
+                source: ArchiveSource::Stream(Box::new(
+                    Decoded::start(compression, whole).map_err(unreadable)?,
+                )),
+                compression: Some(compression),
+            }),
+            Content::Unsupported(name) => Err(TarError::UnknownCompression(name)),
+        }
+    }
+
+    /// How it is compressed.
+    pub const fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+
+    /// The file, when it is a plain tar whose data can be read at any place.
+    pub const fn file(&self) -> Option<&Arc<File>> {
+        match &self.source {
+            ArchiveSource::File { file, .. } => Some(file),
+            ArchiveSource::Stream(_) => None,
+        }
+    }
+}
+
+/// Whether a file is a tar, plain or compressed, by its first header. Its position stays where it is.
+pub fn is_tar(file: &File) -> bool {
+    let mut start = [0; BLOCK_SIZE];
+    let Ok(count) = read_full(|out, at| file.read_at(out, at), &mut start) else {
+        return false;
+    };
+    match sniff(start.get(..count).unwrap_or_default()) {
+        Content::Plain => Header::new(&start).is_some(),
+        Content::Unsupported(_) => false,
+        Content::Compressed(compression) => {
+            let Ok(copy) = file.try_clone() else {
+                return false;
+            };
+            let reader = Box::new(FromStart {
+                file: copy,
+                position: 0,
+            });
+            let Ok(mut decoded) = Decoded::start(compression, reader) else {
+                return false;
+            };
+            let mut first = [0; BLOCK_SIZE];
+            decoded.read_exact(&mut first).is_ok() && Header::new(&first).is_some()
+        }
+    }
+}
+
+/// Reads a file from its start, whatever its position.
+struct FromStart {
+    file: File,
+    position: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(out, self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+fn unreadable(source: io::Error) -> TarError {
+    TarError::Read {
+        offset: 0,
+        member: Vec::new(),
+        source,
+    }
+}
+
+/// Fills `out` as far as there are bytes.
+fn read_full(
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+    out: &mut [u8],
+) -> Result<usize, TarError> {
+    let mut count = 0;
+    while let Some(room) = out.get_mut(count..).filter(|room| !room.is_empty()) {
+        match read(room, count as u64) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    Ok(count)
+}
+
+/// What becomes of the data of regular files.
+pub enum Data<'s> {
+    /// It stays in the archive, which must be a plain tar in a file: files get [`Location::Archive`].
+    InPlace,
+    /// It is handed on as it passes by: files get the location that the sink returns.
+    Through(&'s mut dyn StreamSink),
+}
+
+impl fmt::Debug for Data<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InPlace => "InPlace",
+            Self::Through(_) => "Through",
+        })
+    }
+}
+
+/// What a scan went through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Members, repeated and left out ones included.
+    pub members: u64,
+    /// Data of regular files as stored (without holes) in bytes, without files that were left out.
+    pub data: u64,
+    /// Length of the uncompressed archive up to its end mark, in bytes.
+    pub length: u64,
+}
+
+/// Puts all members of an archive into `tree`. Its root keeps its metadata unless a member `./` has others. Overlay
+/// markers are attributes that `rules` do not drop: without them a layer would show deleted files.
+///
+/// # Errors
+/// [`TarError`].
+pub fn scan(
+    archive: Archive,
+    rules: &Rules,
+    whiteouts: Whiteouts,
+    tree: &mut Tree,
+    mut data: Data<'_>,
+) -> Result<Summary, TarError> {
+    let mut source = archive.source;
+    let input = match &mut source {
+        ArchiveSource::File { file, length } => Source::File {
+            file,
+            length: *length,
+        },
+        ArchiveSource::Stream(_) if matches!(data, Data::InPlace) => {
+            return Err(TarError::NotSeekable {
+                compression: archive.compression,
+            });
+        }
+        ArchiveSource::Stream(reader) => Source::Stream(reader.as_mut()),
+    };
+    let mut members = Members::new(Input::new(input), !rules.drop_xattrs);
+    let mut markers = Markers::new(whiteouts);
+    let mut summary = Summary::default();
+    while members.advance()? {
+        summary.members += 1;
+        let member = &mut members.member;
+        if is_excluded(member, rules)? {
+            continue;
+        }
+        let is_marker = markers.take(&member.path, member.metadata.mtime);
+        if is_marker.map_err(|problem| refused(member, problem))? {
+            continue;
+        }
+        let xattrs = std::mem::take(&mut member.metadata.xattrs);
+        let mut metadata = Metadata {
+            xattrs,
+            ..member.metadata
+        };
+        rules.apply(&mut metadata);
+        let location = match (member.kind, member.stored) {
+            (Kind::Regular, 1..) => {
+                summary.data += member.stored;
+                match &mut data {
+                    Data::InPlace => in_place(member, tree)?,
+                    Data::Through(sink) => members.store(&metadata, &mut **sink)?,
+                }
+            }
+            _ => Location::Nowhere,
+        };
+        insert(&members.member, metadata, location, tree)?;
+    }
+    summary.length = members.position();
+    markers.apply(tree, rules)?;
+    Ok(summary)
+}
+
+fn is_excluded(member: &Member, rules: &Rules) -> Result<bool, TarError> {
+    if rules.excluded.is_empty() {
+        return Ok(false);
+    }
+    let parts = components(&member.path).map_err(|source| {
+        misplaced(
+            member,
+            TreeError::Name {
+                path: member.path.clone(),
+                source,
+            },
+        )
+    })?;
+    Ok(rules.excludes(&parts))
+}
+
+fn in_place(member: &Member, tree: &mut Tree) -> Result<Location, TarError> {
+    let sparse = member
+        .sparse
+        .as_ref()
+        .map(|ranges| tree.add_sparse_map(ranges.clone()))
+        .transpose()
+        .map_err(|error| misplaced(member, error))?;
+    Ok(Location::Archive {
+        offset: member.data_offset,
+        sparse,
+    })
+}
+
+fn insert(
+    member: &Member,
+    metadata: Metadata,
+    location: Location,
+    tree: &mut Tree,
+) -> Result<(), TarError> {
+    // Written the plain way, a path is found faster.
+    let path = member.path.strip_prefix(b"./").unwrap_or(&member.path);
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let body = match member.kind {
+        Kind::HardLink => {
+            return tree
+                .link(path, &member.link)
+                .map_err(|error| misplaced(member, error));
+        }
+        Kind::Symlink => {
+            check_target(&member.link).map_err(|problem| refused(member, problem))?;
+            let target = tree.intern(&member.link);
+            Body::Symlink(target.map_err(|error| misplaced(member, error))?)
+        }
+        Kind::Regular => Body::Regular {
+            size: member.size,
+            location,
+        },
+        Kind::Directory => Body::Directory,
+        Kind::CharDevice => Body::CharDevice(member.device),
+        Kind::BlockDevice => Body::BlockDevice(member.device),
+        Kind::Fifo => Body::Fifo,
+        Kind::Socket => Body::Socket,
+    };
+    match tree.insert(path, metadata, body) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(misplaced(member, error)),
+    }
+}
+
+fn check_target(target: &[u8]) -> Result<(), MemberError> {
+    Err(MemberError::LinkTarget(match target {
+        [] => "is empty",
+        _ if target.contains(&0) => "contains a NUL byte",
+        _ if target.len() > MAX_SYMLINK => "is longer than 4095 bytes",
+        _ => return Ok(()),
+    }))
+}
+
+fn misplaced(member: &Member, source: TreeError) -> TarError {
+    TarError::Place {
+        offset: member.offset,
+        source,
+    }
+}
+
+fn refused(member: &Member, problem: MemberError) -> TarError {
+    TarError::Member {
+        offset: member.offset,
+        path: member.path.clone(),
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests;
