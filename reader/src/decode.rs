@@ -77,13 +77,14 @@ impl Image {
         }
         // What cannot be kept is decoded only as far as needed.
         let keep = self.extents_cache().admits(whole);
-        let mut decoded = vec![0; if keep { whole } else { end.min(whole) }];
-        self.decode(inode, extent, pcluster, &mut decoded)?;
+        let length = if keep { whole } else { end.min(whole) };
+        let mut decoded: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+        let output = Arc::get_mut(&mut decoded).expect("nobody else has it yet");
+        self.decode(inode, extent, pcluster, output)?;
         if let Some(part) = decoded.get(start..end) {
             buffer.copy_from_slice(part);
         }
         if keep {
-            let decoded: Arc<[u8]> = decoded.into();
             self.extents_cache().insert(*pcluster, &decoded);
         }
         Ok(())

@@ -674,3 +674,49 @@ fn encoded_extents() {
         assert!(piece == expected[at as usize..at as usize + 500], "{at}");
     }
 }
+
+/// Encoded extents of one size with 4-byte records: addresses are sums of the lengths before.
+#[test]
+fn sequential_extents() {
+    use erofs_format::compression::Algorithm;
+    use erofs_format::compression::encoded_extent::Piece;
+    use erofs_format::compression::map_header::{ExtentRecords, ExtentsHeader, MapHeader};
+    use erofs_format::feature::FeatureIncompat;
+
+    let mut builder = Builder::new(BlockBits::B4096);
+    let root = builder.reserve(1024);
+    builder.superblock.incompat |=
+        FeatureIncompat::BIT48 | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
+    builder.configs.zstd = Some(erofs_format::compression::config::ZstdConfig { window_bits: 20 });
+    let expected = text(700 * 4096 + 99);
+    let (mut stored, mut lengths) = (Vec::new(), Vec::new());
+    for piece in expected.chunks(4096) {
+        let encoded = support::zstd(piece);
+        let piece = Piece::Stored {
+            length: encoded.len() as u32,
+            algorithm: Some(Algorithm::Zstd),
+            partial: false,
+        };
+        lengths.extend_from_slice(&piece.encode().unwrap().to_le_bytes());
+        stored.extend_from_slice(&encoded);
+    }
+    let base = builder.data(&stored).0 * 4096;
+    let header = MapHeader::Extents(ExtentsHeader {
+        records: ExtentRecords::Sequential { extent_bits: 12 },
+        interlaced: false,
+        fragment: false,
+    });
+    let record = support::inode(
+        FileType::Regular,
+        DataLayout::CompressedFull,
+        expected.len(),
+        InodePayload::CompressedBlocks(0),
+    );
+    let header = header.encode(builder.bits()).unwrap();
+    let rest = [&header[..], &base.to_le_bytes(), &lengths].concat();
+    let file = builder.add(&record, &[], 8, &rest);
+    builder.superblock.root = root;
+    builder.directory(root, root, &[(b"file", file)], &[]);
+    let image = open(&builder.finish()).unwrap();
+    assert!(content(&image, "file") == expected);
+}

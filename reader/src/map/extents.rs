@@ -11,6 +11,9 @@ use erofs_format::compression::encoded_extent::{
 };
 use erofs_format::compression::map_header::{ExtentRecords, ExtentsHeader};
 
+/// 4-byte records that are summed up in one step.
+const SUMMED_AT_ONCE: usize = 256;
+
 struct Table<'a> {
     image: &'a Image,
     inode: &'a Inode,
@@ -95,17 +98,34 @@ impl Table<'_> {
         self.inode.corrupt(Rule::Overflow, self.start)
     }
 
-    fn record(&self, number: u64) -> Result<ExtentRecord, Error> {
+    /// Fills `bytes` from record `number` on.
+    fn read(&self, number: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let at = self
             .record_size
             .position(self.start, number)
             .ok_or_else(|| self.overflow())?;
+        let (nid, area) = (Some(self.inode.nid()), self.inode.position().0);
+        self.image.read_metadata(nid, area, at, bytes)
+    }
+
+    fn record(&self, number: u64) -> Result<ExtentRecord, Error> {
         let mut bytes = [0; 32];
         let length = usize::try_from(self.record_size.bytes()).unwrap_or(0);
         let record = bytes.get_mut(..length).unwrap_or_default();
-        self.image
-            .read_metadata(Some(self.inode.nid()), self.inode.position().0, at, record)?;
+        self.read(number, record)?;
         ExtentRecord::decode(record, self.record_size).map_err(|_| self.overflow())
+    }
+
+    /// Stored length of a 4-byte record; `logical` is where its extent begins.
+    fn stored_length(&self, record: &[u8], logical: u64) -> Result<u64, Error> {
+        let piece = ExtentRecord::decode(record, RecordSize::B4)
+            .map_err(|_| self.overflow())?
+            .piece()
+            .map_err(|error| self.inode.corrupt(Rule::Piece(error), ByteOffset(logical)))?;
+        Ok(match piece {
+            Piece::Hole => 0,
+            Piece::Stored { length, .. } => length.into(),
+        })
     }
 
     /// Pieces that follow each other: the address is the sum of all lengths before.
@@ -119,18 +139,18 @@ impl Table<'_> {
         )?;
         let mut address = decode_base_address(&base).map_err(|_| self.overflow())?;
         let number = position >> extent_bits;
-        for before in 0..number {
-            let length = match self.record(before)?.piece() {
-                Ok(Piece::Stored { length, .. }) => length,
-                Ok(Piece::Hole) => 0,
-                Err(error) => {
-                    let logical = ByteOffset(before << extent_bits);
-                    return Err(self.inode.corrupt(Rule::Piece(error), logical));
-                }
-            };
-            address = address
-                .checked_add(length.into())
-                .ok_or_else(|| self.overflow())?;
+        let mut before = 0;
+        while before < number {
+            let mut bytes = [0; SUMMED_AT_ONCE * 4];
+            let count = usize::try_from(number - before)
+                .map_or(SUMMED_AT_ONCE, |left| left.min(SUMMED_AT_ONCE));
+            let records = bytes.get_mut(..count * 4).unwrap_or_default();
+            self.read(before, records)?;
+            for record in records.chunks_exact(4) {
+                let length = self.stored_length(record, before << extent_bits)?;
+                address = address.checked_add(length).ok_or_else(|| self.overflow())?;
+                before += 1;
+            }
         }
         let mut record = self.record(number)?;
         record.address = address;
