@@ -1,0 +1,147 @@
+//! The processes around a server: who starts it, and who cleans up after it.
+
+use crate::mount::{self, MountError};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// What a daemon writes to its standard output once the mount answers. Anything else there is the error that ended it.
+const READY: u8 = 0;
+/// Most bytes of such an error.
+const LONGEST_MESSAGE: u64 = 64 << 10;
+
+/// Why there is no daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// It could not be started.
+    #[error("cannot start the FUSE server: {0}")]
+    Start(#[source] io::Error),
+    /// It ended, and said why.
+    #[error("{0}")]
+    Failed(String),
+    /// It ended without a word.
+    #[error("the FUSE server ended before the image was mounted ({0})")]
+    Died(ExitStatus),
+}
+
+/// Starts a daemon and returns when the mount answers. `server` must come to [`daemon`].
+///
+/// The daemon is a child of this process: one that lives on should expect its exit status.
+///
+/// # Errors
+/// [`LaunchError`], with the daemon's own error where it had one.
+pub fn launch(mut server: Command) -> Result<(), LaunchError> {
+    let mut child = server
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(LaunchError::Start)?;
+    let mut said = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        let mut output = output.take(LONGEST_MESSAGE);
+        let mut first = [0];
+        match output.read_exact(&mut first) {
+            Ok(()) if first == [READY] => return Ok(()),
+            Ok(()) => {
+                said.extend(first);
+                // What was said until the pipe broke is better than nothing.
+                let _ = output.read_to_end(&mut said);
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(LaunchError::Start(error)),
+        }
+    }
+    let status = child.wait().map_err(LaunchError::Start)?;
+    if said.is_empty() {
+        return Err(LaunchError::Died(status));
+    }
+    Err(LaunchError::Failed(
+        String::from_utf8_lossy(&said).into_owned(),
+    ))
+}
+
+/// The way to tell whoever called [`launch`] that the mount answers.
+#[derive(Debug)]
+pub struct Ready(());
+
+impl Ready {
+    /// Tells it, and lets go of standard output and error.
+    ///
+    /// # Errors
+    /// When nobody waits any more.
+    pub fn report(self) -> io::Result<()> {
+        let mut output = io::stdout().lock();
+        output.write_all(&[READY])?;
+        output.flush()?;
+        let null = File::options().write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        Ok(())
+    }
+}
+
+/// Runs `body` as the daemon of [`launch`]: in a session of its own, with its error handed to the launcher.
+///
+/// # Errors
+/// Those of `body`, and that of making a session.
+pub fn daemon<E: fmt::Display + From<io::Error>>(
+    body: impl FnOnce(Ready) -> Result<(), E>,
+) -> Result<(), E> {
+    let result = rustix::process::setsid()
+        .map_err(|errno| E::from(errno.into()))
+        .and_then(|_| body(Ready(())));
+    if let Err(error) = &result {
+        // Alternate form: with causes, where the error has such a form. Nobody may be listening any more.
+        let _ = write!(io::stdout(), "{error:#}");
+        let _ = io::stdout().flush();
+    }
+    result
+}
+
+/// A process that waits for the end of this one.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// Its standard input is a pipe that nobody ever writes to; the kernel closes it when this process ends.
+    watcher: Child,
+}
+
+impl Watch {
+    pub(crate) fn start(mut watcher: Command) -> io::Result<Self> {
+        let watcher = watcher
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { watcher })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.watcher.stdin.take());
+        // How it fared is nothing to act on here.
+        let _ = self.watcher.wait();
+    }
+}
+
+/// Waits for the end of the server that started this process, then detaches what it left mounted on `target`, an absolute
+/// path. Live mounts are not touched.
+///
+/// # Errors
+/// [`MountError`]; also as [`MountError::Helper`] what keeps it from waiting.
+pub fn watch(target: &Path) -> Result<(), MountError> {
+    // Signals to the server's process group or terminal do not come here.
+    rustix::process::setsid().map_err(|errno| MountError::Kernel {
+        target: target.to_owned(),
+        errno,
+    })?;
+    io::copy(&mut io::stdin(), &mut io::sink()).map_err(MountError::Helper)?;
+    if mount::is_abandoned(target) {
+        mount::unmount_lazily(target)?;
+    }
+    Ok(())
+}
