@@ -7,6 +7,7 @@
 //! | [`manifest`] | what a real directory holds, and how it differs from what it should |
 //! | [`kernel`] | how the kernel shows an image |
 //! | [`peers`] | where the other tools are |
+//! | [`ustar`] | how to write a tar too large to keep |
 //! | [`skip`] | what to do where a machine cannot run a test |
 #![forbid(unsafe_code)]
 
@@ -16,3 +17,4 @@ pub mod manifest;
 pub mod peers;
 pub mod skip;
 pub mod tree;
+pub mod ustar;

@@ -1,0 +1,167 @@
+//! What `erofs build` makes of every awkward tree: the kernel, by file and by loop device, shows exactly
+//! the source; fsck.erofs accepts the image; its bytes depend on the source alone.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use erofs_tests::{
+    awkward::{self, Sizes},
+    kernel::{Mounted, Way},
+    manifest::Manifest,
+    peers, require,
+    skip::{self, Reason},
+    tree::Tree,
+};
+use proptest::prelude::*;
+
+/// Options of `erofs build` that change how data is stored.
+const FORMS: [&[&str]; 8] = [
+    &[],
+    &["-Enoinline_data"],
+    &["--no-sparse"],
+    &["--no-dedupe"],
+    &["--chunksize=4096"],
+    &["-zzstd"],
+    &["-zzstd,9", "-C1m"],
+    &["-zzstd", "-C16k", "-Elegacy-compress"],
+];
+
+/// A source directory with the tree in it, beside which the images go.
+struct Workshop {
+    directory: tempfile::TempDir,
+    source: PathBuf,
+    expected: Manifest,
+}
+
+impl Workshop {
+    fn new(tree: &Tree) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let source = directory.path().join("source");
+        fs::create_dir(&source).expect("made");
+        tree.write(&source).expect("written");
+        let expected = Manifest::of_directory(&source).expect("readable");
+        Self {
+            directory,
+            source,
+            expected,
+        }
+    }
+
+    fn build(&self, name: &str, options: &[&str]) -> PathBuf {
+        let image = self.directory.path().join(name);
+        let output = erofs()
+            .expect("asked for")
+            .arg("build")
+            .args(options)
+            .args([self.source.as_path(), Path::new("-o"), &image])
+            .output()
+            .expect("starts");
+        succeeded(&output, options);
+        image
+    }
+}
+
+fn erofs() -> Result<Command, Reason> {
+    skip::erofs_binary().map(Command::new)
+}
+
+fn succeeded(output: &Output, what: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{what:?}: {}: {error}",
+        output.status
+    );
+}
+
+fn fsck_accepts(image: &Path) {
+    let output = peers::erofs_utils("fsck.erofs")
+        .expect("asked for")
+        .arg(image)
+        .output();
+    succeeded(&output.expect("starts"), &["fsck.erofs"]);
+}
+
+fn round_trip(tree: &Tree, forms: &[&[&str]], ways: &[Way]) {
+    let workshop = Workshop::new(tree);
+    for (number, form) in forms.iter().enumerate() {
+        let image = workshop.build(&format!("{number}.erofs"), form);
+        println!("{form:?}: fsck");
+        fsck_accepts(&image);
+        for way in ways {
+            println!("{form:?}: {way:?}");
+            let mounted = Mounted::new(&image, *way, "").expect("mounts");
+            let shown = Manifest::of_directory(mounted.path()).expect("readable");
+            workshop.expected.assert_same(&shown, &[]);
+        }
+    }
+}
+
+/// Everything that the tests below need.
+fn needs() -> Result<Vec<Way>, Reason> {
+    skip::root()?;
+    erofs()?;
+    peers::erofs_utils("fsck.erofs")?;
+    Way::all()
+}
+
+#[test]
+fn the_fixed_set_comes_back_in_every_form() {
+    let ways = require!(needs());
+    round_trip(&awkward::tree(Sizes::default()), &FORMS, &ways);
+}
+
+#[test]
+#[ignore = "builds and reads files beyond 4 GiB and 100,000 entries, eight times"]
+fn huge_files_and_directories_come_back_in_every_form() {
+    let ways = require!(needs());
+    let mut tree = awkward::huge();
+    let wide = awkward::tree(Sizes {
+        wide: 100_000,
+        ..Sizes::default()
+    });
+    tree.entries.extend(
+        wide.entries
+            .into_iter()
+            .filter(|entry| entry.path.starts_with(b"wide")),
+    );
+    round_trip(&tree, &FORMS, &ways);
+}
+
+#[test]
+fn the_same_source_gives_the_same_bytes() {
+    require!(needs());
+    let workshop = Workshop::new(&awkward::tree(Sizes {
+        wide: 300,
+        ..Sizes::default()
+    }));
+    for form in FORMS {
+        let first = fs::read(workshop.build("first.erofs", form)).expect("readable");
+        for other in ["--workers=1", "--workers=2", "--workers=8", "--memory=16m"] {
+            let options = [form, &[other]].concat();
+            let again = fs::read(workshop.build("again.erofs", &options)).expect("readable");
+            assert!(first == again, "{options:?} gives other bytes");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24),
+        max_shrink_iters: 400,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn random_trees_come_back(tree in awkward::strategy::tree(40), form in 0..FORMS.len()) {
+        random_tree(&tree, form);
+    }
+}
+
+fn random_tree(tree: &Tree, form: usize) {
+    let ways = require!(needs());
+    round_trip(tree, &FORMS[form..=form], &ways[..1]);
+}
