@@ -675,7 +675,7 @@ fn encoded_extents() {
     }
 }
 
-/// Encoded extents of one size with 4-byte records: addresses are sums of the lengths before.
+/// Encoded extents of one size with 4-byte records, the last a fragment: addresses are sums of the lengths before.
 #[test]
 fn sequential_extents() {
     use erofs_format::compression::Algorithm;
@@ -688,7 +688,11 @@ fn sequential_extents() {
     builder.superblock.incompat |=
         FeatureIncompat::BIT48 | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
     builder.configs.zstd = Some(erofs_format::compression::config::ZstdConfig { window_bits: 20 });
-    let expected = text(700 * 4096 + 99);
+    let expected = text(700 * 4096);
+    let packed_content = noise(5000);
+    let packed = builder.plain(&packed_content);
+    builder.superblock.incompat |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
+    builder.superblock.packed = Some(packed);
     let (mut stored, mut lengths) = (Vec::new(), Vec::new());
     for piece in expected.chunks(4096) {
         let encoded = support::zstd(piece);
@@ -700,11 +704,14 @@ fn sequential_extents() {
         lengths.extend_from_slice(&piece.encode().unwrap().to_le_bytes());
         stored.extend_from_slice(&encoded);
     }
+    // The last 99 bytes are a fragment; its record is the offset.
+    lengths.extend_from_slice(&3000u32.to_le_bytes());
+    let expected = [&expected[..], &packed_content[3000..3099]].concat();
     let base = builder.data(&stored).0 * 4096;
     let header = MapHeader::Extents(ExtentsHeader {
         records: ExtentRecords::Sequential { extent_bits: 12 },
         interlaced: false,
-        fragment: false,
+        fragment: true,
     });
     let record = support::inode(
         FileType::Regular,

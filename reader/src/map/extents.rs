@@ -56,12 +56,15 @@ pub(super) fn extent_at(
         return Err(inode.corrupt(Rule::MapGap, ByteOffset(position)));
     }
     if header.fragment && end == size {
+        // A 4-byte record has only the low half of the offset; its address here is a sum of lengths.
+        let offset = match header.records {
+            ExtentRecords::Sequential { .. } => record.plen.into(),
+            _ => record.fragment_offset(),
+        };
         return Ok(Extent {
             logical,
             length: end - logical,
-            place: Place::Packed {
-                offset: record.fragment_offset(),
-            },
+            place: Place::Packed { offset },
         });
     }
     let piece = record
