@@ -8,8 +8,8 @@ pub enum AclError {
     Entry(Vec<u8>),
     /// A name instead of a number.
     #[error(
-        "{:?} is a name, which may stand for another id elsewhere; archive numeric ids (tar --numeric-owner) or leave \
-         attributes out",
+        "{:?} is a name, which may stand for another id elsewhere; archive ACLs as attributes (GNU tar: \
+         --xattrs-include='*' instead of --acls), or leave attributes out",
         String::from_utf8_lossy(.0)
     )]
     Name(Vec<u8>),
@@ -47,11 +47,20 @@ pub(super) enum AclKind {
     Default,
 }
 
-/// The attribute's value, or `None` when the ACL says no more than the file mode does.
+/// An ACL as files have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Acl {
+    /// The attribute's value; `None` when the ACL says no more than the file mode does.
+    pub(super) value: Option<Vec<u8>>,
+    /// The permission bits that a file with this access ACL has: those of the group are the mask.
+    pub(super) permissions: u16,
+}
+
+/// Parses an ACL; `None` when it has no entries.
 ///
 /// # Errors
 /// [`AclError`].
-pub(super) fn encode(text: &[u8], kind: AclKind) -> Result<Option<Vec<u8>>, AclError> {
+pub(super) fn parse(text: &[u8], kind: AclKind) -> Result<Option<Acl>, AclError> {
     let mut entries = Vec::new();
     for line in text.split(|byte| matches!(byte, b',' | b'\n' | 0)) {
         let line = line
@@ -80,16 +89,29 @@ pub(super) fn encode(text: &[u8], kind: AclKind) -> Result<Option<Vec<u8>>, AclE
     if !complete {
         return Err(AclError::Incomplete);
     }
-    if kind == AclKind::Access && entries.len() == 3 {
-        return Ok(None);
-    }
+    let bits = |tag| {
+        let found = entries.iter().find(|entry| entry.tag == tag);
+        found.map(|entry| entry.permissions)
+    };
+    let group = bits(MASK).or_else(|| bits(OWNING_GROUP));
+    let permissions = [bits(OWNER), group, bits(OTHER)]
+        .into_iter()
+        .fold(0, |mode, bits| mode << 3 | bits.unwrap_or(0));
+    let is_plain = kind == AclKind::Access && entries.len() == 3;
+    Ok(Some(Acl {
+        value: (!is_plain).then(|| encode(&entries)),
+        permissions,
+    }))
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
     let mut value = VERSION.to_le_bytes().to_vec();
     for entry in entries {
         value.extend_from_slice(&entry.tag.to_le_bytes());
         value.extend_from_slice(&entry.permissions.to_le_bytes());
         value.extend_from_slice(&entry.id.to_le_bytes());
     }
-    Ok(Some(value))
+    value
 }
 
 /// Parses `tag:qualifier:permissions[:id]`, with or without `default:` in front. star and bsdtar add the id.
@@ -174,20 +196,25 @@ mod tests {
             b"user::rwx,user:lisa:r-x:501,group::r-x,group:staff:r--:7,mask::rwx,other::r--",
             b"other:r--\nmask:rwx #effective\n\ng:7:4\ngroup::5\nu:501:rx\nu::rwx\n",
         ] {
-            assert_eq!(
-                encode(text, AclKind::Access),
-                Ok(Some(expected.clone())),
-                "{}",
-                String::from_utf8_lossy(text)
-            );
+            let acl = parse(text, AclKind::Access)
+                .expect("valid")
+                .expect("entries");
+            assert_eq!(acl.value.as_ref(), Some(&expected));
+            assert_eq!(acl.permissions, 0o774);
         }
         let plain = b"user::rwx,group::r-x,other::r--";
-        assert_eq!(encode(plain, AclKind::Access), Ok(None));
         assert_eq!(
-            encode(plain, AclKind::Default).map(|value| value.map(|value| value.len())),
-            Ok(Some(28))
+            parse(plain, AclKind::Access),
+            Ok(Some(Acl {
+                value: None,
+                permissions: 0o754
+            }))
         );
-        assert_eq!(encode(b"", AclKind::Default), Ok(None));
+        let default = parse(plain, AclKind::Default)
+            .expect("valid")
+            .expect("entries");
+        assert_eq!(default.value.map(|value| value.len()), Some(28));
+        assert_eq!(parse(b"", AclKind::Default), Ok(None));
     }
 
     #[test]
@@ -211,7 +238,7 @@ mod tests {
             ("user::rwx,group::rx".to_owned(), AclError::Incomplete),
         ] {
             assert_eq!(
-                encode(text.as_bytes(), AclKind::Access),
+                parse(text.as_bytes(), AclKind::Access),
                 Err(expected),
                 "{text}"
             );

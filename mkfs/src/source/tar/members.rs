@@ -238,7 +238,7 @@ impl<'a> Members<'a> {
                     .or_else(|| self.globals.clone())
                     .unwrap_or_default();
                 pax.take(&records, Scope::Member, self.keep_xattrs)
-                    .map_err(|error| self.named(header, offset, error.into()))?;
+                    .map_err(|error| self.named_by_next(offset, error.into()))?;
                 extensions.pax = Some(pax);
             }
             b'g' => {
@@ -413,8 +413,13 @@ impl<'a> Members<'a> {
                 }
             }
         }
-        pax.resolve_acls()
+        let permissions = pax
+            .resolve_acls()
             .map_err(|(name, source)| MemberError::Acl { name, source })?;
+        if let Some(permissions) = permissions {
+            let special = member.metadata.permissions & 0o7000;
+            member.metadata.permissions = special | permissions;
+        }
         member.metadata.xattrs = std::mem::take(&mut pax.xattrs);
         Ok(())
     }
@@ -511,6 +516,17 @@ impl<'a> Members<'a> {
     /// An error of an extension header, named by its own header.
     fn named(&mut self, header: Header<'_>, offset: u64, problem: MemberError) -> TarError {
         self.rename(header);
+        self.refused(offset, problem)
+    }
+
+    /// An error of a PAX header, named by the member that it belongs to: its own name is made up.
+    fn named_by_next(&mut self, offset: u64, problem: MemberError) -> TarError {
+        self.member.path.clear();
+        if let Ok(Some(block)) = self.input.block()
+            && let Some(header) = Header::new(block)
+        {
+            header.append_name(&mut self.member.path);
+        }
         self.refused(offset, problem)
     }
 

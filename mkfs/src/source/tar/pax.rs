@@ -175,31 +175,26 @@ impl Attributes {
         });
     }
 
-    /// Turns the ACL texts, once all records are known, into attributes.
+    /// Turns the ACL texts, once all records are known, into attributes; the permission bits that the access ACL asks
+    /// for, since some archivers store others.
     ///
     /// # Errors
     /// [`AclError`] with the keyword.
-    pub(super) fn resolve_acls(&mut self) -> Result<(), (&'static str, AclError)> {
-        for (key, text, kind, name) in [
-            (
-                ACL_ACCESS,
-                self.acl_access.take(),
-                AclKind::Access,
-                "system.posix_acl_access",
-            ),
-            (
-                ACL_DEFAULT,
-                self.acl_default.take(),
-                AclKind::Default,
-                "system.posix_acl_default",
-            ),
-        ] {
-            let Some(text) = text else { continue };
-            if let Some(value) = acl::encode(&text, kind).map_err(|error| (key, error))? {
-                self.add_xattr(name.into(), value);
+    pub(super) fn resolve_acls(&mut self) -> Result<Option<u16>, (&'static str, AclError)> {
+        let (access, default) = (self.acl_access.take(), self.acl_default.take());
+        if let Some(text) = default {
+            let acl = acl::parse(&text, AclKind::Default).map_err(|error| (ACL_DEFAULT, error))?;
+            if let Some(value) = acl.and_then(|acl| acl.value) {
+                self.add_xattr(b"system.posix_acl_default".to_vec(), value);
             }
         }
-        Ok(())
+        let Some(text) = access else { return Ok(None) };
+        let acl = acl::parse(&text, AclKind::Access).map_err(|error| (ACL_ACCESS, error))?;
+        let Some(acl) = acl else { return Ok(None) };
+        if let Some(value) = acl.value {
+            self.add_xattr(b"system.posix_acl_access".to_vec(), value);
+        }
+        Ok(Some(acl.permissions))
     }
 }
 

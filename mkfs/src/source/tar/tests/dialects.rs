@@ -338,6 +338,7 @@ fn attributes_come_in_all_spellings() {
     }
     let acl = file.xattr("system.posix_acl_access").expect("converted");
     assert_eq!(acl.len(), 4 + 5 * 8);
+    assert_eq!(file.metadata.permissions, 0o754);
 }
 
 #[test]

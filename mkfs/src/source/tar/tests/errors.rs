@@ -133,7 +133,7 @@ fn pax_records_that_lie_name_the_member() {
     ] {
         refused(
             Tar::default().pax(b'x', &[(key, value)]).file("m", b""),
-            &format!("PaxHeaders/x: PAX header: {problem} (tar member at offset 0)"),
+            &format!("m: PAX header: {problem} (tar member at offset 0)"),
         );
     }
     refused(
@@ -152,14 +152,14 @@ fn pax_records_that_lie_name_the_member() {
         Tar::default()
             .add(Header::ustar("x", b'x', 9), b"7 a=b\nabc")
             .file("m", b""),
-        "x: PAX header: the record at byte 0 is malformed (tar member at offset 0)",
+        "m: PAX header: the record at byte 0 is malformed (tar member at offset 0)",
     );
     refused(
         Tar::default()
             .pax(b'x', &[("SCHILY.acl.access", b"user::rwx,user:lisa:rwx")])
             .file("m", b""),
-        "m: SCHILY.acl.access: \"lisa\" is a name, which may stand for another id elsewhere; archive numeric ids (tar \
-         --numeric-owner) or leave attributes out (tar member at offset 1024)",
+        "m: SCHILY.acl.access: \"lisa\" is a name, which may stand for another id elsewhere; archive ACLs as attributes (GNU \
+         tar: --xattrs-include='*' instead of --acls), or leave attributes out (tar member at offset 1024)",
     );
     refused(
         Tar::default()
