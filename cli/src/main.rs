@@ -3,6 +3,7 @@
 
 mod command;
 mod error;
+mod image_arguments;
 mod progress;
 mod report;
 mod values;
@@ -25,12 +26,14 @@ First steps:  erofs try        builds, mounts and verifies an image of the curre
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(command::build::Build),
+    Index(command::index::Index),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Build(build) => build.run(),
+        Command::Index(index) => index.run(),
     };
     error::exit_code(result)
 }

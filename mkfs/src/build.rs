@@ -8,27 +8,22 @@ use crate::data::tails::Tails;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::data::writer::Writer;
 use crate::data::{Compression, StoredData};
-use crate::image::{
-    Finished, Header, ImageError, Metadata as ImageMetadata, UnrepresentableError,
-    check_representable,
-};
+use crate::image::{Header, Metadata as ImageMetadata, check_representable};
+use crate::options::{BuildError, ImageOptions, folder, layout_requirements, requirements};
 use crate::plan::inode_data::{DataMap, IndexForm};
 use crate::plan::xattrs::XattrPlan;
-use crate::plan::{Plan, can_inline, most_frequent_time};
-use crate::source::directory::{self, DirectoryError, DirectoryReader, ScanOptions};
-use crate::source::raw::{self, RawFile, RawFileError, RawReader};
-use crate::source::tar::{self, TarError};
-use crate::source::{Rules, StoreError, StreamSink, Whiteouts, default_root};
+use crate::plan::{Plan, can_inline};
+use crate::source::directory::{self, DirectoryReader, ScanOptions};
+use crate::source::raw::{self, RawFile, RawReader};
+use crate::source::tar;
+use crate::source::{Rules, StoreError, StreamSink};
 use crate::summary::Summary;
-use crate::tree::{
-    Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, TreeError, Xattr,
-};
+use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, Xattr};
+use erofs_format::BlockBits;
 use erofs_format::compression::config::{AlgorithmConfigs, ZstdConfig};
-use erofs_format::feature::{FeatureCompat, FeatureIncompat};
-use erofs_format::inode::{EXTENDED_INODE_SIZE, Timestamp};
-use erofs_format::kernel::{KernelVersion, Requirement};
-use erofs_format::superblock::Superblock;
-use erofs_format::{BlockAddr, BlockBits, ByteOffset, Nid};
+use erofs_format::feature::FeatureIncompat;
+use erofs_format::inode::EXTENDED_INODE_SIZE;
+use erofs_format::kernel::Requirement;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -56,22 +51,12 @@ pub struct BuildOptions {
     pub workers: usize,
     /// Memory for data on its way and tails, in bytes.
     pub memory: usize,
-    /// Attributes that more inodes than this have in common are shared.
-    pub xattr_tolerance: u32,
-    /// UUID; otherwise derived from the content.
-    pub uuid: Option<[u8; 16]>,
-    /// Label, up to 15 bytes (16 since Linux 6.15).
-    pub label: Vec<u8>,
-    /// Changes on the way from the source.
-    pub rules: Rules,
-    /// What becomes of whiteouts of OCI layers.
-    pub whiteouts: Whiteouts,
+    /// What indexes have in common with it.
+    pub image: ImageOptions,
     /// Whether other filesystems below a source directory are left out.
     pub one_file_system: bool,
     /// Whether files that change while they are read are taken as they are.
     pub ignore_changed: bool,
-    /// A kernel that must be able to mount the image.
-    pub kernel: Option<KernelVersion>,
 }
 
 impl Default for BuildOptions {
@@ -86,14 +71,9 @@ impl Default for BuildOptions {
             dedupe: true,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: 96 << 20,
-            xattr_tolerance: 2,
-            uuid: None,
-            label: Vec::new(),
-            rules: Rules::default(),
-            whiteouts: Whiteouts::Keep,
+            image: ImageOptions::default(),
             one_file_system: false,
             ignore_changed: false,
-            kernel: None,
         }
     }
 }
@@ -107,57 +87,6 @@ pub enum BuildSource {
     Tar(tar::Archive),
     /// Single files.
     RawFiles(Vec<RawFile>),
-}
-
-/// Why an image could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The output cannot be made.
-    #[error("cannot write {}: {source}", path.display())]
-    Output {
-        /// The image.
-        path: PathBuf,
-        /// What happened.
-        source: io::Error,
-    },
-    /// The source directory.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The source tar.
-    #[error(transparent)]
-    Tar(#[from] TarError),
-    /// A source file.
-    #[error(transparent)]
-    RawFile(#[from] RawFileError),
-    /// An entry that cannot be part of an image.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// A value that cannot be part of an image.
-    #[error(transparent)]
-    Unrepresentable(#[from] UnrepresentableError),
-    /// Data could not be read or written.
-    #[error(transparent)]
-    Pipeline(#[from] PipelineError),
-    /// Metadata could not be written.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The image would need a newer kernel than allowed.
-    #[error("Linux {kernel} cannot mount this image: {} needs {}{}", requirement.describe(), requirement.since(), advice(*requirement))]
-    Kernel {
-        /// The kernel that the user asked for.
-        kernel: KernelVersion,
-        /// What it lacks.
-        requirement: Requirement,
-    },
-}
-
-const fn advice(requirement: Requirement) -> &'static str {
-    match requirement {
-        Requirement::ChunkedFile => " (--no-sparse writes zeros instead of holes)",
-        Requirement::LongLabel => " (use a label of at most 15 bytes)",
-        Requirement::SmallBlocks | Requirement::SmallBlocksCompressed => " (use -b 4096)",
-        _ => "",
-    }
 }
 
 /// Builds an image of `source` at `output`. `progress` counts bytes of file data.
@@ -197,7 +126,9 @@ pub fn build(
     } else {
         Header::default()
     };
-    let superblock = superblock(&tree, options, incompat, &header);
+    let superblock = options
+        .image
+        .superblock(&tree, options.block_bits, incompat, &header);
     let data = DataMap {
         stored: &stored.files,
         raw_files: &[],
@@ -205,13 +136,13 @@ pub fn build(
         index_form: options.index_form,
         wide: false,
     };
-    let requirements = requirements(&superblock, compressed);
-    check_kernel(options.kernel, &requirements)?;
+    let requirements = requirements(&superblock);
+    options.image.check_kernel(&requirements)?;
     let plan = Plan::new(
         &tree,
         &data,
         &superblock,
-        options.xattr_tolerance,
+        options.image.xattr_tolerance,
         writer.block(),
     );
     let metadata = ImageMetadata {
@@ -223,32 +154,19 @@ pub fn build(
         header,
         devices: Vec::new(),
         content_digest: stored.digest,
-        uuid: options.uuid,
+        uuid: options.image.uuid,
         data_start,
     };
     let finished = metadata.write(&out, writer)?;
     out.publish(finished.size).map_err(out_error)?;
-    Ok(summary(&tree, &stored, &finished, requirements, started))
-}
-
-fn summary(
-    tree: &FrozenTree,
-    stored: &Stored,
-    finished: &Finished,
-    requirements: Vec<Requirement>,
-    started: std::time::Instant,
-) -> Summary {
-    let (inodes, entries) = tree.counts();
-    Summary {
-        entries,
-        inodes,
-        bytes_in: stored.bytes_in,
-        duplicates: stored.duplicates,
-        image_size: finished.size,
-        uuid: finished.superblock.uuid,
+    Ok(Summary::new(
+        &tree,
+        &finished,
         requirements,
-        elapsed: started.elapsed(),
-    }
+        stored.bytes_in,
+        stored.duplicates,
+        started.elapsed(),
+    ))
 }
 
 /// What is wrong with options is said before anything is read.
@@ -260,31 +178,13 @@ fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
     if options.chunk_shift.is_some() {
         wanted.push(Requirement::ChunkedFile);
     }
+    let label = options.image.stored_label();
     wanted.extend(layout_requirements(
         options.block_bits,
-        &label(&options.label),
+        &label,
         options.compression.is_some(),
     ));
-    check_kernel(options.kernel, &wanted)
-}
-
-/// Refuses what `kernel` lacks.
-pub(crate) fn check_kernel(
-    kernel: Option<KernelVersion>,
-    requirements: &[Requirement],
-) -> Result<(), BuildError> {
-    let Some(kernel) = kernel else { return Ok(()) };
-    match requirements
-        .iter()
-        .filter(|requirement| requirement.since() > kernel)
-        .max_by_key(|r| r.since())
-    {
-        Some(requirement) => Err(BuildError::Kernel {
-            kernel,
-            requirement: *requirement,
-        }),
-        None => Ok(()),
-    }
+    options.image.check_kernel(&wanted)
 }
 
 /// Reads the tree and sends all data through the pipeline.
@@ -302,12 +202,8 @@ fn store_data(
         workers: options.workers,
         memory: options.memory,
     };
-    let folder = match output.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    let tails = Tails::new(options.memory / 4, folder);
-    let rules = &options.rules;
+    let tails = Tails::new(options.memory / 4, folder(output).to_path_buf());
+    let rules = &options.image.rules;
     let scanned = Scanned::new(source, options)?;
     std::thread::scope(|scope| {
         let reader = Arc::clone(&scanned.reader);
@@ -355,7 +251,7 @@ enum ScannedKind {
 
 impl Scanned {
     fn new(source: BuildSource, options: &BuildOptions) -> Result<Self, BuildError> {
-        let rules = &options.rules;
+        let rules = &options.image.rules;
         match source {
             BuildSource::Directory(path) => {
                 let root = directory::open(&path)?;
@@ -376,7 +272,7 @@ impl Scanned {
                 })
             }
             BuildSource::RawFiles(files) => {
-                let mut tree = empty_tree(rules)?;
+                let mut tree = options.image.empty_tree()?;
                 let files = raw::scan(&files, rules, &mut tree)?;
                 Ok(Self {
                     reader: Arc::new(RawReader { files }),
@@ -400,12 +296,12 @@ impl Scanned {
         let tree = match self.kind {
             ScannedKind::Directory(tree) | ScannedKind::RawFiles(tree) => tree,
             ScannedKind::Tar(archive) => {
-                let mut tree = empty_tree(rules)?;
+                let mut tree = options.image.empty_tree()?;
                 let mut sink = Sink { pipeline, options };
                 tar::scan(
                     archive,
                     rules,
-                    options.whiteouts,
+                    options.image.whiteouts,
                     &mut tree,
                     tar::Data::Through(&mut sink),
                 )?;
@@ -439,12 +335,6 @@ impl Scanned {
         }
         Ok(tree)
     }
-}
-
-fn empty_tree(rules: &Rules) -> Result<Tree, TreeError> {
-    let mut root = default_root(Timestamp::default());
-    rules.apply(&mut root);
-    Tree::new(root)
 }
 
 /// For tars: all data came through the sink.
@@ -545,93 +435,4 @@ fn features(tree: &FrozenTree, stored: &[StoredData]) -> FeatureIncompat {
         };
     }
     features
-}
-
-/// The superblock of an image, of which addresses and counts are filled in later.
-pub(crate) fn superblock(
-    tree: &FrozenTree,
-    options: &BuildOptions,
-    incompat: FeatureIncompat,
-    header: &Header,
-) -> Superblock {
-    let epoch = most_frequent_time(tree);
-    let has_xattrs = tree
-        .breadth_first()
-        .any(|id| tree.inode(id).xattrs != crate::tree::XattrSetId::EMPTY);
-    let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME;
-    compat.set(FeatureCompat::XATTR_FILTER, has_xattrs);
-    Superblock {
-        checksum: 0,
-        compat,
-        incompat,
-        block_bits: options.block_bits,
-        extension_slots: 0,
-        root: Nid(0),
-        inodes: 0,
-        epoch: epoch.seconds,
-        fixed_nanoseconds: epoch.nanoseconds,
-        build_time: 0,
-        blocks: 0,
-        meta_block: BlockAddr(0),
-        xattr_block: BlockAddr(0),
-        uuid: [0; 16],
-        label: label(&options.label),
-        algorithms_or_lz4_window: header.configs.bitmap(),
-        extra_devices: 0,
-        device_table: ByteOffset(0),
-        xattr_prefix_count: 0,
-        xattr_prefix_start: ByteOffset(0),
-        packed: None,
-        metabox: None,
-        xattr_filter: has_xattrs,
-        inode_share_prefix: None,
-    }
-}
-
-fn label(text: &[u8]) -> [u8; 16] {
-    let mut label = [0; 16];
-    for (to, from) in label.iter_mut().zip(text) {
-        *to = *from;
-    }
-    label
-}
-
-/// What a kernel must know to mount the image, oldest first.
-pub(crate) fn requirements(superblock: &Superblock, compressed: bool) -> Vec<Requirement> {
-    let mut all = vec![Requirement::Baseline];
-    all.extend(Requirement::from_features(superblock.incompat));
-    if superblock
-        .incompat
-        .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER)
-        && superblock.algorithms_or_lz4_window & erofs_format::compression::Algorithm::Zstd.bit()
-            != 0
-    {
-        all.push(Requirement::Zstd);
-    }
-    all.extend(layout_requirements(
-        superblock.block_bits,
-        &superblock.label,
-        compressed,
-    ));
-    all.sort_by_key(|requirement| requirement.since());
-    all
-}
-
-fn layout_requirements(
-    block_bits: BlockBits,
-    label: &[u8; 16],
-    compressed: bool,
-) -> Vec<Requirement> {
-    let mut all = Vec::new();
-    if block_bits < BlockBits::B4096 {
-        all.push(if compressed {
-            Requirement::SmallBlocksCompressed
-        } else {
-            Requirement::SmallBlocks
-        });
-    }
-    if !label.contains(&0) {
-        all.push(Requirement::LongLabel);
-    }
-    all
 }

@@ -4,12 +4,14 @@
 //! source → tree → data pipeline → plan → metadata → superblock → publish
 //! ```
 //! [`source`] yields entries, [`tree`] holds them, [`data`] reads, compresses and writes the content of files, [`plan`]
-//! decides where all metadata goes, [`image`] writes it, [`build`] runs the whole.
+//! decides where all metadata goes, [`image`] writes it, [`build`] runs the whole, [`index`] leaves the data where it is.
 #![forbid(unsafe_code)]
 
 pub mod build;
 pub mod data;
 pub mod image;
+pub mod index;
+pub mod options;
 pub mod plan;
 pub mod source;
 pub mod summary;

@@ -1,5 +1,7 @@
 //! What a build has to say at its end.
 
+use crate::image::Finished;
+use crate::tree::FrozenTree;
 use erofs_format::kernel::{KernelVersion, Requirement};
 use std::time::Duration;
 
@@ -25,6 +27,27 @@ pub struct Summary {
 }
 
 impl Summary {
+    pub(crate) fn new(
+        tree: &FrozenTree,
+        finished: &Finished,
+        requirements: Vec<Requirement>,
+        bytes_in: u64,
+        duplicates: u64,
+        elapsed: Duration,
+    ) -> Self {
+        let (inodes, entries) = tree.counts();
+        Self {
+            entries,
+            inodes,
+            bytes_in,
+            duplicates,
+            image_size: finished.size,
+            uuid: finished.superblock.uuid,
+            requirements,
+            elapsed,
+        }
+    }
+
     /// The requirement that decides which kernels mount the image.
     pub fn newest_requirement(&self) -> Requirement {
         self.requirements

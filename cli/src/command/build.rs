@@ -1,24 +1,21 @@
 //! `erofs build`: a directory, tar or files become an image.
 
 use crate::error::Outcome;
+use crate::image_arguments::ImageArguments;
 use crate::progress::Progress;
 use crate::{report, values};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::BlockBits;
-use erofs_format::inode::Timestamp;
-use erofs_format::kernel::KernelVersion;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::Compression;
 use erofs_mkfs::plan::inode_data::IndexForm;
 use erofs_mkfs::source::raw::RawFile;
 use erofs_mkfs::source::tar::{self, Archive};
-use erofs_mkfs::source::{Rules, Whiteouts};
 use erofs_mkfs::summary::Summary;
 use serde::Serialize;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Build an image from a directory, a tar or single files.
@@ -32,6 +29,9 @@ pub(crate) struct Build {
     /// The image to write
     #[arg(short, long, value_name = "IMAGE")]
     output: PathBuf,
+
+    #[command(flatten)]
+    image: ImageArguments,
 
     #[command(flatten)]
     layout: Layout,
@@ -81,64 +81,15 @@ struct Layout {
     /// Store identical files again and again
     #[arg(long)]
     no_dedupe: bool,
-
-    /// Share extended attributes that more than N files have in common; -1 leaves all attributes out
-    #[arg(
-        short = 'x',
-        value_name = "N",
-        default_value = "2",
-        allow_negative_numbers = true
-    )]
-    xattr_tolerance: i64,
-
-    /// UUID, `random` or `clear`; by default it follows from the content
-    #[arg(short = 'U', long, value_name = "UUID", value_parser = values::uuid)]
-    uuid: Option<[u8; 16]>,
-
-    /// Label, up to 15 bytes (16 since Linux 6.15)
-    #[arg(short = 'L', long, value_name = "LABEL", default_value = "")]
-    label: String,
-
-    /// Refuse what this kernel cannot mount, e.g. 5.10
-    #[arg(long, value_name = "X.Y")]
-    kernel: Option<KernelVersion>,
 }
 
 /// What goes in, and what is changed on the way.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Content")]
 struct Content {
-    /// Give all files this modification time (Unix seconds)
-    #[arg(short = 'T', value_name = "SECONDS", value_parser = values::timestamp, allow_negative_numbers = true)]
-    time: Option<Timestamp>,
-
-    /// Everything belongs to root
-    #[arg(long, conflicts_with_all = ["force_uid", "force_gid"])]
-    all_root: bool,
-
-    /// Everything belongs to this user
-    #[arg(long, value_name = "UID")]
-    force_uid: Option<u32>,
-
-    /// Everything belongs to this group
-    #[arg(long, value_name = "GID")]
-    force_gid: Option<u32>,
-
-    /// Leave out this path (relative to the root) and all below it; may be repeated
-    #[arg(long, value_name = "PATH")]
-    exclude_path: Vec<PathBuf>,
-
     /// The source is a tar (`f`: the image holds all data)
     #[arg(long, value_name = "MODE", num_args = 0..=1, default_missing_value = "f", require_equals = true)]
     tar: Option<TarMode>,
-
-    /// What becomes of the .wh. names of OCI layers
-    #[arg(long, value_name = "WHAT", default_value = "keep")]
-    whiteouts: WhiteoutMode,
-
-    /// The same as --whiteouts=overlay
-    #[arg(long, conflicts_with = "whiteouts")]
-    aufs: bool,
 
     /// Stay on the filesystem of the source directory
     #[arg(long)]
@@ -161,6 +112,13 @@ struct Run {
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "96M")]
     memory: u64,
 
+    #[command(flatten)]
+    report: Report,
+}
+
+/// How the result is told.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -170,33 +128,22 @@ struct Run {
     quiet: bool,
 }
 
+impl Report {
+    /// Prints the summary as asked.
+    pub(crate) fn print(&self, image: &Path, summary: &Summary) -> anyhow::Result<()> {
+        if self.json {
+            report::print_json(&JsonSummary::new(image, summary))?;
+        } else if !self.quiet {
+            print_summary(image, summary);
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum TarMode {
     /// A full image
     F,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum WhiteoutMode {
-    /// Overlayfs whiteouts and opaque directories
-    Overlay,
-    /// The same for mounts with userxattr
-    OverlayUser,
-    /// Ordinary files
-    Keep,
-    /// Nothing
-    Strip,
-}
-
-impl From<WhiteoutMode> for Whiteouts {
-    fn from(mode: WhiteoutMode) -> Self {
-        match mode {
-            WhiteoutMode::Overlay => Self::Overlay,
-            WhiteoutMode::OverlayUser => Self::OverlayUser,
-            WhiteoutMode::Keep => Self::Keep,
-            WhiteoutMode::Strip => Self::Strip,
-        }
-    }
 }
 
 impl Build {
@@ -204,14 +151,11 @@ impl Build {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         let options = self.options()?;
         let source = source(&self.sources, self.content.tar.is_some())?;
-        let progress = Progress::start("building", self.run.quiet || self.run.json);
+        let quiet = self.run.report.quiet || self.run.report.json;
+        let progress = Progress::start("building", quiet);
         let summary = build(source, &self.output, &options, progress.counter())?;
         drop(progress);
-        if self.run.json {
-            report::print_json(&JsonSummary::new(&self.output, &summary))?;
-        } else if !self.run.quiet {
-            print_summary(&self.output, &summary);
-        }
+        self.run.report.print(&self.output, &summary)?;
         Ok(Outcome::Fine)
     }
 
@@ -227,24 +171,13 @@ impl Build {
             block_bits: layout.block_size,
             sparse: !layout.no_sparse,
             dedupe: !layout.no_dedupe,
-            uuid: layout.uuid,
-            label: layout.label.clone().into_bytes(),
-            kernel: layout.kernel,
-            whiteouts: if content.aufs {
-                Whiteouts::Overlay
-            } else {
-                content.whiteouts.into()
-            },
+            image: self.image.options()?,
             one_file_system: content.one_file_system,
             ignore_changed: content.ignore_changed,
             memory: usize::try_from(run.memory)
                 .context("--memory is larger than this machine can address")?,
-            rules: self.rules()?,
             ..BuildOptions::default()
         };
-        if options.label.len() > 16 {
-            bail!("label {:?} is longer than 16 bytes", layout.label);
-        }
         if let Some(workers) = run.workers {
             if workers == 0 {
                 bail!("--workers must be at least 1");
@@ -276,10 +209,6 @@ impl Build {
             }
             options.chunk_shift = Some(u8::try_from((size / block).ilog2())?);
         }
-        match layout.xattr_tolerance {
-            ..0 => options.rules.drop_xattrs = true,
-            tolerance => options.xattr_tolerance = u32::try_from(tolerance).unwrap_or(u32::MAX),
-        }
         for extended in &layout.extended {
             match extended.as_str() {
                 "noinline_data" | "^inline_data" => options.inline_tails = false,
@@ -292,50 +221,17 @@ impl Build {
         }
         Ok(options)
     }
-
-    fn rules(&self) -> anyhow::Result<Rules> {
-        let content = &self.content;
-        let clamp_time = match std::env::var("SOURCE_DATE_EPOCH") {
-            Ok(text) => Some(
-                values::timestamp(&text)
-                    .map_err(anyhow::Error::msg)
-                    .context("environment variable SOURCE_DATE_EPOCH")?,
-            ),
-            Err(_) => None,
-        };
-        let owner = |forced: Option<u32>| if content.all_root { Some(0) } else { forced };
-        Ok(Rules {
-            force_uid: owner(content.force_uid),
-            force_gid: owner(content.force_gid),
-            fixed_time: content.time,
-            clamp_time,
-            drop_xattrs: false,
-            excluded: content
-                .exclude_path
-                .iter()
-                .map(|path| path.as_os_str().as_bytes().to_vec())
-                .collect(),
-        })
-    }
 }
 
 /// What the arguments mean: a directory, a tar, or files.
 pub(crate) fn source(arguments: &[PathBuf], is_tar: bool) -> anyhow::Result<BuildSource> {
-    if let [single] = arguments {
-        if !is_tar && std::fs::metadata(single).is_ok_and(|metadata| metadata.is_dir()) {
-            return Ok(BuildSource::Directory(single.clone()));
-        }
+    if let [single] = arguments
+        && !is_tar
+        && single.is_dir()
+    {
+        return Ok(BuildSource::Directory(single.clone()));
     }
-    if is_tar || arguments.iter().any(|path| path.as_os_str() == "-") || is_archive(arguments) {
-        let [single] = arguments else {
-            bail!("a tar must be the only source")
-        };
-        let archive = if single.as_os_str() == "-" {
-            Archive::open(std::io::stdin().as_fd().try_clone_to_owned()?.into())?
-        } else {
-            let file = File::open(single).with_context(|| single.display().to_string())?;
-            Archive::open(file).with_context(|| single.display().to_string())?
-        };
+    if let Some((_, archive)) = archive(arguments, is_tar)? {
         return Ok(BuildSource::Tar(archive));
     }
     if let Some(directory) = arguments.iter().find(|path| path.is_dir()) {
@@ -351,10 +247,33 @@ pub(crate) fn source(arguments: &[PathBuf], is_tar: bool) -> anyhow::Result<Buil
     Ok(BuildSource::RawFiles(files))
 }
 
-/// Whether the only argument is a tar, by its content.
-fn is_archive(arguments: &[PathBuf]) -> bool {
-    let [single] = arguments else { return false };
-    File::open(single).is_ok_and(|file| tar::is_tar(&file))
+/// The tar that the arguments mean, by their content unless the user says so; `-` is one on standard input.
+pub(crate) fn archive(
+    arguments: &[PathBuf],
+    is_tar: bool,
+) -> anyhow::Result<Option<(PathBuf, Archive)>> {
+    let stdin = arguments.iter().any(|path| path.as_os_str() == "-");
+    let [single] = arguments else {
+        if stdin || is_tar {
+            bail!("a tar must be the only source");
+        }
+        return Ok(None);
+    };
+    if stdin {
+        let archive = Archive::open(std::io::stdin().as_fd().try_clone_to_owned()?.into())?;
+        return Ok(Some((single.clone(), archive)));
+    }
+    let named = || single.display().to_string();
+    match File::open(single) {
+        Ok(file) if is_tar || tar::is_tar(&file) => Ok(Some((
+            single.clone(),
+            Archive::open(file).with_context(named)?,
+        ))),
+        Ok(_) => Ok(None),
+        Err(error) if is_tar => Err(error).with_context(named),
+        // Perhaps NAME=PATH: whoever takes it for a file says what is wrong.
+        Err(_) => Ok(None),
+    }
 }
 
 /// The summary for scripts.

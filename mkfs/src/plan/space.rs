@@ -9,7 +9,7 @@ const SLOT: u64 = Nid::SLOT;
 ///
 /// Blocks with room left are kept by how much it is, so that each piece goes where it leaves the least behind.
 #[derive(Debug)]
-pub struct Space {
+pub(super) struct Space {
     block_bits: BlockBits,
     blocks: u64,
     /// `open[n]`: blocks with `n` free slots at their end.
@@ -18,7 +18,7 @@ pub struct Space {
 
 impl Space {
     /// An empty area.
-    pub fn new(block_bits: BlockBits) -> Self {
+    pub(super) fn new(block_bits: BlockBits) -> Self {
         let slots = (block_bits.bytes() / SLOT) as usize;
         Self {
             block_bits,
@@ -28,13 +28,13 @@ impl Space {
     }
 
     /// Size of the area in blocks.
-    pub const fn blocks(&self) -> u64 {
+    pub(super) const fn blocks(&self) -> u64 {
         self.blocks
     }
 
     /// Takes `size` bytes and returns their offset in the area, a multiple of 32. Up to a block they do not cross the
     /// border of a block; more than a block starts with one.
-    pub fn take(&mut self, size: u64) -> u64 {
+    pub(super) fn take(&mut self, size: u64) -> u64 {
         let block_slots = self.block_bits.bytes() / SLOT;
         let slots = size.div_ceil(SLOT);
         if slots <= block_slots {

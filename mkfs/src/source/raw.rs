@@ -52,18 +52,16 @@ impl RawFile {
     /// [`RawFileError::NoName`] for a path without a last component.
     pub fn parse(argument: &Path) -> Result<Self, RawFileError> {
         let bytes = argument.as_os_str().as_bytes();
-        if std::fs::symlink_metadata(argument).is_err() {
-            if let Some(equals) = bytes
-                .iter()
-                .position(|byte| *byte == b'=')
-                .filter(|at| *at > 0)
-            {
-                let path = Path::new(std::ffi::OsStr::from_bytes(&bytes[equals + 1..]));
-                return Ok(Self {
-                    name: bytes[..equals].to_vec(),
-                    path: path.to_path_buf(),
-                });
-            }
+        let equals = bytes
+            .iter()
+            .position(|byte| *byte == b'=')
+            .filter(|at| *at > 0);
+        if let Some(equals) = equals.filter(|_| std::fs::symlink_metadata(argument).is_err()) {
+            let path = Path::new(std::ffi::OsStr::from_bytes(&bytes[equals + 1..]));
+            return Ok(Self {
+                name: bytes[..equals].to_vec(),
+                path: path.to_path_buf(),
+            });
         }
         let name = argument
             .file_name()

@@ -1,0 +1,65 @@
+//! `erofs index`: a small metadata image over a tar or raw files, whose data stays where it is.
+
+use super::build::{Report, archive};
+use crate::error::Outcome;
+use crate::image_arguments::ImageArguments;
+use clap::Args;
+use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::source::raw::RawFile;
+use std::path::PathBuf;
+
+/// Write an index: a small image of metadata whose data stays in the tar or in the raw files.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Index {
+    /// An uncompressed tar; or files, each as PATH or NAME=PATH
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+
+    /// The index to write
+    #[arg(short, long, value_name = "INDEX")]
+    output: PathBuf,
+
+    /// Take a tar for what it is: a raw file
+    #[arg(long)]
+    raw: bool,
+
+    #[command(flatten)]
+    image: ImageArguments,
+
+    #[command(flatten)]
+    report: Report,
+}
+
+const EXAMPLES: &str = "\
+An index over a tar needs Linux 6.4 (blocks of 512 bytes), one over raw files Linux 5.16.
+Keep the index beside its data: a mount finds it there, or takes --device.
+
+Examples:
+  erofs index layer.tar -o layer.toc.erofs
+  erofs index model-00001.safetensors model-00002.safetensors config.json -o model.erofs
+  erofs mount model.erofs /mnt";
+
+impl Index {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        let options = self.image.options()?;
+        let archive = if self.raw {
+            None
+        } else {
+            archive(&self.sources, false)?
+        };
+        let source = match archive {
+            Some((path, archive)) => IndexSource::Tar { archive, path },
+            None => IndexSource::RawFiles(
+                self.sources
+                    .iter()
+                    .map(|path| RawFile::parse(path))
+                    .collect::<Result<_, _>>()?,
+            ),
+        };
+        let summary = index(source, &self.output, &options)?;
+        self.report.print(&self.output, &summary)?;
+        Ok(Outcome::Fine)
+    }
+}

@@ -1,0 +1,460 @@
+//! TOC-only indexes: small metadata images whose data stays in a tar or in raw files.
+//!
+//! *Tar*: 512-byte blocks, one device, every file a chunk index to its place in the tar.
+//!
+//! *Raw files*: 4 KiB blocks, one device for each file, flat inline inodes whose start block is the file's place in the
+//! unified address space: no table at all. The kernel reads no partial block at the end of a device, so the last partial
+//! block is copied into the index; where it fits behind no inode, the last chunk of a chunk index is.
+
+use crate::data::output::Output;
+use crate::data::tails::Tails;
+use crate::data::writer::Writer;
+use crate::image::{Header, Metadata as ImageMetadata, check_representable};
+use crate::options::{BuildError, ImageOptions, folder, requirements};
+use crate::plan::inode_data::{DataMap, IndexForm, RawFileData, RawFileEnd};
+use crate::plan::{Plan, can_inline};
+use crate::source::raw::{self, OpenRawFile, RawFile};
+use crate::source::{directory, tar};
+use crate::summary::Summary;
+use crate::tree::{Body, FrozenTree, Location, display};
+use erofs_format::device::{DeviceSlot, TAG_SIZE};
+use erofs_format::feature::FeatureIncompat;
+use erofs_format::inode::EXTENDED_INODE_SIZE;
+use erofs_format::{BlockAddr, BlockBits, DeviceId};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What an index points into.
+#[derive(Debug)]
+pub enum IndexSource {
+    /// A plain tar.
+    Tar {
+        /// The open tar.
+        archive: tar::Archive,
+        /// Its path, for the tag by which a mount finds it.
+        path: PathBuf,
+    },
+    /// Raw files.
+    RawFiles(Vec<RawFile>),
+}
+
+/// Why an index cannot point at a file's data.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The tar ends inside a block of 512 bytes.
+    #[error(
+        "{}: the tar ends inside its last block, which no kernel reads; pad it: truncate -s %512 FILE",
+        display(path)
+    )]
+    UnpaddedTar {
+        /// The last file.
+        path: Vec<u8>,
+    },
+    /// Data of a sparse file that does not start with a block.
+    #[error(
+        "{}: a piece of this sparse file does not start at a multiple of 512 bytes; build a full image instead",
+        display(path)
+    )]
+    UnalignedPiece {
+        /// The file.
+        path: Vec<u8>,
+    },
+    /// More devices than a table holds.
+    #[error("an index holds at most 65535 files with data of their own, these are {0}")]
+    TooManyFiles(usize),
+    /// The end of a file could not be read.
+    #[error("{}: {source}", display(path))]
+    Read {
+        /// The file.
+        path: Vec<u8>,
+        /// What happened.
+        source: io::Error,
+    },
+}
+
+/// Memory for tails before they go to a temporary file, in bytes.
+const TAIL_MEMORY: usize = 16 << 20;
+
+/// Writes an index of `source` at `output`. File data is not read, but for the ends of raw files.
+///
+/// # Errors
+/// [`BuildError`]; nothing is left under the name `output` then.
+pub fn index(
+    source: IndexSource,
+    output: &Path,
+    options: &ImageOptions,
+) -> Result<Summary, BuildError> {
+    let started = Instant::now();
+    let out_error = |source| BuildError::Output {
+        path: output.to_path_buf(),
+        source,
+    };
+    let out = Output::create(output).map_err(out_error)?;
+    let index = match source {
+        IndexSource::Tar { archive, path } => Index::of_tar(archive, &path, output, options, &out)?,
+        IndexSource::RawFiles(files) => Index::of_raw_files(&files, output, options, &out)?,
+    };
+    let summary = index.write(&out, options, started)?;
+    out.publish(summary.image_size).map_err(out_error)?;
+    Ok(summary)
+}
+
+/// An index whose tree and devices are known.
+struct Index<'o> {
+    tree: FrozenTree,
+    block_bits: BlockBits,
+    raw_files: Vec<RawFileData>,
+    tails: Tails,
+    devices: Vec<DeviceSlot>,
+    incompat: FeatureIncompat,
+    data_start: BlockAddr,
+    writer: Writer<'o>,
+    bytes_in: u64,
+}
+
+impl<'o> Index<'o> {
+    fn of_tar(
+        archive: tar::Archive,
+        path: &Path,
+        output: &Path,
+        options: &ImageOptions,
+        out: &'o Output,
+    ) -> Result<Self, BuildError> {
+        let block_bits = BlockBits::B512;
+        let file = archive.file().cloned();
+        let mut tree = options.empty_tree()?;
+        tar::scan(
+            archive,
+            &options.rules,
+            options.whiteouts,
+            &mut tree,
+            tar::Data::InPlace,
+        )?;
+        let tree = tree.finish()?;
+        check_representable(&tree)?;
+        let length = match file {
+            Some(file) => file
+                .metadata()
+                .map_err(|source| IndexError::Read {
+                    path: path.as_os_str().as_bytes().to_vec(),
+                    source,
+                })?
+                .len(),
+            None => 0,
+        };
+        let bytes_in = check_tar(&tree, length)?;
+        let devices = vec![DeviceSlot {
+            tag: tag(path, output),
+            blocks: block_bits.blocks_for(length),
+            unified_start: BlockAddr(0),
+        }];
+        let mut incompat =
+            FeatureIncompat::CHUNKED_FILE | FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2;
+        incompat.set(FeatureIncompat::BIT48, needs_wide(&devices));
+        let data_start = header(&devices).end(block_bits)?;
+        Ok(Self {
+            tree,
+            block_bits,
+            raw_files: Vec::new(),
+            tails: Tails::new(TAIL_MEMORY, folder(output).to_path_buf()),
+            devices,
+            incompat,
+            data_start,
+            writer: Writer::new(out, data_start.0 << block_bits.bits(), block_bits),
+            bytes_in,
+        })
+    }
+
+    fn of_raw_files(
+        files: &[RawFile],
+        output: &Path,
+        options: &ImageOptions,
+        out: &'o Output,
+    ) -> Result<Self, BuildError> {
+        let block_bits = BlockBits::B4096;
+        let mut tree = options.empty_tree()?;
+        let opened = raw::scan(files, &options.rules, &mut tree)?;
+        let tree = tree.finish()?;
+        // A file below a block lies in the index whole and needs no device.
+        let ends: Vec<_> = opened
+            .iter()
+            .map(|file| End::of(file.size, block_bits))
+            .collect();
+        let mut devices = Vec::new();
+        for ((file, source), end) in opened.iter().zip(files).zip(&ends) {
+            if end.outside(file.size) > 0 {
+                devices.push(DeviceSlot {
+                    tag: tag(&source.path, output),
+                    blocks: block_bits.blocks_for(file.size),
+                    unified_start: BlockAddr(0),
+                });
+            }
+        }
+        if u16::try_from(devices.len()).is_err() {
+            return Err(IndexError::TooManyFiles(devices.len()).into());
+        }
+        let data_start = header(&devices).end(block_bits)?;
+        let mut writer = Writer::new(out, data_start.0 << block_bits.bits(), block_bits);
+        let mut tails = Tails::new(TAIL_MEMORY, folder(output).to_path_buf());
+        let mut raw_files = Vec::new();
+        let mut next_device = 1;
+        let mut incompat = FeatureIncompat::empty();
+        incompat.set(
+            FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2,
+            !devices.is_empty(),
+        );
+        incompat.set(FeatureIncompat::BIT48, needs_wide(&devices));
+        let mut bytes_in = 0;
+        for (file, end) in opened.iter().zip(&ends) {
+            bytes_in += file.size;
+            let outside = end.outside(file.size);
+            let device = (outside > 0).then(|| {
+                next_device += 1;
+                DeviceId(next_device - 1)
+            });
+            incompat.set(
+                FeatureIncompat::CHUNKED_FILE,
+                incompat.contains(FeatureIncompat::CHUNKED_FILE)
+                    || device.is_some() && matches!(end, End::Copied { .. }),
+            );
+            let end = end.copy(file, outside, &mut writer, &mut tails)?;
+            raw_files.push(RawFileData {
+                device,
+                unified_start: BlockAddr(0),
+                end,
+            });
+        }
+        Ok(Self {
+            tree,
+            block_bits,
+            raw_files,
+            tails,
+            devices,
+            incompat,
+            data_start,
+            writer,
+            bytes_in,
+        })
+    }
+
+    fn write(
+        mut self,
+        out: &Output,
+        options: &ImageOptions,
+        started: Instant,
+    ) -> Result<Summary, BuildError> {
+        let header = header(&self.devices);
+        let superblock = options.superblock(&self.tree, self.block_bits, self.incompat, &header);
+        let requirements = requirements(&superblock);
+        options.check_kernel(&requirements)?;
+        let start = self.writer.block();
+        let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
+        let unplaced = data_map(&self.raw_files, self.block_bits, wide);
+        let plan = Plan::new(
+            &self.tree,
+            &unplaced,
+            &superblock,
+            options.xattr_tolerance,
+            start,
+        );
+        // Sizes do not depend on addresses, so the devices find their place behind the planned image.
+        let mut next = plan.end;
+        for (index, device) in self.devices.iter_mut().enumerate() {
+            device.unified_start = next;
+            next = BlockAddr(next.0 + device.blocks);
+            let id = DeviceId::from_slot(index);
+            for raw in self.raw_files.iter_mut().filter(|raw| raw.device == id) {
+                raw.unified_start = device.unified_start;
+            }
+        }
+        let metadata = ImageMetadata {
+            tree: &self.tree,
+            data: data_map(&self.raw_files, self.block_bits, wide),
+            tails: &self.tails,
+            plan: &plan,
+            superblock,
+            header,
+            devices: self.devices,
+            content_digest: [0; 32],
+            uuid: options.uuid,
+            data_start: self.data_start,
+        };
+        let finished = metadata.write(out, self.writer)?;
+        Ok(Summary::new(
+            &self.tree,
+            &finished,
+            requirements,
+            self.bytes_in,
+            0,
+            started.elapsed(),
+        ))
+    }
+}
+
+fn data_map(raw_files: &[RawFileData], block_bits: BlockBits, wide: bool) -> DataMap<'_> {
+    DataMap {
+        stored: &[],
+        raw_files,
+        block_bits,
+        index_form: IndexForm::Compact,
+        wide,
+    }
+}
+
+fn header(devices: &[DeviceSlot]) -> Header {
+    Header {
+        devices: devices.len(),
+        ..Header::default()
+    }
+}
+
+/// Whether any block behind the index needs more than 32 bits: room for an index of a quarter of these is left.
+fn needs_wide(devices: &[DeviceSlot]) -> bool {
+    devices.iter().map(|device| device.blocks).sum::<u64>() > u64::from(u32::MAX) / 4 * 3
+}
+
+/// Looks for data that the kernel would not find through the index. Returns the bytes of all files.
+fn check_tar(tree: &FrozenTree, length: u64) -> Result<u64, IndexError> {
+    const BLOCK: u64 = 512;
+    let mut bytes = 0;
+    for id in tree.breadth_first() {
+        let Body::Regular {
+            size,
+            location: Location::Archive { offset, sparse },
+        } = tree.inode(id).body
+        else {
+            continue;
+        };
+        let mut stored = size;
+        if let Some(map) = sparse {
+            let ranges = tree.sparse_map(map);
+            let aligned = |value: u64| value.is_multiple_of(BLOCK);
+            let starts = ranges.iter().all(|range| aligned(range.offset));
+            let lengths = ranges
+                .split_last()
+                .is_none_or(|(_, before)| before.iter().all(|range| aligned(range.length)));
+            if !starts || !lengths {
+                return Err(IndexError::UnalignedPiece {
+                    path: tree.path(id),
+                });
+            }
+            stored = ranges.iter().map(|range| range.length).sum();
+        }
+        if offset.saturating_add(stored.next_multiple_of(BLOCK)) > length {
+            return Err(IndexError::UnpaddedTar {
+                path: tree.path(id),
+            });
+        }
+        bytes += stored;
+    }
+    Ok(bytes)
+}
+
+/// How a raw file's end will be kept.
+enum End {
+    Aligned,
+    Inline { tail: u64 },
+    Copied { block_shift: u8, copied: u64 },
+}
+
+impl End {
+    fn of(size: u64, block_bits: BlockBits) -> Self {
+        let tail = block_bits.offset_in_block(size);
+        if tail == 0 {
+            return Self::Aligned;
+        }
+        if can_inline(EXTENDED_INODE_SIZE, size, block_bits) {
+            return Self::Inline { tail };
+        }
+        // A table of 8 bytes for each chunk against half a chunk of copied data: least at the square root.
+        let chunk = size
+            .saturating_mul(16)
+            .isqrt()
+            .next_power_of_two()
+            .max(block_bits.bytes());
+        let block_shift = u8::try_from((chunk >> block_bits.bits()).ilog2()).unwrap_or(0);
+        Self::Copied {
+            block_shift,
+            copied: size % chunk,
+        }
+    }
+
+    /// Bytes of the file that stay outside of the index.
+    const fn outside(&self, size: u64) -> u64 {
+        match self {
+            Self::Aligned => size,
+            Self::Inline { tail } => size - *tail,
+            Self::Copied { copied, .. } => size - *copied,
+        }
+    }
+
+    /// Copies the end of the file, everything behind byte `outside`.
+    fn copy(
+        &self,
+        file: &OpenRawFile,
+        outside: u64,
+        writer: &mut Writer<'_>,
+        tails: &mut Tails,
+    ) -> Result<RawFileEnd, IndexError> {
+        let failed = |source| IndexError::Read {
+            path: file.name.clone(),
+            source,
+        };
+        if let Self::Aligned = self {
+            return Ok(RawFileEnd::Aligned);
+        }
+        let start = writer.block();
+        let mut at = outside;
+        let mut piece = Vec::new();
+        while at < file.size {
+            piece.clear();
+            let length = (file.size - at).min(1 << 20);
+            let read =
+                directory::read_at(file.file.as_fd(), at, length, &mut piece).map_err(failed)?;
+            if read < length {
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file became shorter",
+                )));
+            }
+            if let Self::Inline { .. } = self {
+                return tails.push(&piece).map(RawFileEnd::Inline).map_err(failed);
+            }
+            writer.write(&piece).map_err(failed)?;
+            at += length;
+        }
+        writer.pad_to_block().map_err(failed)?;
+        match self {
+            Self::Copied { block_shift, .. } => Ok(RawFileEnd::Copied {
+                block_shift: *block_shift,
+                start,
+            }),
+            Self::Aligned | Self::Inline { .. } => Ok(RawFileEnd::Aligned),
+        }
+    }
+}
+
+/// The tag by which a mount finds a blob: its path below the folder of the index, else its name.
+fn tag(blob: &Path, output: &Path) -> [u8; TAG_SIZE] {
+    let below = || {
+        let blob = blob.canonicalize().ok()?;
+        let home = folder(output).canonicalize().ok()?;
+        Some(blob.strip_prefix(home).ok()?.to_path_buf())
+    };
+    let path = below()
+        .filter(|path| path.as_os_str().len() < TAG_SIZE)
+        .or_else(|| blob.file_name().map(PathBuf::from))
+        .unwrap_or_default();
+    let mut tag = [0; TAG_SIZE];
+    for (to, from) in tag
+        .iter_mut()
+        .take(TAG_SIZE - 1)
+        .zip(path.as_os_str().as_bytes())
+    {
+        *to = *from;
+    }
+    tag
+}
