@@ -3,6 +3,7 @@
 use crate::ability::Ability;
 use crate::attempt::{Attempt, Consequence, Meaning, WayError, meaning};
 use crate::capabilities::{Capabilities, CapabilitiesError, SourceFile, SourceKind};
+use crate::devices::{self, DeviceError};
 use crate::kernel::KernelMount;
 use crate::loop_device::{LoopDevice, LoopSettings};
 use crate::options::MountOptions;
@@ -85,6 +86,9 @@ pub enum MountError {
         #[source]
         error: io::Error,
     },
+    /// A blob of the image is missing.
+    #[error(transparent)]
+    Devices(#[from] DeviceError),
     /// No way to try.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -161,23 +165,14 @@ impl MountRequest {
         capabilities: Capabilities,
         fuse_launcher: bool,
     ) -> Result<PreparedMount, MountError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error| MountError::File { path, error }
+        let sources = Sources::find(&self.image, &self.options, &requirements)?;
+        let failed = |error| MountError::File {
+            path: self.target.clone(),
+            error,
         };
-        let inspect = |path: &Path| SourceFile::inspect(path).map_err(failed(path));
-        let sources = Sources {
-            image: inspect(&self.image)?,
-            devices: self
-                .options
-                .devices
-                .iter()
-                .map(|path| inspect(path))
-                .collect::<Result<_, _>>()?,
-        };
-        let target = self.target.canonicalize().map_err(failed(&self.target))?;
+        let target = self.target.canonicalize().map_err(failed)?;
         if !target.is_dir() {
-            return Err(failed(&self.target)(io::ErrorKind::NotADirectory.into()));
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
         }
         let plan = plan(
             &requirements,
@@ -193,6 +188,53 @@ impl MountRequest {
             target,
             options: self.options.clone(),
         })
+    }
+}
+
+impl Sources {
+    /// Looks at an image and its extra devices. Those that `options` does not name are found beside the image by the tags
+    /// of their slots, see [`devices::find`]; where they follow the image in its file or have no tags, there are none.
+    ///
+    /// # Errors
+    /// [`MountError::File`], [`MountError::Devices`].
+    pub fn find(
+        image: &Path,
+        options: &MountOptions,
+        requirements: &Requirements,
+    ) -> Result<Self, MountError> {
+        let inspect = |path: &Path| {
+            SourceFile::inspect(path).map_err(|error| MountError::File {
+                path: path.to_owned(),
+                error,
+            })
+        };
+        let image = inspect(image)?;
+        let named = options.devices.iter().map(|path| inspect(path));
+        let mut found = Self {
+            image,
+            devices: named.collect::<Result<_, _>>()?,
+        };
+        let slots = &requirements.slots;
+        let has_tags = slots.len() == usize::from(requirements.extra_devices)
+            && slots.iter().all(|slot| !slot.tag.is_empty());
+        if found.devices.is_empty()
+            && has_tags
+            && found.image.kind == SourceKind::Regular
+            && !found.holds_devices(requirements, options.offset)
+        {
+            let folder = found.image.path.parent().unwrap_or(Path::new("/"));
+            let paths = devices::find(folder, slots)?;
+            found.devices = paths
+                .iter()
+                .map(|path| inspect(path))
+                .collect::<Result<_, _>>()?;
+        }
+        for (slot, device) in slots.iter().zip(&found.devices) {
+            if device.kind == SourceKind::Regular {
+                slot.check(&device.path, device.bytes)?;
+            }
+        }
+        Ok(found)
     }
 }
 

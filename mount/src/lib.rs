@@ -10,6 +10,7 @@
 //! | question | module |
 //! |---|---|
 //! | what does the image need? | [`requirements`] |
+//! | where are the blobs of an index? | [`devices`] |
 //! | what does this machine offer? | [`capabilities`], proven by [`probe`] |
 //! | what can a kernel have or lack? | [`ability`] |
 //! | which ways, in which order, why? | [`mod@plan`] |
@@ -45,6 +46,7 @@ extern crate self as erofs_mount;
 pub mod ability;
 pub mod attempt;
 pub mod capabilities;
+pub mod devices;
 pub mod execute;
 pub mod helper;
 mod kernel;
@@ -62,11 +64,12 @@ pub mod wish;
 pub use ability::Ability;
 pub use attempt::{Attempt, Consequence, WayError};
 pub use capabilities::{Capabilities, Proof, Verdict};
+pub use devices::DeviceError;
 pub use execute::{FuseLauncher, FuseRequest, MountError, MountRequest, Mounted, PreparedMount};
 pub use kernel::KernelError;
 pub use loop_device::LoopError;
 pub use options::MountOptions;
-pub use plan::{MountPlan, PlanError, Rejection, Step, Way, plan};
+pub use plan::{MountPlan, PlanError, Rejection, Sources, Step, Way, plan};
 pub use requirements::Requirements;
 pub use umount::umount;
 pub use wish::{DirectIo, Via, Wish};

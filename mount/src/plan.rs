@@ -49,6 +49,18 @@ pub struct Sources {
     pub devices: Vec<SourceFile>,
 }
 
+impl Sources {
+    /// Whether the extra devices stand behind the image in its file. Of a block device the size is not known here.
+    pub(crate) fn holds_devices(&self, requirements: &Requirements, offset: u64) -> bool {
+        let room = match self.image.kind {
+            SourceKind::Regular => self.image.bytes.saturating_sub(offset),
+            SourceKind::BlockDevice | SourceKind::Other => u64::MAX,
+        };
+        let fits = requirements.flat_bytes.is_some_and(|bytes| bytes <= room);
+        self.devices.is_empty() && requirements.extra_devices != 0 && fits
+    }
+}
+
 /// One way to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -264,17 +276,9 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Whether the extra devices stand behind the image in its file. Of a block device the size is not known here.
     fn is_flat(&self) -> bool {
-        let room = match self.sources.image.kind {
-            SourceKind::Regular => self.sources.image.bytes.saturating_sub(self.wish.offset),
-            SourceKind::BlockDevice | SourceKind::Other => u64::MAX,
-        };
-        let fits = self
-            .requirements
-            .flat_bytes
-            .is_some_and(|bytes| bytes <= room);
-        self.sources.devices.is_empty() && self.requirements.extra_devices != 0 && fits
+        self.sources
+            .holds_devices(self.requirements, self.wish.offset)
     }
 
     /// Ways that nobody would expect for this kind of image: not worth a line of explanation.

@@ -1,7 +1,9 @@
 //! What an image asks of whoever mounts it.
 
 use crate::ability::Ability;
+use crate::devices::Slot;
 use erofs_format::BlockBits;
+use erofs_format::address::DeviceId;
 use erofs_format::device::{DEVICE_SLOT_SIZE, DeviceSlot};
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::kernel::{KernelVersion, Requirement};
@@ -26,6 +28,8 @@ pub struct Requirements {
     /// Least number of bytes from the start of the image that can hold all extra devices behind it, each at its place in
     /// the unified address space. `None` without extra devices, or where one has no such place.
     pub flat_bytes: Option<u64>,
+    /// What the device table says about the blobs. Fewer than [`Requirements::extra_devices`] where the file ends early.
+    pub slots: Vec<Slot>,
 }
 
 /// Why an image cannot be judged.
@@ -60,10 +64,11 @@ impl Requirements {
             compressed: false,
             extra_devices: 0,
             flat_bytes: None,
+            slots: Vec::new(),
         }
     }
 
-    /// From a superblock. [`Requirements::flat_bytes`] stays unknown: it takes the device table.
+    /// From a superblock. [`Requirements::flat_bytes`] and [`Requirements::slots`] stay unknown: they take the device table.
     pub fn from_superblock(superblock: &Superblock) -> Self {
         let algorithms = superblock.algorithms();
         let mut features = Requirement::from_features(superblock.incompat);
@@ -86,6 +91,7 @@ impl Requirements {
             compressed: algorithms != 0,
             extra_devices: superblock.extra_devices,
             flat_bytes: None,
+            slots: Vec::new(),
         }
     }
 
@@ -113,7 +119,18 @@ impl Requirements {
             })?;
         let mut requirements = Self::from_superblock(&superblock);
         if superblock.extra_devices != 0 {
-            requirements.flat_bytes = flat_bytes(&file, offset, &superblock).map_err(unreadable)?;
+            let table = device_table(&file, offset, &superblock).map_err(unreadable)?;
+            requirements.flat_bytes = (table.len() == usize::from(superblock.extra_devices))
+                .then(|| flat_bytes(&table, superblock.block_bits))
+                .flatten();
+            requirements.slots = table
+                .iter()
+                .enumerate()
+                .filter_map(|(index, slot)| {
+                    let device = DeviceId::from_slot(index)?;
+                    Some(Slot::new(device, slot, superblock.block_bits))
+                })
+                .collect();
         }
         Ok(requirements)
     }
@@ -160,25 +177,28 @@ fn read_up_to(file: &File, at: Option<u64>, length: usize) -> io::Result<Vec<u8>
     Ok(bytes)
 }
 
-fn flat_bytes(file: &File, offset: u64, superblock: &Superblock) -> io::Result<Option<u64>> {
+/// The slots, as many as the file holds.
+fn device_table(file: &File, offset: u64, superblock: &Superblock) -> io::Result<Vec<DeviceSlot>> {
     let length = usize::from(superblock.extra_devices) * DEVICE_SLOT_SIZE as usize;
     let table = read_up_to(file, offset.checked_add(superblock.device_table.0), length)?;
     let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
+    Ok(table
+        .chunks(DEVICE_SLOT_SIZE as usize)
+        .map_while(|slot| DeviceSlot::decode(slot, wide).ok())
+        .collect())
+}
+
+fn flat_bytes(table: &[DeviceSlot], block_bits: BlockBits) -> Option<u64> {
     let mut last = 0;
-    for slot in table.chunks(DEVICE_SLOT_SIZE as usize) {
-        let placed = DeviceSlot::decode(slot, wide)
-            .ok()
-            .filter(|slot| slot.blocks != 0 && slot.unified_start.0 != 0);
-        let Some(slot) = placed else { return Ok(None) };
+    for slot in table {
+        if slot.blocks == 0 || slot.unified_start.0 == 0 {
+            return None;
+        }
         // Of the last block one byte is enough: a blob need not end on a block's end.
-        let last_block = slot.unified_start.checked_add(slot.blocks - 1);
-        let Some(start) = last_block.and_then(|block| block.checked_offset(superblock.block_bits))
-        else {
-            return Ok(None);
-        };
-        last = last.max(start.0);
+        let last_block = slot.unified_start.checked_add(slot.blocks - 1)?;
+        last = last.max(last_block.checked_offset(block_bits)?.0);
     }
-    Ok((table.len() == length).then_some(last.saturating_add(1)))
+    Some(last.saturating_add(1))
 }
 
 #[cfg(test)]

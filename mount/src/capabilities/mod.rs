@@ -80,10 +80,22 @@ impl fmt::Display for Verdict {
 /// Means of mounting in user space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fuse {
-    /// `/dev/fuse` can be opened for reading and writing.
+    /// `/dev/fuse` can be opened for reading and writing, by this process or for it by the set-uid `fusermount3`.
     pub device: bool,
     /// `fusermount3` is in the path: mounts without privileges.
     pub fusermount: bool,
+}
+
+impl Fuse {
+    fn detect() -> Self {
+        const DEVICE: &str = "/dev/fuse";
+        let fusermount = fusermount().is_some();
+        let opens = crate::kernel::accessible(DEVICE, Access::READ_OK | Access::WRITE_OK);
+        Self {
+            device: opens || fusermount && Path::new(DEVICE).exists(),
+            fusermount,
+        }
+    }
 }
 
 /// What this machine offers for mounting EROFS.
@@ -145,10 +157,7 @@ impl Capabilities {
                 "/dev/loop-control",
                 Access::READ_OK | Access::WRITE_OK,
             ),
-            fuse: Fuse {
-                device: crate::kernel::accessible("/dev/fuse", Access::READ_OK | Access::WRITE_OK),
-                fusermount: fusermount().is_some(),
-            },
+            fuse: Fuse::detect(),
             proofs: Vec::new(),
         })
     }
