@@ -118,7 +118,7 @@ impl<'a> Members<'a> {
     /// # Errors
     /// [`TarError`].
     pub(super) fn advance(&mut self) -> Result<bool, TarError> {
-        self.finish_data()?;
+        self.skip_data()?;
         let mut extensions = Extensions::default();
         loop {
             let offset = self.input.position();
@@ -182,7 +182,10 @@ impl<'a> Members<'a> {
     }
 
     /// Goes past the data. The padding of the last member may be missing.
-    fn finish_data(&mut self) -> Result<(), TarError> {
+    ///
+    /// # Errors
+    /// [`TarError`] when the data is not all there.
+    pub(super) fn skip_data(&mut self) -> Result<(), TarError> {
         let (unread, padding) = (self.unread, self.padding);
         (self.unread, self.padding) = (0, 0);
         if unread + padding == 0 {
@@ -255,7 +258,7 @@ impl<'a> Members<'a> {
             // The label of a volume.
             b'V' => {
                 self.expect_data(header, offset)?;
-                self.finish_data()?;
+                self.skip_data()?;
                 *extensions = Extensions::default();
             }
             _ => return Ok(false),
@@ -282,7 +285,7 @@ impl<'a> Members<'a> {
             self.rename(header);
             self.failed(error)
         })?;
-        self.finish_data()?;
+        self.skip_data()?;
         Ok(data)
     }
 

@@ -272,7 +272,10 @@ pub fn scan(
             (Kind::Regular, 1..) => {
                 summary.data += member.stored;
                 match &mut data {
-                    Data::InPlace => in_place(member, tree)?,
+                    Data::InPlace => {
+                        members.skip_data()?;
+                        in_place(&members.member, tree)?
+                    }
                     Data::Through(sink) => members.store(&metadata, &mut **sink)?,
                 }
             }

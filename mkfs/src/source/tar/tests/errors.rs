@@ -278,6 +278,13 @@ fn damage_is_told_with_its_offset() {
 }
 
 #[test]
+fn of_two_errors_both_ways_find_the_same() {
+    let tar = Tar::default().file(".", &[7; 1000]).bytes();
+    let error = list(&tar[..1000]).expect_err("two errors");
+    assert!(matches!(error, TarError::Truncated { offset: 1000, .. }));
+}
+
+#[test]
 fn announced_sizes_allocate_nothing() {
     for (header, expected) in [
         (
