@@ -1,13 +1,14 @@
 //! The processes around a server: who starts it, and who cleans up after it.
 
-use crate::mount::{self, MountError};
+use crate::mount;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// What a daemon writes to its standard output once the mount answers. Anything else there is the error that ended it.
+/// What a daemon writes to its standard output once the mount answers, and a watcher once it watches. Anything else there is
+/// the error that ended it.
 const READY: u8 = 0;
 /// Most bytes of such an error.
 const LONGEST_MESSAGE: u64 = 64 << 10;
@@ -63,7 +64,7 @@ pub fn launch(mut server: Command) -> Result<(), LaunchError> {
     ))
 }
 
-/// The way to tell whoever called [`launch`] that the mount answers.
+/// The way to tell the parent, which called [`launch`], that the mount answers.
 #[derive(Debug)]
 pub struct Ready(());
 
@@ -109,14 +110,22 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Starts it and waits until it is out of reach of what may hit this process.
     pub(crate) fn start(mut watcher: Command) -> io::Result<Self> {
-        let watcher = watcher
+        let mut watcher = watcher
             .current_dir("/")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self { watcher })
+        let output = watcher.stdout.take();
+        let watch = Self { watcher };
+        let mut said = [!READY];
+        output.map_or(Ok(()), |mut output| output.read_exact(&mut said))?;
+        if said != [READY] {
+            return Err(io::Error::other("it does something else"));
+        }
+        Ok(watch)
     }
 }
 
@@ -132,16 +141,14 @@ impl Drop for Watch {
 /// path. Live mounts are not touched.
 ///
 /// # Errors
-/// [`MountError`]; also as [`MountError::Helper`] what keeps it from waiting.
-pub fn watch(target: &Path) -> Result<(), MountError> {
+/// What keeps it from waiting or unmounting.
+pub fn watch(target: &Path) -> io::Result<()> {
     // Signals to the server's process group or terminal do not come here.
-    rustix::process::setsid().map_err(|errno| MountError::Kernel {
-        target: target.to_owned(),
-        errno,
-    })?;
-    io::copy(&mut io::stdin(), &mut io::sink()).map_err(MountError::Helper)?;
+    rustix::process::setsid()?;
+    Ready(()).report()?;
+    io::copy(&mut io::stdin(), &mut io::sink())?;
     if mount::is_abandoned(target) {
-        mount::unmount_lazily(target)?;
+        mount::unmount_lazily(target).map_err(io::Error::other)?;
     }
     Ok(())
 }

@@ -84,7 +84,8 @@ impl ServeOptions {
             }
             // What happens anyway, and what is about decompression in the kernel.
             ("default_permissions" | "kernel_cache" | "auto_cache" | "auto_unmount", None)
-            | ("cache_strategy" | "subtype" | "dax", Some(_)) => {}
+            | ("cache_strategy" | "subtype", Some(_))
+            | ("dax", _) => {}
             (
                 "allow_other"
                 | "acl"
