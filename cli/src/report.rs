@@ -11,6 +11,33 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints rows with their columns under each other; the last column is as wide as it likes.
+pub(crate) fn print_table<const N: usize>(
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> anyhow::Result<()> {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row).take(N.saturating_sub(1)) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        writeln!(out, "{}", line.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// A path as text, for JSON too; bytes that are no UTF-8 are replaced.
+pub(crate) fn path(path: &std::path::Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 /// Bytes with a binary unit.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
