@@ -2,13 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod compare;
 mod error;
 mod image_arguments;
+mod mount_helper;
+mod mounting;
 mod progress;
 mod report;
 mod values;
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Builds, mounts, serves and checks EROFS images.
@@ -25,15 +30,37 @@ First steps:  erofs try        builds, mounts and verifies an image of the curre
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Try(command::try_::Try),
     Build(command::build::Build),
     Index(command::index::Index),
+    Mount(command::mount::Mount),
+    Umount(command::umount::Umount),
+    Features(command::features::Features),
+    Fuse(command::fuse::Fuse),
 }
 
+/// A program that this one is when it is called by a link: what it does with its arguments.
+type Link = fn(Vec<OsString>) -> ExitCode;
+
+/// Names of links to this program.
+const LINKS: [(&str, Link); 1] = [("mount.erofs", mount_helper::run)];
+
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let called = words.next().unwrap_or_default();
+    let name = Path::new(&called).file_name().unwrap_or_default();
+    if let Some((_, link)) = LINKS.iter().find(|(link, _)| name == *link) {
+        return link(words.collect());
+    }
     let arguments = Arguments::parse();
     let result = match arguments.command {
+        Command::Try(try_) => try_.run(),
         Command::Build(build) => build.run(),
         Command::Index(index) => index.run(),
+        Command::Mount(mount) => mount.run(),
+        Command::Umount(umount) => umount.run(),
+        Command::Features(features) => features.run(),
+        Command::Fuse(fuse) => fuse.run(),
     };
     error::exit_code(result)
 }

@@ -67,10 +67,13 @@ impl Role {
     /// This program once more, as this.
     fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("erofs").args(["fuse", "--role"]).arg(match self {
-            Self::Daemon => "daemon",
-            Self::Watcher => "watcher",
-        });
+        command
+            .arg0("erofs")
+            .args(["fuse", "--role"])
+            .arg(match self {
+                Self::Daemon => "daemon",
+                Self::Watcher => "watcher",
+            });
         command
     }
 }
@@ -210,7 +213,6 @@ impl Service {
             offset: ByteOffset(self.options.offset),
             ..ImageOptions::default()
         };
-        Image::open(source(&self.image)?, options)
-            .with_context(|| self.image.display().to_string())
+        Image::open(source(&self.image)?, options).with_context(|| self.image.display().to_string())
     }
 }

@@ -1,4 +1,9 @@
 //! One module for each subcommand.
 
 pub(crate) mod build;
+pub(crate) mod features;
+pub(crate) mod fuse;
 pub(crate) mod index;
+pub(crate) mod mount;
+pub(crate) mod try_;
+pub(crate) mod umount;

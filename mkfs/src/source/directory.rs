@@ -372,10 +372,35 @@ pub(crate) fn read_at(
     Ok((out.len() - start) as u64)
 }
 
-/// Opens an entry below `root` without leaving it and without following links.
+/// Opens an entry below `root` without leaving it and without following links. A path too long for one system call is
+/// followed in pieces.
 fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let path = if path.is_empty() { &b"."[..] } else { path };
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    const LONGEST: usize = 4000;
+    let mut rest = if path.is_empty() { &b"."[..] } else { path };
+    let mut reached: Option<OwnedFd> = None;
+    while rest.len() > LONGEST {
+        // Names have at most 255 bytes, so there is a slash.
+        let cut = rest[..LONGEST]
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .ok_or(Errno::NAMETOOLONG)?;
+        let from = reached.as_ref().map_or(root, AsFd::as_fd);
+        reached = Some(open_piece(
+            from,
+            &rest[..cut],
+            OFlags::PATH | OFlags::DIRECTORY,
+        )?);
+        rest = &rest[cut + 1..];
+    }
+    open_piece(
+        reached.as_ref().map_or(root, AsFd::as_fd),
+        rest,
+        flags | OFlags::NONBLOCK | OFlags::NOCTTY,
+    )
+}
+
+fn open_piece(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
         // Linux before 5.6, or a sandbox that does not know it.

@@ -16,9 +16,9 @@ pub use xattr_sets::{Xattr, XattrSetId, XattrSets};
 
 use erofs_format::device::DeviceNumber;
 use erofs_format::inode::{FileType, Timestamp};
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use names::NameArena;
-use std::collections::hash_map::RandomState;
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 /// An inode of a [`Tree`]. The root directory is [`InodeId::ROOT`].
@@ -227,6 +227,13 @@ pub enum TreeError {
     TooMany(&'static str),
 }
 
+/// A slot of the lookup table. It keeps the hash, so that the table grows without looking at names again.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    hash: u32,
+    entry: EntryId,
+}
+
 /// A hard link whose target had not been seen when it came.
 #[derive(Debug)]
 struct PendingLink {
@@ -240,8 +247,9 @@ pub struct Tree {
     inodes: Vec<TreeInode>,
     entries: Vec<Entry>,
     names: NameArena,
-    lookup: HashTable<EntryId>,
-    hasher: RandomState,
+    lookup: HashTable<Slot>,
+    /// Seeded anew in each process: no archive can aim at one bucket.
+    hasher: DefaultHashBuilder,
     xattrs: XattrSets,
     sparse_maps: Vec<Box<[DataRange]>>,
     pending_links: Vec<PendingLink>,
@@ -257,7 +265,7 @@ impl Tree {
             entries: Vec::new(),
             names: NameArena::default(),
             lookup: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             xattrs: XattrSets::default(),
             sparse_maps: Vec::new(),
             pending_links: Vec::new(),
@@ -423,12 +431,12 @@ impl Tree {
             names,
             ..
         } = self;
-        let found = lookup.find_entry(hash, |id| {
-            let entry = &entries[id.index()];
-            entry.parent == parent && names.get(entry.name) == name
+        let found = lookup.find_entry(wide(hash), |slot| {
+            let entry = &entries[slot.entry.index()];
+            slot.hash == hash && entry.parent == parent && names.get(entry.name) == name
         });
         let Ok(occupied) = found else { return false };
-        let (id, _) = occupied.remove();
+        let (Slot { entry: id, .. }, _) = occupied.remove();
         // An entry of its own parent is nobody's child, except for the root: see `FrozenTree`.
         let entry = &mut self.entries[id.index()];
         entry.parent = entry.inode;
@@ -486,24 +494,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError::LinkTarget`] and [`TreeError::LinkToDirectory`].
     pub fn finish(mut self) -> Result<FrozenTree, TreeError> {
-        // A link may point at another link that was late too: resolve in rounds until none makes progress.
-        let mut pending = std::mem::take(&mut self.pending_links);
-        while !pending.is_empty() {
-            let before = pending.len();
-            let mut unresolved = Vec::new();
-            for link in pending {
-                if self.lookup(&link.target).is_some() {
-                    self.link(&link.path, &link.target)?;
-                } else {
-                    unresolved.push(link);
-                }
-            }
-            if unresolved.len() == before {
-                let PendingLink { path, target } = unresolved.swap_remove(0);
-                return Err(TreeError::LinkTarget { path, target });
-            }
-            pending = unresolved;
-        }
+        self.resolve_links()?;
         Ok(FrozenTree::new(
             self.inodes,
             self.entries,
@@ -511,6 +502,48 @@ impl Tree {
             self.xattrs,
             self.sparse_maps,
         ))
+    }
+
+    /// Resolves links whose target came after them. A target may be a late link itself, so each one that is resolved
+    /// sees to those that wait for it.
+    fn resolve_links(&mut self) -> Result<(), TreeError> {
+        let plain = |path: &[u8]| {
+            components(path)
+                .map(|parts| parts.join(&b'/'))
+                .unwrap_or_default()
+        };
+        let pending = std::mem::take(&mut self.pending_links);
+        let mut waiting: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for (number, link) in pending.iter().enumerate() {
+            waiting.entry(plain(&link.target)).or_default().push(number);
+        }
+        let mut resolved = vec![false; pending.len()];
+        let mut ready: Vec<usize> = Vec::new();
+        for first in 0..pending.len() {
+            if self.lookup(&pending[first].target).is_some() {
+                ready.extend(
+                    waiting
+                        .remove(&plain(&pending[first].target))
+                        .unwrap_or_default(),
+                );
+            }
+            while let Some(number) = ready.pop() {
+                let PendingLink { path, target } = &pending[number];
+                self.link(path, target)?;
+                resolved[number] = true;
+                ready.extend(waiting.remove(&plain(path)).unwrap_or_default());
+            }
+        }
+        for (PendingLink { path, target }, _) in
+            pending.into_iter().zip(resolved).filter(|(_, done)| !done)
+        {
+            if self.lookup(&target).is_none() {
+                return Err(TreeError::LinkTarget { path, target });
+            }
+            // A directory that a late link implied.
+            self.link(&path, &target)?;
+        }
+        Ok(())
     }
 
     /// The directory that holds the last component of `path`, made when it is missing, and that component; `None` for
@@ -629,17 +662,8 @@ impl Tree {
             name: name_ref,
         });
         let hash = self.hash(parent, name);
-        let Self {
-            lookup,
-            entries,
-            names,
-            hasher,
-            ..
-        } = self;
-        lookup.insert_unique(hash, id, |id| {
-            let entry = &entries[id.index()];
-            hasher.hash_one((entry.parent.0, names.get(entry.name)))
-        });
+        self.lookup
+            .insert_unique(wide(hash), Slot { hash, entry: id }, |slot| wide(slot.hash));
         Ok(())
     }
 
@@ -650,17 +674,23 @@ impl Tree {
     }
 
     fn find(&self, parent: InodeId, name: &[u8]) -> Option<EntryId> {
-        self.lookup
-            .find(self.hash(parent, name), |id| {
-                let entry = &self.entries[id.index()];
-                entry.parent == parent && self.names.get(entry.name) == name
-            })
-            .copied()
+        let hash = self.hash(parent, name);
+        let found = self.lookup.find(wide(hash), |slot| {
+            let entry = &self.entries[slot.entry.index()];
+            slot.hash == hash && entry.parent == parent && self.names.get(entry.name) == name
+        });
+        found.map(|slot| slot.entry)
     }
 
-    fn hash(&self, parent: InodeId, name: &[u8]) -> u64 {
-        self.hasher.hash_one((parent.0, name))
+    fn hash(&self, parent: InodeId, name: &[u8]) -> u32 {
+        // The low half is as good as the whole.
+        self.hasher.hash_one((parent.0, name)) as u32
     }
+}
+
+/// The hash as the table wants it: it looks at the highest bits and at the lowest.
+const fn wide(hash: u32) -> u64 {
+    (hash as u64) << 32 | hash as u64
 }
 
 #[cfg(test)]

@@ -88,6 +88,18 @@ fn hard_links_may_come_before_their_target() {
 }
 
 #[test]
+fn a_long_chain_of_late_links_resolves_in_any_order() {
+    let mut tree = tree();
+    for number in 0..50_000u32 {
+        let (link, target) = (format!("l{number}"), format!("l{}", number + 1));
+        tree.link(link.as_bytes(), target.as_bytes()).unwrap();
+    }
+    tree.insert(b"l50000", metadata(0o644), file(1)).unwrap();
+    let frozen = tree.finish().unwrap();
+    assert_eq!(frozen.counts(), (2, 50_001));
+}
+
+#[test]
 fn impossible_hard_links_are_errors_that_name_them() {
     let mut dangling = tree();
     dangling.link(b"b", b"nowhere").unwrap();

@@ -3,6 +3,7 @@
 use super::TreeError;
 use erofs_format::xattr::{self, Prefix};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// An attribute by its full name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,13 +31,13 @@ impl XattrSetId {
 /// All sets of a tree; set 0 is empty.
 #[derive(Debug)]
 pub struct XattrSets {
-    sets: Vec<std::rc::Rc<[Xattr]>>,
-    ids: HashMap<std::rc::Rc<[Xattr]>, XattrSetId>,
+    sets: Vec<Arc<[Xattr]>>,
+    ids: HashMap<Arc<[Xattr]>, XattrSetId>,
 }
 
 impl Default for XattrSets {
     fn default() -> Self {
-        let empty: std::rc::Rc<[Xattr]> = std::rc::Rc::new([]);
+        let empty: Arc<[Xattr]> = Arc::new([]);
         Self {
             sets: vec![empty.clone()],
             ids: HashMap::from([(empty, XattrSetId::EMPTY)]),
@@ -89,7 +90,7 @@ impl XattrSets {
         let id = XattrSetId(
             u32::try_from(self.sets.len()).map_err(|_| TreeError::TooMany("xattr sets"))?,
         );
-        let set: std::rc::Rc<[Xattr]> = xattrs.into();
+        let set: Arc<[Xattr]> = xattrs.into();
         self.sets.push(set.clone());
         self.ids.insert(set, id);
         Ok(id)

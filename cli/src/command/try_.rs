@@ -1,0 +1,287 @@
+//! `erofs try`: builds, mounts, compares and cleans up, with all reasons and timings in view.
+
+use super::build::archive;
+use crate::compare::{Comparison, Expected, Origin};
+use crate::error::Outcome;
+use crate::progress::Progress;
+use crate::{report, values};
+use anyhow::{Context, bail};
+use clap::Args;
+use erofs_mkfs::build::{BuildOptions, BuildSource, build};
+use erofs_mkfs::data::Compression;
+use erofs_mkfs::options::ImageOptions;
+use erofs_mkfs::source::Rules;
+use erofs_mkfs::source::raw::RawFile;
+use erofs_mkfs::summary::Summary;
+use erofs_mount::{FuseRequest, MountOptions, MountRequest, Mounted, Via};
+use serde::Serialize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Build an image of a source, mount it, compare every byte and attribute, clean up.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Try {
+    /// A directory, a tar, or files
+    #[arg(default_value = ".", value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+
+    /// Compress: zstd[,LEVEL]
+    #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = values::compressor)]
+    compressor: Option<i32>,
+
+    /// How to mount: auto, file, loop or fuse
+    #[arg(long, value_name = "WAY", default_value = "auto")]
+    via: Via,
+
+    /// Keep the image as this file
+    #[arg(long, value_name = "IMAGE")]
+    keep: Option<PathBuf>,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+The exit code is 1 when anything differs.
+
+Examples:
+  erofs try                         the current directory
+  erofs try /usr/share -z zstd
+  erofs try layer.tar.gz --via fuse";
+
+/// Differences that are printed; all are counted.
+const SHOWN_DIFFERENCES: usize = 20;
+
+#[derive(Debug, Serialize)]
+struct JsonResult<'r> {
+    image_bytes: u64,
+    bytes_in: u64,
+    entries: u64,
+    oldest_kernel: String,
+    build_seconds: f64,
+    mounted: String,
+    attempts: Vec<String>,
+    mount_seconds: f64,
+    compared_entries: u64,
+    compared_bytes: u64,
+    compare_seconds: f64,
+    differences: &'r [String],
+}
+
+impl Try {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        let work = tempfile::Builder::new()
+            .prefix("erofs-try-")
+            .tempdir()
+            .context("cannot make a temporary folder")?;
+        let image = work.path().join("image.erofs");
+        let target = work.path().join("mnt");
+        std::fs::create_dir(&target).with_context(|| target.display().to_string())?;
+
+        let (source, origin) = self.source()?;
+        let rules = Rules {
+            excluded: work_below(&origin, work.path()),
+            ..Rules::default()
+        };
+        let options = BuildOptions {
+            compression: self.compressor.map(|level| Compression {
+                level,
+                max_pcluster: 64 << 10,
+            }),
+            image: ImageOptions {
+                rules: rules.clone(),
+                ..ImageOptions::default()
+            },
+            ..BuildOptions::default()
+        };
+        let progress = Progress::start("building", self.json);
+        let summary = build(source, &image, &options, progress.counter())?;
+        drop(progress);
+        if !self.json {
+            println!("image     {}", built(&summary));
+        }
+
+        let started = Instant::now();
+        let mut guard = Unmount {
+            target: &target,
+            mounted: false,
+        };
+        let (plan, mounted) = self.mount(&image, &target)?;
+        guard.mounted = true;
+        let mount_time = started.elapsed();
+        if !self.json {
+            println!(
+                "plan      {}",
+                plan.trim_end().replace('\n', "\n          ")
+            );
+            for attempt in &mounted.attempts {
+                println!("attempt   {attempt}");
+            }
+            println!(
+                "mounted   {} in {}",
+                way(&mounted),
+                report::seconds(mount_time)
+            );
+        }
+
+        let started = Instant::now();
+        let comparison = Expected::read(&origin, &rules)?.compare(&target)?;
+        let compare_time = started.elapsed();
+        guard.unmount()?;
+        if let Some(keep) = &self.keep {
+            std::fs::copy(&image, keep).with_context(|| keep.display().to_string())?;
+        }
+        if self.json {
+            report::print_json(&JsonResult {
+                image_bytes: summary.image_size,
+                bytes_in: summary.bytes_in,
+                entries: summary.entries,
+                oldest_kernel: summary.oldest_kernel().to_string(),
+                build_seconds: summary.elapsed.as_secs_f64(),
+                mounted: way(&mounted),
+                attempts: mounted.attempts.iter().map(ToString::to_string).collect(),
+                mount_seconds: mount_time.as_secs_f64(),
+                compared_entries: comparison.entries,
+                compared_bytes: comparison.bytes,
+                compare_seconds: compare_time.as_secs_f64(),
+                differences: &comparison.differences,
+            })?;
+        } else {
+            print_comparison(&comparison, compare_time);
+        }
+        Ok(if comparison.differences.is_empty() {
+            Outcome::Fine
+        } else {
+            Outcome::Problems
+        })
+    }
+
+    fn source(&self) -> anyhow::Result<(BuildSource, Origin)> {
+        if self.sources.iter().any(|path| path.as_os_str() == "-") {
+            bail!(
+                "standard input can be read only once, and try reads its source twice: use a file"
+            );
+        }
+        if let [single] = self.sources.as_slice()
+            && single.is_dir()
+        {
+            return Ok((
+                BuildSource::Directory(single.clone()),
+                Origin::Directory(single.clone()),
+            ));
+        }
+        if let Some((path, archive)) = archive(&self.sources, false)? {
+            return Ok((BuildSource::Tar(archive), Origin::Tar(path)));
+        }
+        let files: Vec<RawFile> = self
+            .sources
+            .iter()
+            .map(|path| RawFile::parse(path))
+            .collect::<Result<_, _>>()?;
+        Ok((
+            BuildSource::RawFiles(files.clone()),
+            Origin::RawFiles(files),
+        ))
+    }
+
+    fn mount(&self, image: &Path, target: &Path) -> anyhow::Result<(String, Mounted)> {
+        let request = MountRequest {
+            image: image.to_path_buf(),
+            target: target.to_path_buf(),
+            options: MountOptions {
+                via: self.via,
+                ..MountOptions::default()
+            },
+        };
+        let prepared = request.prepare(true)?;
+        let plan = prepared.plan.to_string();
+        let mut launcher = |request: &FuseRequest<'_>| super::fuse::launch(request);
+        Ok((plan, prepared.execute(Some(&mut launcher))?))
+    }
+}
+
+/// The working folder as a path to leave out, when it lies below the source.
+fn work_below(origin: &Origin, work: &Path) -> Vec<Vec<u8>> {
+    let Origin::Directory(source) = origin else {
+        return Vec::new();
+    };
+    let below = source
+        .canonicalize()
+        .ok()
+        .zip(work.canonicalize().ok())
+        .and_then(|(source, work)| {
+            Some(
+                work.strip_prefix(source)
+                    .ok()?
+                    .as_os_str()
+                    .as_bytes()
+                    .to_vec(),
+            )
+        });
+    below.into_iter().collect()
+}
+
+/// Takes the mount away whatever happens.
+struct Unmount<'t> {
+    target: &'t Path,
+    mounted: bool,
+}
+
+impl Unmount<'_> {
+    fn unmount(mut self) -> anyhow::Result<()> {
+        self.mounted = false;
+        erofs_mount::umount(self.target, false)?;
+        Ok(())
+    }
+}
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        if self.mounted {
+            // Another error is on its way to the user.
+            let _ = erofs_mount::umount(self.target, true);
+        }
+    }
+}
+
+fn way(mounted: &Mounted) -> String {
+    let direct = if mounted.direct_io {
+        ", direct I/O"
+    } else {
+        ""
+    };
+    format!("{}{direct}", mounted.way)
+}
+
+fn built(summary: &Summary) -> String {
+    format!(
+        "{} from {} of data in {} entries, {} at {}/s; mounts on Linux {} and newer ({})",
+        report::bytes(summary.image_size),
+        report::bytes(summary.bytes_in),
+        summary.entries,
+        report::seconds(summary.elapsed),
+        report::bytes(summary.throughput() as u64),
+        summary.oldest_kernel(),
+        summary.newest_requirement().describe(),
+    )
+}
+
+fn print_comparison(comparison: &Comparison, elapsed: Duration) {
+    println!(
+        "compared  {} entries and {} in {}",
+        comparison.entries,
+        report::bytes(comparison.bytes),
+        report::seconds(elapsed),
+    );
+    for difference in comparison.differences.iter().take(SHOWN_DIFFERENCES) {
+        println!("          {difference}");
+    }
+    match comparison.differences.len() {
+        0 => println!("identical every name, mode, owner, time, attribute, link and byte"),
+        count => println!("DIFFERENT {count} differences"),
+    }
+}
