@@ -1,7 +1,6 @@
 //! Getting a FUSE connection mounted and taken down: by mount(2) with privileges, by the set-uid `fusermount3` without.
 //!
-//! fuser could mount too, but shows root's mounts without their subtype, knows fewer attributes and needs `/dev/fuse` to be
-//! open to everybody.
+//! fuser could mount too, but shows root's mounts without their subtype and knows fewer attributes.
 
 use crate::options::ServeOptions;
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -17,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where connections to the kernel come from.
-pub(crate) const DEVICE: &str = "/dev/fuse";
+const DEVICE: &str = "/dev/fuse";
 /// The type that `mount` shows. mount(2) takes what is behind the dot as the subtype.
 const FILESYSTEM_TYPE: &str = "fuse.erofs";
 /// That part alone, for `fusermount3`.
@@ -31,7 +30,7 @@ const HELPER_SOCKET: &str = "_FUSE_COMMFD";
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// The device.
-    #[error("{DEVICE}: {0}; is FUSE there (modprobe fuse)?")]
+    #[error("{DEVICE}: {0} (is the module fuse loaded, may you open the device?)")]
     Device(#[source] io::Error),
     /// A name that mount(2) cannot be told.
     #[error("{0:?} contains a NUL")]
@@ -61,13 +60,9 @@ pub enum MountError {
 /// Mounts on `target`, an absolute path, and returns the connection.
 pub(crate) fn mount(target: &Path, options: &ServeOptions) -> Result<OwnedFd, MountError> {
     match mount_directly(target, options) {
-        // The helper has more rights than we, to the device too.
         Err(MountError::Kernel {
             errno: Errno::PERM, ..
         }) => mount_by_helper(target, options),
-        Err(MountError::Device(error)) if error.kind() == ErrorKind::PermissionDenied => {
-            mount_by_helper(target, options)
-        }
         result => result,
     }
 }
@@ -100,9 +95,8 @@ fn mount_directly(target: &Path, options: &ServeOptions) -> Result<OwnedFd, Moun
     Ok(device)
 }
 
-/// A connection that is not mounted yet. Without rights to the device there may still be one from the helper, but no second
-/// one for each thread.
-pub(crate) fn open_device() -> io::Result<OwnedFd> {
+/// A connection that is not mounted yet. The helper opens the device with our rights, so it gets no further than this.
+fn open_device() -> io::Result<OwnedFd> {
     let device = File::options().read(true).write(true).open(DEVICE)?;
     Ok(device.into())
 }
