@@ -2,8 +2,9 @@
 
 use crate::mount;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -84,7 +85,26 @@ impl Ready {
     }
 }
 
-/// Runs `body` as the daemon of [`launch`]: in a session of its own, with its error handed to the launcher.
+/// Closes what the caller of the program left open without meaning to: a lock, the end of a pipe that somebody waits for.
+fn close_inherited() -> io::Result<()> {
+    let mut numbers: Vec<RawFd> = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        numbers.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<RawFd>().ok()),
+        );
+    }
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // That of the listing itself is closed already.
+        let _ = nix::unistd::close(number);
+    }
+    Ok(())
+}
+
+/// Runs `body` as the daemon of [`launch`]: in a session of its own, with its error handed to the launcher. It must be the
+/// first thing that a program does, since whatever else is open is closed.
 ///
 /// # Errors
 /// Those of `body`, and that of making a session.
@@ -92,8 +112,10 @@ pub fn daemon<E: fmt::Display + From<io::Error>>(
     body: impl FnOnce(Ready) -> Result<(), E>,
 ) -> Result<(), E> {
     let result = rustix::process::setsid()
-        .map_err(|errno| E::from(errno.into()))
-        .and_then(|_| body(Ready(())));
+        .map_err(io::Error::from)
+        .and_then(|_| close_inherited())
+        .map_err(E::from)
+        .and_then(|()| body(Ready(())));
     if let Err(error) = &result {
         // Alternate form: with causes, where the error has such a form. Nobody may be listening any more.
         let _ = write!(io::stdout(), "{error:#}");
@@ -138,13 +160,14 @@ impl Drop for Watch {
 }
 
 /// Waits for the end of the server that started this process, then detaches what it left mounted on `target`, an absolute
-/// path. Live mounts are not touched.
+/// path. Live mounts are not touched. As with [`daemon`], it must be the first thing that a program does.
 ///
 /// # Errors
 /// What keeps it from waiting or unmounting.
 pub fn watch(target: &Path) -> io::Result<()> {
     // Signals to the server's process group or terminal do not come here.
     rustix::process::setsid()?;
+    close_inherited()?;
     Ready(()).report()?;
     io::copy(&mut io::stdin(), &mut io::sink())?;
     if mount::is_abandoned(target) {

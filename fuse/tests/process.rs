@@ -201,6 +201,11 @@ fn all_gone(path: &Path) {
 fn mounts_when_it_says_so() {
     require!(skip::root());
     require!(skip::fuse());
+    // Not closed when a program is started.
+    let folder = TempDir::new().expect("a temporary directory");
+    let left_open = folder.path().join("lock");
+    let lock = File::create(&left_open).expect("made");
+    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty()).expect("set");
     for _ in 0..5 {
         let mount = Mount::new();
         let content = fs::read(mount.path().join("probe")).expect("reads");
@@ -214,13 +219,18 @@ fn mounts_when_it_says_so() {
             fields[3].contains("default_permissions,allow_other"),
             "{line}"
         );
-        // Nothing keeps the caller's directory, terminal or pipes.
+        // Nothing keeps the caller's directory, terminal or files.
         let daemon = only("daemon", mount.path());
         for process in [daemon, only("watcher", mount.path())] {
             let own = PathBuf::from(format!("/proc/{process}"));
             let link = |name: &str| fs::read_link(own.join(name)).expect("readable");
             assert_eq!(link("cwd"), Path::new("/"));
             assert_eq!(rustix::process::getsid(Some(process)), Ok(process));
+            let numbers = fs::read_dir(own.join("fd")).expect("readable").flatten();
+            for number in numbers.map(|number| number.path()) {
+                let file = fs::read_link(&number).expect("readable");
+                assert_ne!(file, left_open, "{}", number.display());
+            }
             assert_eq!(
                 (link("fd/1"), link("fd/2")),
                 ("/dev/null".into(), "/dev/null".into())

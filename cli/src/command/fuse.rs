@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::ByteOffset;
 use erofs_fuse::ServeOptions;
-use erofs_mount::{FuseRequest, MountOptions};
+use erofs_mount::capabilities::SourceFile;
+use erofs_mount::{FuseRequest, MountOptions, Requirements, Sources};
 use erofs_reader::{ByteSource, FileSource, Image, ImageOptions};
 use std::error::Error;
 use std::ffi::OsString;
@@ -31,7 +32,8 @@ pub(crate) struct Fuse {
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<OsString>,
 
-    /// An extra device of the image, in the order of its device table; may be repeated
+    /// An extra device of the image, in the order of its device table; may be repeated. An index finds the files beside
+    /// itself
     #[arg(long = "device", value_name = "PATH")]
     devices: Vec<PathBuf>,
 
@@ -101,38 +103,27 @@ impl Fuse {
             bail!("option sizelimit needs a loop device: erofs mount --via=loop");
         }
         options.offset = self.offset.unwrap_or(options.offset);
-        let devices = [std::mem::take(&mut options.devices), self.devices].concat();
-        Ok(Service {
-            image: absolute(&self.image)?,
-            devices: devices
-                .iter()
-                .map(|path| absolute(path))
-                .collect::<Result<_, _>>()?,
-            target: self
-                .directory
-                .canonicalize()
-                .with_context(|| self.directory.display().to_string())?,
-            options,
-        })
+        options.devices.extend(self.devices);
+        let image =
+            std::path::absolute(&self.image).with_context(|| self.image.display().to_string())?;
+        let requirements = Requirements::read(&image, options.offset)?;
+        let sources = Sources::find(&image, &options, &requirements)?;
+        let target = self
+            .directory
+            .canonicalize()
+            .with_context(|| self.directory.display().to_string())?;
+        Ok(Service::new(&image, &sources.devices, &target, &options))
     }
-}
-
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| path.display().to_string())
 }
 
 /// Starts a FUSE server for `erofs mount` and returns when the mount answers.
 pub(crate) fn launch(request: &FuseRequest<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let service = Service {
-        image: request.image.to_owned(),
-        devices: request
-            .devices
-            .iter()
-            .map(|device| device.path.clone())
-            .collect(),
-        target: request.target.to_owned(),
-        options: request.options.clone(),
-    };
+    let service = Service::new(
+        request.image,
+        request.devices,
+        request.target,
+        request.options,
+    );
     Ok(service.launch()?)
 }
 
@@ -146,6 +137,15 @@ struct Service {
 }
 
 impl Service {
+    fn new(image: &Path, devices: &[SourceFile], target: &Path, options: &MountOptions) -> Self {
+        Self {
+            image: image.to_owned(),
+            devices: devices.iter().map(|device| device.path.clone()).collect(),
+            target: target.to_owned(),
+            options: options.clone(),
+        }
+    }
+
     /// Starts a daemon.
     fn launch(&self) -> anyhow::Result<()> {
         // A wrong option is found before anything is started.
