@@ -6,7 +6,7 @@ use erofs_format::superblock::SuperblockError;
 use erofs_mount::requirements::RequirementsError;
 use erofs_mount::{
     Attempt, DeviceError, MountError, MountPlan, MountRequest, PlanError, PreparedMount, Rejection,
-    Sources, Via, Way,
+    Sources, Via, Way, WayError,
 };
 use serde::Serialize;
 
@@ -263,8 +263,10 @@ fn advice(error: &MountError) -> Option<&'static str> {
         MountError::Corrupt { .. } => "copy it again or build it anew",
         MountError::Failed { attempts, .. } => {
             let last = attempts.last().and_then(|attempt| attempt.failure.as_ref());
-            // Without an error number it was not the kernel.
-            last.and_then(|(error, _)| error.errno())?;
+            match last {
+                Some((WayError::Kernel(error), _)) if error.log.is_empty() => {}
+                _ => return None,
+            }
             "the kernel's log (dmesg) may tell more"
         }
         _ => return None,

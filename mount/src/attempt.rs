@@ -55,7 +55,7 @@ pub enum WayError {
         error: io::Error,
     },
     /// The FUSE server.
-    #[error("FUSE server: {0}")]
+    #[error("{0}")]
     Fuse(#[source] Box<dyn Error + Send + Sync>),
 }
 

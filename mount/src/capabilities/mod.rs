@@ -80,22 +80,10 @@ impl fmt::Display for Verdict {
 /// Means of mounting in user space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fuse {
-    /// `/dev/fuse` can be opened for reading and writing, by this process or for it by the set-uid `fusermount3`.
+    /// `/dev/fuse` can be opened for reading and writing.
     pub device: bool,
     /// `fusermount3` is in the path: mounts without privileges.
     pub fusermount: bool,
-}
-
-impl Fuse {
-    fn detect() -> Self {
-        const DEVICE: &str = "/dev/fuse";
-        let fusermount = fusermount().is_some();
-        let opens = crate::kernel::accessible(DEVICE, Access::READ_OK | Access::WRITE_OK);
-        Self {
-            device: opens || fusermount && Path::new(DEVICE).exists(),
-            fusermount,
-        }
-    }
 }
 
 /// What this machine offers for mounting EROFS.
@@ -157,7 +145,11 @@ impl Capabilities {
                 "/dev/loop-control",
                 Access::READ_OK | Access::WRITE_OK,
             ),
-            fuse: Fuse::detect(),
+            fuse: Fuse {
+                // fusermount3 opens it with the rights of its caller.
+                device: crate::kernel::accessible("/dev/fuse", Access::READ_OK | Access::WRITE_OK),
+                fusermount: fusermount().is_some(),
+            },
             proofs: Vec::new(),
         })
     }
