@@ -1,7 +1,7 @@
 //! Compares what a mount shows with the source that it was made from: every name, mode, owner, time, attribute, link and
 //! byte.
 
-use erofs_mkfs::source::directory::{self, ScanOptions};
+use erofs_mkfs::source::directory::{self, InPlace, ScanOptions};
 use erofs_mkfs::source::raw::{self, RawFile};
 use erofs_mkfs::source::tar::{self, Archive};
 use erofs_mkfs::source::{Rules, StoreError, StreamSink, Whiteouts, default_root};
@@ -249,7 +249,7 @@ fn scan(path: &Path, rules: &Rules) -> anyhow::Result<FrozenTree> {
         find_holes: false,
         one_file_system: false,
     };
-    directory::scan(root.as_fd(), options, &mut tree)?;
+    directory::scan(root.as_fd(), options, &mut tree, &mut InPlace)?;
     Ok(tree.finish()?)
 }
 

@@ -13,10 +13,10 @@ use crate::options::{BuildError, ImageOptions, folder, layout_requirements, requ
 use crate::plan::inode_data::{DataMap, IndexForm};
 use crate::plan::xattrs::XattrPlan;
 use crate::plan::{Plan, can_inline};
-use crate::source::directory::{self, DirectoryReader, ScanOptions};
+use crate::source::directory::{self, DirectoryReader, FileSink, ScanOptions};
 use crate::source::raw::{self, RawFile, RawReader};
 use crate::source::tar;
-use crate::source::{Rules, StoreError, StreamSink};
+use crate::source::{StoreError, StreamSink};
 use crate::summary::Summary;
 use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, Xattr};
 use erofs_format::BlockBits;
@@ -70,7 +70,7 @@ impl Default for BuildOptions {
             chunk_shift: None,
             dedupe: true,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory: 96 << 20,
+            memory: 128 << 20,
             image: ImageOptions::default(),
             one_file_system: false,
             ignore_changed: false,
@@ -200,16 +200,16 @@ fn store_data(
         compression: options.compression,
         dedupe: options.dedupe,
         workers: options.workers,
-        memory: options.memory,
+        // The other half is for tails.
+        memory: options.memory / 2,
     };
-    let tails = Tails::new(options.memory / 4, folder(output).to_path_buf());
-    let rules = &options.image.rules;
-    let scanned = Scanned::new(source, options)?;
+    let tails = Tails::new(options.memory / 2, folder(output).to_path_buf());
+    let source = OpenSource::open(source, options)?;
     std::thread::scope(|scope| {
-        let reader = Arc::clone(&scanned.reader);
+        let reader = source.reader();
         let mut pipeline =
             Pipeline::start(scope, settings, reader, writer, tails, Arc::clone(progress));
-        let fed = scanned.feed(rules, options, &mut pipeline);
+        let fed = source.feed(options, &mut pipeline);
         match fed {
             Ok(tree) => Ok((tree, pipeline.finish()?)),
             Err(error) if stopped(&error) => match pipeline.finish() {
@@ -237,103 +237,91 @@ fn stopped(error: &BuildError) -> bool {
     )
 }
 
-/// A source whose reader is known, so that the pipeline can start before the tree is read.
-struct Scanned {
-    reader: Arc<dyn ContentReader>,
-    kind: ScannedKind,
-}
-
-enum ScannedKind {
-    Directory(Tree),
+/// A source that is open, with whoever reads its files for the pipeline.
+enum OpenSource {
+    Directory(Arc<DirectoryReader>),
     Tar(tar::Archive),
-    RawFiles(Tree),
+    RawFiles(Box<Tree>, Arc<RawReader>),
 }
 
-impl Scanned {
-    fn new(source: BuildSource, options: &BuildOptions) -> Result<Self, BuildError> {
-        let rules = &options.image.rules;
+impl OpenSource {
+    fn open(source: BuildSource, options: &BuildOptions) -> Result<Self, BuildError> {
         match source {
-            BuildSource::Directory(path) => {
-                let root = directory::open(&path)?;
-                let mut tree = Tree::new(directory::root_metadata(root.as_fd(), rules)?)?;
+            BuildSource::Directory(path) => Ok(Self::Directory(Arc::new(DirectoryReader {
+                root: directory::open(&path)?,
+                ignore_changed: options.ignore_changed,
+            }))),
+            BuildSource::RawFiles(files) => {
+                let mut tree = options.image.empty_tree()?;
+                let files = raw::scan(&files, &options.image.rules, &mut tree)?;
+                Ok(Self::RawFiles(
+                    Box::new(tree),
+                    Arc::new(RawReader { files }),
+                ))
+            }
+            BuildSource::Tar(archive) => Ok(Self::Tar(archive)),
+        }
+    }
+
+    fn reader(&self) -> Arc<dyn ContentReader> {
+        match self {
+            Self::Directory(reader) => Arc::clone(reader) as _,
+            Self::RawFiles(_, reader) => Arc::clone(reader) as _,
+            Self::Tar(_) => Arc::new(NoReader),
+        }
+    }
+
+    /// Reads the tree and sends the data of all files into the pipeline on the way.
+    fn feed(
+        self,
+        options: &BuildOptions,
+        pipeline: &mut Pipeline<'_>,
+    ) -> Result<FrozenTree, BuildError> {
+        let rules = &options.image.rules;
+        let mut sink = Sink { pipeline, options };
+        match self {
+            Self::Directory(reader) => {
+                let root = reader.root.as_fd();
+                let mut tree = Tree::new(directory::root_metadata(root, rules)?)?;
                 let scan = ScanOptions {
                     rules,
                     find_holes: options.sparse,
                     one_file_system: options.one_file_system,
                 };
-                directory::scan(root.as_fd(), scan, &mut tree)?;
-                let reader = Arc::new(DirectoryReader {
-                    root,
-                    ignore_changed: options.ignore_changed,
-                });
-                Ok(Self {
-                    reader,
-                    kind: ScannedKind::Directory(tree),
-                })
+                directory::scan(root, scan, &mut tree, &mut sink)?;
+                Ok(tree.finish()?)
             }
-            BuildSource::RawFiles(files) => {
+            Self::Tar(archive) => {
                 let mut tree = options.image.empty_tree()?;
-                let files = raw::scan(&files, rules, &mut tree)?;
-                Ok(Self {
-                    reader: Arc::new(RawReader { files }),
-                    kind: ScannedKind::RawFiles(tree),
-                })
-            }
-            BuildSource::Tar(archive) => Ok(Self {
-                reader: Arc::new(NoReader),
-                kind: ScannedKind::Tar(archive),
-            }),
-        }
-    }
-
-    /// Reads what is left of the source and sends the data of all files into the pipeline.
-    fn feed(
-        self,
-        rules: &Rules,
-        options: &BuildOptions,
-        pipeline: &mut Pipeline<'_>,
-    ) -> Result<FrozenTree, BuildError> {
-        let tree = match self.kind {
-            ScannedKind::Directory(tree) | ScannedKind::RawFiles(tree) => tree,
-            ScannedKind::Tar(archive) => {
-                let mut tree = options.image.empty_tree()?;
-                let mut sink = Sink { pipeline, options };
+                let whiteouts = options.image.whiteouts;
                 tar::scan(
                     archive,
                     rules,
-                    options.image.whiteouts,
+                    whiteouts,
                     &mut tree,
                     tar::Data::Through(&mut sink),
                 )?;
-                tree
+                Ok(tree.finish()?)
             }
-        };
-        let mut tree = tree.finish()?;
-        let files: Vec<InodeId> = tree.depth_first().collect();
-        for id in files {
-            let node = tree.inode(id);
-            let Body::Regular { size, location } = node.body else {
-                continue;
-            };
-            let (position, sparse) = match location {
-                Location::Nowhere | Location::Stored(_) | Location::Archive { .. } => continue,
-                Location::Directory { sparse } => (0, sparse),
-                Location::RawFile(number) => (u64::from(number), None),
-            };
-            let ranges = sparse.map(|map| tree.sparse_map(map));
-            let treatment = treatment(options, size, ranges, tree.xattrs.get(node.xattrs));
-            let content = FileContent {
-                path: tree.path(id).into(),
-                position,
-                size,
-                ranges: ranges.map(Arc::from),
-            };
-            let number = pipeline
-                .file(content, treatment)
-                .map_err(PipelineError::from)?;
-            tree.set_location(id, size, number.map_or(Location::Nowhere, Location::Stored));
+            Self::RawFiles(tree, _) => {
+                let mut tree = tree.finish()?;
+                let files: Vec<InodeId> = tree.depth_first().collect();
+                for id in files {
+                    let Body::Regular {
+                        size,
+                        location: Location::RawFile(number),
+                    } = tree.inode(id).body
+                    else {
+                        continue;
+                    };
+                    let location = sink
+                        .send(tree.path(id), number.into(), size, None, &[])
+                        .map_err(PipelineError::from)?;
+                    tree.set_location(id, size, location);
+                }
+                Ok(tree)
+            }
         }
-        Ok(tree)
     }
 }
 
@@ -355,10 +343,45 @@ impl ContentReader for NoReader {
     }
 }
 
-/// Takes the files of a stream into the pipeline.
+/// Takes files into the pipeline.
 struct Sink<'p, 's, 'o> {
     pipeline: &'p mut Pipeline<'s>,
     options: &'o BuildOptions,
+}
+
+impl Sink<'_, '_, '_> {
+    /// Sends in a file that a [`ContentReader`] finds by path or `position`.
+    fn send(
+        &mut self,
+        path: Vec<u8>,
+        position: u64,
+        size: u64,
+        ranges: Option<Vec<DataRange>>,
+        xattrs: &[Xattr],
+    ) -> Result<Location, StoreError> {
+        let treatment = treatment(self.options, size, ranges.as_deref(), xattrs);
+        let ranges = ranges.map(Arc::from);
+        let content = FileContent {
+            path: path.into(),
+            position,
+            size,
+            ranges,
+        };
+        let number = self.pipeline.file(content, treatment)?;
+        Ok(number.map_or(Location::Nowhere, Location::Stored))
+    }
+}
+
+impl FileSink for Sink<'_, '_, '_> {
+    fn file(
+        &mut self,
+        path: &[u8],
+        metadata: &Metadata,
+        size: u64,
+        ranges: Option<Vec<DataRange>>,
+    ) -> Result<Location, StoreError> {
+        self.send(path.to_vec(), 0, size, ranges, &metadata.xattrs)
+    }
 }
 
 impl StreamSink for Sink<'_, '_, '_> {

@@ -109,7 +109,7 @@ struct Run {
     workers: Option<usize>,
 
     /// Memory for data on its way, in bytes
-    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "96M")]
+    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "128M")]
     memory: u64,
 
     #[command(flatten)]

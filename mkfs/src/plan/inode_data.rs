@@ -227,7 +227,7 @@ impl<'d> DataMap<'d> {
                 )
             }
             // Sources that keep data elsewhere were turned into stored files by the pipeline; the rest has none.
-            Location::Nowhere | Location::Directory { .. } => {
+            Location::Nowhere | Location::Directory => {
                 let block_shift = covering_shift(size, self.block_bits);
                 self.chunked(
                     size,

@@ -38,6 +38,40 @@ pub enum DirectoryError {
     /// An entry that the tree refuses.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The data of a file could not be taken.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Takes regular files as a scan comes by, so that their data is on its way while the tree is still being read.
+pub trait FileSink {
+    /// Takes a file of `size` bytes, more than none, with data in `ranges` only (everywhere without ranges).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn file(
+        &mut self,
+        path: &[u8],
+        metadata: &Metadata,
+        size: u64,
+        ranges: Option<Vec<DataRange>>,
+    ) -> Result<Location, StoreError>;
+}
+
+/// Leaves the data where it is: files get [`Location::Directory`], and nobody looks for holes.
+#[derive(Debug)]
+pub struct InPlace;
+
+impl FileSink for InPlace {
+    fn file(
+        &mut self,
+        _path: &[u8],
+        _metadata: &Metadata,
+        _size: u64,
+        _ranges: Option<Vec<DataRange>>,
+    ) -> Result<Location, StoreError> {
+        Ok(Location::Directory)
+    }
 }
 
 /// What a scan takes along.
@@ -72,22 +106,14 @@ pub fn open(path: &Path) -> Result<OwnedFd, DirectoryError> {
 pub fn root_metadata(root: BorrowedFd<'_>, rules: &Rules) -> Result<Metadata, DirectoryError> {
     let stat = rustix::fs::statx(root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
         .map_err(|errno| system(b"", "read the metadata", errno))?;
-    let mut scan = Scanner {
-        root,
-        options: ScanOptions {
-            rules,
-            find_holes: false,
-            one_file_system: false,
-        },
-        links: HashMap::new(),
-    };
     let mut metadata = metadata(&stat);
-    metadata.xattrs = scan.xattrs(root, c".", b"")?;
+    metadata.xattrs = xattrs(root, c".", b"")?;
     rules.apply(&mut metadata);
     Ok(metadata)
 }
 
-/// Adds everything below `root` to `tree`. Regular files get [`Location::Directory`].
+/// Adds everything below `root` to `tree`, files directory by directory in byte order of their names. Regular files get
+/// the location that `sink` returns.
 ///
 /// # Errors
 /// [`DirectoryError`] names the entry.
@@ -95,10 +121,12 @@ pub fn scan(
     root: BorrowedFd<'_>,
     options: ScanOptions<'_>,
     tree: &mut Tree,
+    sink: &mut dyn FileSink,
 ) -> Result<(), DirectoryError> {
     Scanner {
         root,
         options,
+        sink,
         links: HashMap::new(),
     }
     .walk(tree)
@@ -107,6 +135,7 @@ pub fn scan(
 struct Scanner<'a> {
     root: BorrowedFd<'a>,
     options: ScanOptions<'a>,
+    sink: &'a mut dyn FileSink,
     /// Inodes with several links that were seen, by device and inode number.
     links: HashMap<(u64, u64), InodeId>,
 }
@@ -178,7 +207,7 @@ impl Scanner<'_> {
         }
         let mut metadata = metadata(&stat);
         if !self.options.rules.drop_xattrs {
-            metadata.xattrs = self.xattrs(directory, name, path)?;
+            metadata.xattrs = xattrs(directory, name, path)?;
         }
         self.options.rules.apply(&mut metadata);
         let number = DeviceNumber {
@@ -198,7 +227,7 @@ impl Scanner<'_> {
             }
             FileType::Regular => Body::Regular {
                 size: stat.stx_size,
-                location: self.location(tree, directory, name, path, &stat)?,
+                location: self.location(directory, name, path, &stat, &metadata)?,
             },
         };
         let inode = tree.insert_child(parent, name.to_bytes(), path, metadata, body)?;
@@ -209,80 +238,76 @@ impl Scanner<'_> {
     }
 
     fn location(
-        &self,
-        tree: &mut Tree,
-        directory: BorrowedFd<'_>,
-        name: &CStr,
-        path: &[u8],
-        stat: &Statx,
-    ) -> Result<Location, DirectoryError> {
-        if stat.stx_size == 0 {
-            return Ok(Location::Nowhere);
-        }
-        // Fewer blocks than bytes: a hole, or a filesystem that compresses. Only then is it worth a look.
-        if !self.options.find_holes || stat.stx_blocks.saturating_mul(512) >= stat.stx_size {
-            return Ok(Location::Directory { sparse: None });
-        }
-        let ranges = data_ranges(directory, name, stat.stx_size)
-            .map_err(|errno| system(path, "look for holes", errno))?;
-        Ok(match ranges.as_slice() {
-            [] => Location::Nowhere,
-            [all] if all.offset == 0 && all.length == stat.stx_size => {
-                Location::Directory { sparse: None }
-            }
-            _ => Location::Directory {
-                sparse: Some(tree.add_sparse_map(ranges)?),
-            },
-        })
-    }
-
-    fn xattrs(
         &mut self,
         directory: BorrowedFd<'_>,
         name: &CStr,
         path: &[u8],
-    ) -> Result<Vec<Xattr>, DirectoryError> {
-        use std::os::fd::AsRawFd;
-        // There is no listxattrat before Linux 6.13: the way leads through /proc, and never follows a link at its end.
-        let mut full = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-        full.extend_from_slice(name.to_bytes());
-        let mut names = vec![0u8; 1024];
-        let length = loop {
-            match rustix::fs::llistxattr(full.as_slice(), names.as_mut_slice()) {
-                Ok(length) => break length,
-                Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
-                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-                Err(errno) => return Err(system(path, "list the extended attributes", errno)),
+        stat: &Statx,
+        metadata: &Metadata,
+    ) -> Result<Location, DirectoryError> {
+        let size = stat.stx_size;
+        if size == 0 {
+            return Ok(Location::Nowhere);
+        }
+        // Fewer blocks than bytes: a hole, or a filesystem that compresses. Only then is it worth a look.
+        let ranges = if self.options.find_holes && stat.stx_blocks.saturating_mul(512) < size {
+            let ranges = data_ranges(directory, name, size)
+                .map_err(|errno| system(path, "look for holes", errno))?;
+            let whole = matches!(*ranges, [all] if all.offset == 0 && all.length == size);
+            (!whole).then_some(ranges)
+        } else {
+            None
+        };
+        Ok(self.sink.file(path, metadata, size, ranges)?)
+    }
+}
+
+/// Attributes of an entry that EROFS can hold.
+fn xattrs(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    path: &[u8],
+) -> Result<Vec<Xattr>, DirectoryError> {
+    use std::os::fd::AsRawFd;
+    // There is no listxattrat before Linux 6.13: the way leads through /proc, and never follows a link at its end.
+    let mut full = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+    full.extend_from_slice(name.to_bytes());
+    let mut names = vec![0u8; 1024];
+    let length = loop {
+        match rustix::fs::llistxattr(full.as_slice(), names.as_mut_slice()) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(errno) => return Err(system(path, "list the extended attributes", errno)),
+        }
+    };
+    let mut xattrs = Vec::new();
+    for attribute in names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|attribute| !attribute.is_empty())
+    {
+        if erofs_format::xattr::Prefix::split(attribute).is_none() {
+            // Made up by the filesystem (system.*, btrfs.*, …): nothing that was stored with the file.
+            continue;
+        }
+        let mut value = vec![0u8; 256];
+        let size = loop {
+            match rustix::fs::lgetxattr(full.as_slice(), attribute, value.as_mut_slice()) {
+                Ok(size) => break Some(size),
+                Err(Errno::RANGE) => value.resize(value.len() * 16, 0),
+                Err(Errno::NODATA) => break None,
+                Err(errno) => return Err(system(path, "read an extended attribute", errno)),
             }
         };
-        let mut xattrs = Vec::new();
-        for attribute in names[..length]
-            .split(|byte| *byte == 0)
-            .filter(|attribute| !attribute.is_empty())
-        {
-            if erofs_format::xattr::Prefix::split(attribute).is_none() {
-                // Made up by the filesystem (system.*, btrfs.*, …): nothing that was stored with the file.
-                continue;
-            }
-            let mut value = vec![0u8; 256];
-            let size = loop {
-                match rustix::fs::lgetxattr(full.as_slice(), attribute, value.as_mut_slice()) {
-                    Ok(size) => break Some(size),
-                    Err(Errno::RANGE) => value.resize(value.len() * 16, 0),
-                    Err(Errno::NODATA) => break None,
-                    Err(errno) => return Err(system(path, "read an extended attribute", errno)),
-                }
-            };
-            if let Some(size) = size {
-                value.truncate(size);
-                xattrs.push(Xattr {
-                    name: attribute.into(),
-                    value: value.into(),
-                });
-            }
+        if let Some(size) = size {
+            value.truncate(size);
+            xattrs.push(Xattr {
+                name: attribute.into(),
+                value: value.into(),
+            });
         }
-        Ok(xattrs)
     }
+    Ok(xattrs)
 }
 
 /// Reads files of a source directory.

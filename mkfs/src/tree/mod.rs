@@ -68,10 +68,7 @@ pub enum Location {
     /// There is none: the file is empty or one hole.
     Nowhere,
     /// The file of the same path below the source directory.
-    Directory {
-        /// Which part of the file is stored.
-        sparse: Option<SparseId>,
-    },
+    Directory,
     /// A place in the archive, with the map of its pieces when it is sparse.
     Archive {
         /// Offset of the first stored byte in the archive, in bytes.
