@@ -4,6 +4,7 @@
 //! is one process after the other anyway.
 
 use erofs_fuse::{LaunchError, ServeOptions};
+use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_reader::{FileSource, Image, ImageOptions};
 use erofs_tests::skip::Reason;
 use erofs_tests::{require, skip};
@@ -28,7 +29,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// Nobody.
 const USER: u32 = 65534;
 
-const TESTS: [(&str, fn()); 6] = [
+const TESTS: [(&str, fn()); 7] = [
     ("mounts_when_it_says_so", mounts_when_it_says_so),
     ("says_why_it_does_not_mount", says_why_it_does_not_mount),
     ("leaves_no_mount_when_killed", leaves_no_mount_when_killed),
@@ -37,6 +38,7 @@ const TESTS: [(&str, fn()); 6] = [
         serves_open_files_to_their_end,
     ),
     ("leaves_other_mounts_alone", leaves_other_mounts_alone),
+    ("hides_what_is_for_root_only", hides_what_is_for_root_only),
     ("works_without_root", works_without_root),
 ];
 
@@ -91,6 +93,7 @@ fn play(role: &str, arguments: &[OsString]) -> ExitCode {
             erofs_fuse::serve(opened, target, &options, watcher, || ready.report())?;
             Ok(())
         }),
+        "names" => names(target).map(|names| print!("{names}")),
         "unprivileged" => {
             unprivileged();
             Ok(())
@@ -344,6 +347,61 @@ fn leaves_other_mounts_alone() {
         server.unmount().expect("unmounts");
         server.join().expect("ends well");
     }
+}
+
+/// The names of the attributes of a file, a NUL behind each.
+fn names(file: &Path) -> Result<String, Box<dyn Error>> {
+    let mut list = vec![0; 1000];
+    let length = rustix::fs::llistxattr(file, &mut list)?;
+    list.truncate(length);
+    Ok(String::from_utf8(list)?)
+}
+
+fn hides_what_is_for_root_only() {
+    require!(skip::root());
+    require!(skip::fuse());
+    let setpriv = require!(skip::program("setpriv"));
+    let folder = TempDir::new().expect("a temporary directory");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    let program = folder.path().join("program");
+    fs::copy("/proc/self/exe", &program).expect("copied");
+    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+    for directory in [&source, &target] {
+        fs::create_dir(directory).expect("made");
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("opened");
+    }
+    fs::write(source.join("file"), b"").expect("written");
+    for name in [c"user.one", c"trusted.two"] {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(source.join("file"), name, b"x", flags).expect("set");
+    }
+    let image = folder.path().join("image.erofs");
+    let source = BuildSource::Directory(source);
+    build(source, &image, &BuildOptions::default(), &Arc::default()).expect("builds");
+    let image = Arc::new(open(&image).expect("an image"));
+    let server = erofs_fuse::Server::mount(image, &target, &ServeOptions::default());
+    let server = server.expect("mounts");
+    let file = target.join("file");
+    let own = names(&file).expect("listed");
+    let user = Command::new(setpriv)
+        .args([format!("--reuid={USER}"), format!("--regid={USER}")])
+        .args(["--clear-groups", "--"])
+        .arg(&program)
+        .args([OsStr::new("role=names"), OsStr::new("-"), file.as_os_str()])
+        .current_dir("/")
+        .output()
+        .expect("starts");
+    server.unmount().expect("unmounts");
+    server.join().expect("ends well");
+    assert!(
+        own.contains("user.one\0") && own.contains("trusted.two\0"),
+        "{own:?}"
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&user.stdout),
+        "user.one\0",
+        "{user:?}"
+    );
 }
 
 /// `fusermount3` as the set-uid program that it must be.
