@@ -5,6 +5,8 @@ mod command;
 mod compare;
 mod error;
 mod image_arguments;
+#[cfg(test)]
+mod manual;
 mod mount_helper;
 mod mounting;
 mod progress;

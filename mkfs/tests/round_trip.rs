@@ -1,0 +1,399 @@
+//! Trees and options at random: what the writer writes, the reader reads back, for any number of workers the same bytes.
+//! Needs no privileges, so it runs on emulated machines too.
+
+use erofs_format::BlockBits;
+use erofs_format::inode::Timestamp;
+use erofs_mkfs::build::{BuildOptions, BuildSource, build};
+use erofs_mkfs::data::Compression;
+use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::options::ImageOptions;
+use erofs_mkfs::plan::inode_data::IndexForm;
+use erofs_mkfs::source::Rules;
+use erofs_mkfs::source::raw::RawFile;
+use erofs_mkfs::source::tar::Archive;
+use erofs_reader::{FileSource, Image, ImageOptions as ReadOptions, Symlinks};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Content of a file, small to write down and awkward to store.
+#[derive(Debug, Clone)]
+enum Content {
+    Text { seed: u8, length: usize },
+    Noise { seed: u64, length: usize },
+    Sparse { size: u64, pieces: Vec<(u64, u8)> },
+}
+
+impl Content {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Text { seed, length } => (0..*length)
+                .map(|at| b'a' + ((at / 7 + at % 13) as u8).wrapping_mul(*seed) % 26)
+                .collect(),
+            Self::Noise { seed, length } => {
+                let mut state = seed | 1;
+                std::iter::repeat_with(|| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    (state >> 32) as u8
+                })
+                .take(*length)
+                .collect()
+            }
+            Self::Sparse { size, pieces } => {
+                let mut bytes = vec![0; *size as usize];
+                for (at, byte) in pieces {
+                    bytes[(at % size) as usize] = *byte;
+                }
+                bytes
+            }
+        }
+    }
+
+    fn write(&self, path: &Path) {
+        let Self::Sparse { size, pieces } = self else {
+            return std::fs::write(path, self.bytes()).unwrap();
+        };
+        let file = std::fs::File::create(path).unwrap();
+        file.set_len(*size).unwrap();
+        for (at, byte) in pieces {
+            file.write_all_at(&[*byte], at % size).unwrap();
+        }
+    }
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let length = prop_oneof![
+        3 => 0usize..200,
+        3 => prop::sample::select(vec![511usize, 512, 513, 4032, 4033, 4095, 4096, 4097, 8192, 12289]),
+        2 => 0usize..300_000,
+    ];
+    prop_oneof![
+        3 => (any::<u8>(), length.clone()).prop_map(|(seed, length)| Content::Text { seed, length }),
+        2 => (any::<u64>(), length).prop_map(|(seed, length)| Content::Noise { seed, length }),
+        1 => (1u64..2_000_000, prop::collection::vec((any::<u64>(), any::<u8>()), 0..6))
+            .prop_map(|(size, pieces)| Content::Sparse { size, pieces }),
+    ]
+}
+
+type Files = BTreeMap<String, Content>;
+
+fn files() -> impl Strategy<Value = Files> {
+    prop::collection::btree_map("[a-c!~]{1,2}/[a-e.]?[x-z#]{1,200}", content(), 1..12)
+}
+
+fn options() -> impl Strategy<Value = BuildOptions> {
+    let compression =
+        prop::option::of((1i32..7, prop::sample::select(vec![4096usize, 16384, 65536]))).prop_map(
+            |chosen| {
+                chosen.map(|(level, max_pcluster)| Compression {
+                    level,
+                    max_pcluster,
+                })
+            },
+        );
+    (
+        compression,
+        any::<[bool; 4]>(),
+        prop::sample::select(vec![9u8, 10, 12]),
+        prop::option::of(0u8..6),
+    )
+        .prop_map(
+            |(compression, [inline_tails, sparse, dedupe, full], bits, chunk_shift)| BuildOptions {
+                block_bits: BlockBits::new(bits).unwrap(),
+                compression,
+                inline_tails,
+                sparse,
+                dedupe,
+                index_form: if full {
+                    IndexForm::Full
+                } else {
+                    IndexForm::Compact
+                },
+                chunk_shift: chunk_shift.filter(|_| compression.is_none()),
+                ..BuildOptions::default()
+            },
+        )
+}
+
+fn write_tree(root: &Path, files: &Files) {
+    for (name, content) in files {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        content.write(&path);
+    }
+}
+
+fn open(image: &Path) -> Image {
+    Image::open(FileSource::open(image).unwrap(), ReadOptions::default()).unwrap()
+}
+
+fn read(image: &Image, path: &str) -> Vec<u8> {
+    let inode = image.resolve(path.as_bytes(), Symlinks::Keep).unwrap();
+    let mut bytes = vec![0xAA; inode.size as usize];
+    assert_eq!(
+        image.read(&inode, 0, &mut bytes).unwrap(),
+        bytes.len(),
+        "{path}"
+    );
+    bytes
+}
+
+fn make(source: &Path, image: &Path, options: &BuildOptions) -> erofs_mkfs::summary::Summary {
+    build(
+        BuildSource::Directory(source.to_path_buf()),
+        image,
+        options,
+        &Arc::default(),
+    )
+    .unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(cases()) })]
+
+    #[test]
+    fn what_is_written_is_read_back(files in files(), options in options()) {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("tree");
+        write_tree(&source, &files);
+        let image = folder.path().join("image");
+        let summary = make(&source, &image, &BuildOptions { workers: 1, ..options.clone() });
+        let opened = open(&image);
+        prop_assert_eq!(summary.inodes, opened.superblock().inodes);
+        for (name, content) in &files {
+            prop_assert!(read(&opened, name) == content.bytes(), "{}", name);
+        }
+        let walked = opened.walk().unwrap().filter(|entry| entry.as_ref().unwrap().inode.file_type
+            == erofs_format::inode::FileType::Regular).count();
+        prop_assert_eq!(walked, files.len());
+        let again = folder.path().join("again");
+        make(&source, &again, &BuildOptions { workers: 8, memory: 1 << 20, ..options });
+        prop_assert!(std::fs::read(&image).unwrap() == std::fs::read(&again).unwrap(), "other bytes with 8 workers");
+    }
+}
+
+/// `PROPTEST_CASES` counts here too.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(48)
+}
+
+#[test]
+fn large_files_are_cut_into_segments_and_found_to_be_duplicates() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("tree");
+    let text = Content::Text {
+        seed: 3,
+        length: 9 << 20,
+    };
+    let noise = Content::Noise {
+        seed: 7,
+        length: (5 << 20) + 77,
+    };
+    // Begins compressible and ends in noise: some segments are encoded, some are plain.
+    write_tree(
+        &source,
+        &Files::from([
+            ("d/a".to_owned(), text.clone()),
+            ("d/b".to_owned(), noise.clone()),
+            ("d/c".to_owned(), text.clone()),
+            ("d/d".to_owned(), noise.clone()),
+        ]),
+    );
+    let mixed = [text.bytes(), noise.bytes(), text.bytes()].concat();
+    std::fs::write(source.join("d/e"), &mixed).unwrap();
+    for compression in [
+        None,
+        Some(Compression {
+            level: 1,
+            max_pcluster: 65536,
+        }),
+    ] {
+        let image = folder.path().join("image");
+        let options = BuildOptions {
+            compression,
+            ..BuildOptions::default()
+        };
+        let summary = make(&source, &image, &options);
+        assert_eq!(summary.duplicates, 2);
+        let opened = open(&image);
+        for (name, expected) in [
+            ("d/a", text.bytes()),
+            ("d/b", noise.bytes()),
+            ("d/c", text.bytes()),
+            ("d/e", mixed.clone()),
+        ] {
+            assert!(read(&opened, name) == expected, "{name}");
+        }
+        let apart = make(
+            &source,
+            &image,
+            &BuildOptions {
+                dedupe: false,
+                ..options
+            },
+        );
+        assert_eq!(apart.duplicates, 0);
+        assert!(apart.image_size > summary.image_size + (5 << 20));
+    }
+}
+
+#[test]
+fn equal_bytes_at_different_places_are_not_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("tree");
+    let piece = |at| Content::Sparse {
+        size: 1 << 20,
+        pieces: vec![(at, 7)],
+    };
+    write_tree(
+        &source,
+        &Files::from([
+            ("d/a".to_owned(), piece(0)),
+            ("d/b".to_owned(), piece(512 << 10)),
+        ]),
+    );
+    let image = folder.path().join("image");
+    assert_eq!(
+        make(&source, &image, &BuildOptions::default()).duplicates,
+        0
+    );
+    let opened = open(&image);
+    assert!(
+        read(&opened, "d/a") == piece(0).bytes()
+            && read(&opened, "d/b") == piece(512 << 10).bytes()
+    );
+}
+
+#[test]
+fn times_and_owners_follow_the_rules_and_the_uuid_follows_the_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("tree");
+    write_tree(
+        &source,
+        &Files::from([(
+            "d/a".to_owned(),
+            Content::Text {
+                seed: 1,
+                length: 10,
+            },
+        )]),
+    );
+    let time = Timestamp {
+        seconds: -5,
+        nanoseconds: 7,
+    };
+    let rules = Rules {
+        force_uid: Some(70_000),
+        force_gid: Some(3),
+        fixed_time: Some(time),
+        ..Rules::default()
+    };
+    let options = BuildOptions {
+        image: ImageOptions {
+            rules,
+            ..ImageOptions::default()
+        },
+        ..BuildOptions::default()
+    };
+    let image = folder.path().join("image");
+    let first = make(&source, &image, &options);
+    let inode = open(&image).resolve(b"d/a", Symlinks::Keep).unwrap();
+    assert_eq!((inode.uid, inode.gid, inode.mtime), (70_000, 3, time));
+    assert_eq!(make(&source, &image, &options).uuid, first.uuid);
+    std::fs::write(source.join("d/a"), [b'z'; 10]).unwrap();
+    assert_ne!(make(&source, &image, &options).uuid, first.uuid);
+}
+
+#[test]
+fn indexes_read_through_their_blobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("index");
+    let sizes = [
+        0usize,
+        1,
+        4031,
+        4032,
+        4033,
+        4090,
+        4095,
+        4096,
+        4097,
+        8192,
+        4096 * 5 + 4090,
+        1_000_000,
+    ];
+    let mut arguments = Vec::new();
+    let mut contents = Vec::new();
+    for size in sizes {
+        let content = Content::Noise {
+            seed: size as u64,
+            length: size,
+        };
+        let path = folder.path().join(format!("f{size}"));
+        content.write(&path);
+        arguments.push(RawFile {
+            name: format!("sub/f{size}").into_bytes(),
+            path,
+        });
+        contents.push(content);
+    }
+    index(
+        IndexSource::RawFiles(arguments),
+        &image,
+        &ImageOptions::default(),
+    )
+    .unwrap();
+    let unopened = Image::open(FileSource::open(&image).unwrap(), ReadOptions::default()).unwrap();
+    let devices = unopened
+        .device_slots()
+        .iter()
+        .map(|slot| {
+            let tag = std::str::from_utf8(slot.tag_bytes()).unwrap().to_owned();
+            Box::new(FileSource::open(&folder.path().join(tag)).unwrap()) as _
+        })
+        .collect();
+    let opened = Image::open(
+        FileSource::open(&image).unwrap(),
+        ReadOptions {
+            devices,
+            ..ReadOptions::default()
+        },
+    )
+    .unwrap();
+    for (size, content) in sizes.iter().zip(&contents) {
+        assert!(
+            read(&opened, &format!("sub/f{size}")) == content.bytes(),
+            "{size}"
+        );
+    }
+}
+
+#[test]
+fn a_raw_file_that_is_a_tar_without_padding_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.tar");
+    let mut block = [0u8; 512];
+    block[..1].copy_from_slice(b"f");
+    block[100..108].copy_from_slice(b"0000644\0");
+    block[124..136].copy_from_slice(b"00000000010\0");
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ');
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    std::fs::write(&path, [&block[..], b"12345678"].concat()).unwrap();
+    let archive = Archive::open(std::fs::File::open(&path).unwrap()).unwrap();
+    let image = folder.path().join("index");
+    let error = index(
+        IndexSource::Tar { archive, path },
+        &image,
+        &ImageOptions::default(),
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("truncate"), "{error}");
+    assert!(!image.exists());
+}
