@@ -2,10 +2,20 @@
 //!
 //! Not by `erofs mount`: what judges an image must not depend on the program that made it.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::{
+    fs::CWD,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+        move_mount, unmount,
+    },
+};
 use tempfile::TempDir;
 
 use crate::skip::Reason;
@@ -46,6 +56,31 @@ impl Way {
 #[derive(Debug)]
 pub struct Mounted {
     directory: TempDir,
+    // Dropped after the image is unmounted.
+    _devices: Vec<LoopDevice>,
+}
+
+/// A read-only loop device over a file, by its path; dropping it gives it back.
+#[derive(Debug)]
+struct LoopDevice(String);
+
+impl LoopDevice {
+    fn new(file: &Path) -> Result<Self> {
+        let output = Command::new("losetup")
+            .args(["--find", "--show", "--read-only"])
+            .arg(file)
+            .output()?;
+        if !output.status.success() {
+            bail!("losetup: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(Self(String::from_utf8(output.stdout)?.trim().to_owned()))
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
 }
 
 impl Mounted {
@@ -81,7 +116,56 @@ impl Mounted {
                 }
             }
         }
-        Ok(Self { directory })
+        Ok(Self {
+            directory,
+            _devices: Vec::new(),
+        })
+    }
+
+    /// Mounts an index `image` whose extra devices are these files, in the order of its device table.
+    ///
+    /// # Errors
+    /// What the kernel, `mount` or `losetup` said.
+    pub fn with_devices(image: &Path, way: Way, devices: &[PathBuf]) -> Result<Self> {
+        match way {
+            Way::File => {
+                let directory = TempDir::new()?;
+                // One option at a time: the list that mount(2) takes ends after 4095 bytes.
+                let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+                fsconfig_set_string(&context, "source", image)?;
+                fsconfig_set_flag(&context, "ro")?;
+                for device in devices {
+                    fsconfig_set_string(&context, "device", device)
+                        .with_context(|| format!("device={}", device.display()))?;
+                }
+                fsconfig_create(&context)
+                    .with_context(|| format!("mounting the index {}", image.display()))?;
+                let mounted = fsmount(
+                    &context,
+                    FsMountFlags::FSMOUNT_CLOEXEC,
+                    MountAttrFlags::empty(),
+                )?;
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                move_mount(&mounted, "", CWD, directory.path(), flags)?;
+                Ok(Self {
+                    directory,
+                    _devices: Vec::new(),
+                })
+            }
+            Way::Loop => {
+                let loops = devices
+                    .iter()
+                    .map(|device| LoopDevice::new(device))
+                    .collect::<Result<Vec<_>>>()?;
+                let options: Vec<_> = loops
+                    .iter()
+                    .map(|device| format!("device={}", device.0))
+                    .collect();
+                let mut mounted = Self::new(image, way, &options.join(","))?;
+                mounted._devices = loops;
+                Ok(mounted)
+            }
+        }
     }
 
     /// The root of the mounted image.

@@ -5,12 +5,15 @@
 //! | [`tree`] | what a file tree is: the model from which sources are made |
 //! | [`awkward`] | which trees are worth testing: a fixed set and a random strategy |
 //! | [`manifest`] | what a real directory holds, and how it differs from what it should |
+//! | [`workshop`] | how a source becomes an image, by the real binary |
+//! | [`archive`] | how a source becomes a tar, and what `tar` makes of it |
 //! | [`kernel`] | how the kernel shows an image |
 //! | [`peers`] | where the other tools are |
 //! | [`ustar`] | how to write a tar too large to keep |
 //! | [`skip`] | what to do where a machine cannot run a test |
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod awkward;
 pub mod kernel;
 pub mod manifest;
@@ -18,3 +21,4 @@ pub mod peers;
 pub mod skip;
 pub mod tree;
 pub mod ustar;
+pub mod workshop;

@@ -1,11 +1,7 @@
 //! What `erofs build` makes of every awkward tree: the kernel, by file and by loop device, shows exactly
 //! the source; fsck.erofs accepts the image; its bytes depend on the source alone.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use std::fs;
 
 use erofs_tests::{
     awkward::{self, Sizes},
@@ -14,76 +10,9 @@ use erofs_tests::{
     peers, require,
     skip::{self, Reason},
     tree::Tree,
+    workshop::{FORMS, Workshop, erofs, fsck_accepts},
 };
 use proptest::prelude::*;
-
-/// Options of `erofs build` that change how data is stored.
-const FORMS: [&[&str]; 8] = [
-    &[],
-    &["-Enoinline_data"],
-    &["--no-sparse"],
-    &["--no-dedupe"],
-    &["--chunksize=4096"],
-    &["-zzstd"],
-    &["-zzstd,9", "-C1m"],
-    &["-zzstd", "-C16k", "-Elegacy-compress"],
-];
-
-/// A source directory with the tree in it, beside which the images go.
-struct Workshop {
-    directory: tempfile::TempDir,
-    source: PathBuf,
-    expected: Manifest,
-}
-
-impl Workshop {
-    fn new(tree: &Tree) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let source = directory.path().join("source");
-        fs::create_dir(&source).expect("made");
-        tree.write(&source).expect("written");
-        let expected = Manifest::of_directory(&source).expect("readable");
-        Self {
-            directory,
-            source,
-            expected,
-        }
-    }
-
-    fn build(&self, name: &str, options: &[&str]) -> PathBuf {
-        let image = self.directory.path().join(name);
-        let output = erofs()
-            .expect("asked for")
-            .arg("build")
-            .args(options)
-            .args([self.source.as_path(), Path::new("-o"), &image])
-            .output()
-            .expect("starts");
-        succeeded(&output, options);
-        image
-    }
-}
-
-fn erofs() -> Result<Command, Reason> {
-    skip::erofs_binary().map(Command::new)
-}
-
-fn succeeded(output: &Output, what: &[&str]) {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{what:?}: {}: {error}",
-        output.status
-    );
-}
-
-fn fsck_accepts(image: &Path) {
-    let output = peers::erofs_utils("fsck.erofs")
-        .expect("asked for")
-        .arg(image)
-        .output();
-    succeeded(&output.expect("starts"), &["fsck.erofs"]);
-}
 
 fn round_trip(tree: &Tree, forms: &[&[&str]], ways: &[Way]) {
     let workshop = Workshop::new(tree);
@@ -112,6 +41,21 @@ fn needs() -> Result<Vec<Way>, Reason> {
 fn the_fixed_set_comes_back_in_every_form() {
     let ways = require!(needs());
     round_trip(&awkward::tree(Sizes::default()), &FORMS, &ways);
+}
+
+/// By the kernel: the peer's check gives up on such paths.
+#[test]
+fn paths_beyond_path_max_come_back() {
+    let ways = require!(needs());
+    let workshop = Workshop::new(&awkward::deep());
+    for form in [FORMS[0], FORMS[5]] {
+        let image = workshop.build("deep.erofs", form);
+        for way in &ways {
+            let mounted = Mounted::new(&image, *way, "").expect("mounts");
+            let shown = Manifest::of_directory(mounted.path()).expect("readable");
+            workshop.expected.assert_same(&shown, &[]);
+        }
+    }
 }
 
 #[test]

@@ -2,10 +2,12 @@
 //!
 //! The walk knows nothing of EROFS and shares no code with the reader, so it may judge a mounted image:
 //! the manifest of the source must equal that of the mount. A manifest can also be made from the
-//! [model](crate::tree), which shows whether a source filesystem stored what it was told to.
+//! [model](crate::tree), which shows whether a source filesystem stored what it was told to, and by our reader
+//! from an image, which is then what is judged.
 
 mod content;
 mod difference;
+mod image;
 mod model;
 mod walk;
 
@@ -91,6 +93,13 @@ impl Manifest {
             all.len(),
             first.join("\n")
         );
+    }
+
+    /// The regular files alone: what a set of raw files has in common with an image of it.
+    #[must_use]
+    pub fn files(mut self) -> Self {
+        self.nodes.retain(|_, node| node.kind == Type::File);
+        self
     }
 
     /// Fills `shared_with` in from which names share an inode: groups of paths.
