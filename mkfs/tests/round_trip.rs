@@ -1,6 +1,8 @@
 //! Trees and options at random: what the writer writes, the reader reads back, for any number of workers the same bytes.
 //! Needs no privileges, so it runs on emulated machines too.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use erofs_format::BlockBits;
 use erofs_format::inode::Timestamp;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
