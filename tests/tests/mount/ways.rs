@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use erofs_tests::require;
+use erofs_tests::{
+    require,
+    skip::{self, Reason},
+};
 
-use super::workshop::{Workshop, keys, ways};
+use super::workshop::{Workshop, keys, text, ways};
 
 #[test]
 fn every_way_shows_the_image_and_leaves_nothing() {
@@ -162,5 +165,37 @@ fn an_index_finds_its_blobs() {
         error.contains("has 5 bytes, but the blob of device slot 2 has at least 8192"),
         "{error}"
     );
+    workshop.nothing_is_left();
+}
+
+/// Blocks larger than the pages of x86-64; on arm64 pages may be larger.
+#[test]
+fn what_the_kernel_cannot_read_goes_to_fuse_aloud() {
+    require!(skip::kernel_erofs());
+    require!(skip::fuse());
+    let workshop = require!(Workshop::new());
+    if rustix::param::page_size() != 4096 {
+        return skip::report(&Reason("the kernel's pages are larger".into()));
+    }
+    let image = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../images/probe/block-16384.erofs"
+    );
+    let output = workshop.run(&["mount", image, "target"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        text(&output.stderr),
+        "erofs: mounted through FUSE: 16384-byte blocks: larger than this machine's pages\n"
+    );
+    assert_eq!(workshop.mounted().expect("mounted").0, "fuse.erofs");
+    let probe = fs::read(workshop.at("target/probe")).expect("read");
+    assert!(!probe.is_empty());
+    workshop.fine(&["umount", "target"]);
+    let error = workshop.refused(&["mount", "--via=loop", image, "target"]);
+    assert!(
+        error.contains("larger than this machine's pages"),
+        "{error}"
+    );
+    assert!(error.contains("--via auto"), "{error}");
     workshop.nothing_is_left();
 }

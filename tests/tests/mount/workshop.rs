@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,10 +18,14 @@ use erofs_tests::{
 use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 
+/// A program that another thread starts has copies of all open files for a moment, and what they are on is in use.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// A folder with a source, its image and a directory to mount on. Dropping it takes down what a failed test leaves.
 pub(crate) struct Workshop {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) erofs: PathBuf,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Workshop {
@@ -29,6 +34,8 @@ impl Workshop {
         let workshop = Self {
             folder: tempfile::tempdir().expect("a temporary directory"),
             erofs: skip::erofs_binary()?,
+            // A test that failed leaves nothing half done here.
+            _alone: ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let source = workshop.at("source");
         fs::create_dir_all(source.join("folder")).expect("made");
