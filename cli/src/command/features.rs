@@ -96,23 +96,28 @@ impl Features {
             .canonicalize()
             .with_context(|| self.place.display().to_string())?;
         let is_folder = place.is_dir();
-        let requirements = match is_folder {
-            true => None,
-            false => Some(Requirements::read(&place, 0)?),
+        let requirements = if is_folder {
+            None
+        } else {
+            Some(Requirements::read(&place, 0)?)
         };
-        let folder = match is_folder {
-            true => place.as_path(),
-            false => place.parent().unwrap_or(Path::new("/")),
+        let folder = if is_folder {
+            place.clone()
+        } else if place.is_file() {
+            place.parent().unwrap_or(Path::new("/")).to_owned()
+        } else {
+            // No image file stands beside a block device.
+            std::env::temp_dir()
         };
         let mut capabilities = Capabilities::detect()?;
-        capabilities.probe_all(folder);
+        capabilities.probe_all(&folder);
         let image = requirements.map(|requirements| {
-            capabilities.probe_needs(&requirements, folder);
+            capabilities.probe_needs(&requirements, &folder);
             image(&place, &requirements, &capabilities)
         });
         let answer = Answer {
             machine: machine(&capabilities),
-            probed_in: report::path(folder),
+            probed_in: report::path(&folder),
             abilities: rows(Ability::all(), &capabilities),
             image,
         };
