@@ -4,11 +4,14 @@
 mod command;
 mod compare;
 mod error;
+mod image;
 mod image_arguments;
+mod listing;
 #[cfg(test)]
 mod manual;
 mod mount_helper;
 mod mounting;
+mod names;
 mod progress;
 mod report;
 mod values;
@@ -39,6 +42,9 @@ enum Command {
     Umount(command::umount::Umount),
     Features(command::features::Features),
     Fuse(command::fuse::Fuse),
+    Ls(command::ls::Ls),
+    Cat(command::cat::Cat),
+    Extract(command::extract::Extract),
 }
 
 /// A program that this one is when it is called by a link: what it does with its arguments.
@@ -63,6 +69,9 @@ fn main() -> ExitCode {
         Command::Umount(umount) => umount.run(),
         Command::Features(features) => features.run(),
         Command::Fuse(fuse) => fuse.run(),
+        Command::Ls(ls) => ls.run(),
+        Command::Cat(cat) => cat.run(),
+        Command::Extract(extract) => extract.run(),
     };
     error::exit_code(result)
 }

@@ -13,6 +13,7 @@
 //! | [`read`] | what are the bytes at this offset of a file? |
 //! | [`directory`], [`path`], [`walk`] | which names lead to which inodes? |
 //! | [`xattr`] | which attributes does an inode have? |
+//! | [`mod@extract`] | how does a tree get out of the image? |
 //!
 //! Images are opened if the kernel would mount them, and everything in them is taken for hostile: sizes and offsets are
 //! checked before memory is allocated, nothing recurses, every walk ends.
@@ -36,6 +37,7 @@ mod decode;
 mod device;
 pub mod directory;
 pub mod error;
+pub mod extract;
 pub mod image;
 pub mod inode;
 pub mod map;

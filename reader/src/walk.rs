@@ -67,6 +67,11 @@ impl Image {
 }
 
 impl Walk<'_> {
+    /// Path of what the last call was about, also where that was an error: the entry, or the directory whose list broke.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
     /// Remembers to list `directory`, whose path is in `self.path`, next.
     fn enter(&mut self, directory: &Inode) -> Result<(), Error> {
         let nid = directory.nid();
@@ -122,7 +127,10 @@ impl Iterator for Walk<'_> {
                     self.stack.pop();
                     continue;
                 }
-                Some(Err(error)) => return Some(Err(error)),
+                Some(Err(error)) => {
+                    self.path.truncate(path_length);
+                    return Some(Err(error));
+                }
                 Some(Ok(entry)) if entry.is_dot_or_dot_dot() => continue,
                 Some(Ok(entry)) => entry,
             };

@@ -1,9 +1,12 @@
 //! One module for each subcommand.
 
 pub(crate) mod build;
+pub(crate) mod cat;
+pub(crate) mod extract;
 pub(crate) mod features;
 pub(crate) mod fuse;
 pub(crate) mod index;
+pub(crate) mod ls;
 pub(crate) mod mount;
 pub(crate) mod try_;
 pub(crate) mod umount;

@@ -1,0 +1,166 @@
+//! `erofs ls`: what is in an image, without mounting.
+
+use crate::error::Outcome;
+use crate::image::ImageInput;
+use crate::listing::{Entry, JsonEntry};
+use crate::names::Printable;
+use clap::Args;
+use erofs_reader::{Error, Image, Inode, Symlinks};
+use std::io::{BufWriter, StdoutLock, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// List files of an image. Odd bytes in names are escaped, one line is one file.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    input: ImageInput,
+
+    /// What to list, from the root of the image: files, or directories with their entries; by default the root
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Mode, links, owner, group, size or device number, time (UTC), link target
+    #[arg(short, long)]
+    long: bool,
+
+    /// Directories with all below them, by paths
+    #[arg(short = 'R', long)]
+    recursive: bool,
+
+    /// Print an array of objects
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  erofs ls rootfs.erofs
+  erofs ls rootfs.erofs -lR usr/bin
+  erofs ls layer.toc.erofs -R --json --device layer.tar";
+
+impl Ls {
+    /// Runs the command.
+    pub(crate) fn run(mut self) -> anyhow::Result<Outcome> {
+        let image = self.input.open()?;
+        if self.paths.is_empty() {
+            self.paths.push(PathBuf::new());
+        }
+        let paths = std::mem::take(&mut self.paths);
+        // Names say which of several directories they belong to.
+        let with_prefix = self.recursive || paths.len() > 1;
+        let mut listing = Listing {
+            image: &image,
+            out: BufWriter::with_capacity(64 << 10, std::io::stdout().lock()),
+            options: &self,
+            entries: 0,
+            outcome: Outcome::Fine,
+        };
+        if self.json {
+            write!(listing.out, "[")?;
+        }
+        for path in &paths {
+            let path = path.as_os_str().as_bytes();
+            match image.resolve(path, Symlinks::Keep) {
+                Ok(inode) if inode.is_directory() => {
+                    let prefix = if with_prefix { path } else { b"" };
+                    listing.directory(path, prefix, &inode)?;
+                }
+                Ok(inode) => listing.entry(path, &inode)?,
+                Err(error) => listing.complain(path, &error),
+            }
+        }
+        if self.json {
+            writeln!(listing.out, "\n]")?;
+        }
+        listing.out.flush()?;
+        Ok(listing.outcome)
+    }
+}
+
+struct Listing<'a> {
+    image: &'a Image,
+    out: BufWriter<StdoutLock<'a>>,
+    options: &'a Ls,
+    entries: u64,
+    outcome: Outcome,
+}
+
+impl Listing<'_> {
+    /// Lists a directory, not itself.
+    fn directory(&mut self, path: &[u8], prefix: &[u8], inode: &Inode) -> anyhow::Result<()> {
+        if self.options.recursive {
+            let mut walk = self
+                .image
+                .walk_from(inode, erofs_reader::walk::DEFAULT_MAX_DEPTH);
+            while let Some(entry) = walk.next() {
+                match entry {
+                    Ok(entry) if entry.depth == 0 => {}
+                    Ok(entry) => self.entry(&joined(prefix, &entry.path), &entry.inode)?,
+                    Err(error) => {
+                        let path = joined(prefix, walk.path());
+                        self.complain(&path, &error);
+                    }
+                }
+            }
+            return Ok(());
+        }
+        let entries = match self.image.read_directory(inode) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.complain(path, &error);
+                return Ok(());
+            }
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) if entry.is_dot_or_dot_dot() => {}
+                Ok(entry) => {
+                    let name = joined(prefix, &entry.name);
+                    match self.image.inode(entry.nid) {
+                        Ok(inode) => self.entry(&name, &inode)?,
+                        Err(error) => self.complain(&name, &error),
+                    }
+                }
+                Err(error) => self.complain(path, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, name: &[u8], inode: &Inode) -> anyhow::Result<()> {
+        let entry = match Entry::new(self.image, name, inode) {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.complain(name, &error);
+                return Ok(());
+            }
+        };
+        if self.options.json {
+            let separator = if self.entries == 0 { "\n" } else { ",\n" };
+            write!(self.out, "{separator}")?;
+            serde_json::to_writer(&mut self.out, &JsonEntry::new(&entry))
+                .map_err(std::io::Error::from)?;
+        } else if self.options.long {
+            writeln!(self.out, "{entry}")?;
+        } else {
+            writeln!(self.out, "{}", Printable(name))?;
+        }
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn complain(&mut self, path: &[u8], error: &Error) {
+        self.outcome = Outcome::Problems;
+        let path = if path.is_empty() { b"/" } else { path };
+        eprintln!("erofs: {}: {error}", Printable(path));
+    }
+}
+
+fn joined(prefix: &[u8], name: &[u8]) -> Vec<u8> {
+    if prefix.is_empty() || prefix.ends_with(b"/") {
+        return [prefix, name].concat();
+    }
+    [prefix, b"/", name].concat()
+}

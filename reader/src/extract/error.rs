@@ -1,0 +1,74 @@
+//! What can go wrong while extracting.
+
+use crate::error::Error;
+use rustix::io::Errno;
+use std::fmt;
+
+/// Something that could not be extracted.
+#[derive(Debug, thiserror::Error)]
+pub struct Problem {
+    /// Its path: in the image, or that of the target directory where nothing could be begun.
+    pub path: Vec<u8>,
+    /// Why.
+    #[source]
+    pub error: ExtractError,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, error } = self;
+        if path.is_empty() {
+            return write!(f, "{error}");
+        }
+        write!(f, "{}: {error}", path.escape_ascii())
+    }
+}
+
+/// Why something could not be extracted.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    /// It cannot be read from the image.
+    #[error(transparent)]
+    Image(#[from] Error),
+    /// A system call on the target failed.
+    #[error("cannot {action}: {errno}")]
+    System {
+        /// What was to be done.
+        action: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// An entry of this name stands in the target and may not be replaced, or the image has the name twice.
+    #[error("exists already")]
+    Exists,
+    /// A name that could lead out of its directory.
+    #[error("{:?} is not a name below a directory", .0.escape_ascii().to_string())]
+    Name(Vec<u8>),
+}
+
+impl ExtractError {
+    /// Turns the kernel's answer to an `action` into an error.
+    pub(super) fn system(action: &'static str) -> impl Fn(Errno) -> Self {
+        move |errno| match errno {
+            Errno::EXIST => Self::Exists,
+            errno => Self::System { action, errno },
+        }
+    }
+
+    /// Whether all that follows would fail too.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::System {
+                errno: Errno::NOSPC
+                    | Errno::DQUOT
+                    | Errno::ROFS
+                    | Errno::IO
+                    | Errno::MFILE
+                    | Errno::NFILE
+                    | Errno::NOMEM,
+                ..
+            }
+        )
+    }
+}
