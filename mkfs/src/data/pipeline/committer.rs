@@ -1,0 +1,223 @@
+//! The committer: takes finished pieces in order, drops duplicates, writes the rest.
+
+use super::task::{Done, DoneContent, DonePiece, Form, Identity};
+use super::{PipelineError, Settings, Stored};
+use crate::data::StoredData;
+use crate::data::encode::StoredExtent;
+use crate::data::tails::Tails;
+use crate::data::treatment::{ChunkMap, Treatment};
+use crate::data::writer::Writer;
+use crossbeam_channel::{Receiver, Sender};
+use erofs_format::BlockAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A file of which some pieces are written.
+struct OpenFile {
+    start: BlockAddr,
+    digests: blake3::Hasher,
+    extents: Vec<StoredExtent>,
+    tail: Vec<u8>,
+}
+
+pub(super) struct Committer<'w, 'o> {
+    settings: Settings,
+    writer: &'w mut Writer<'o>,
+    stored: Stored,
+    known: HashMap<Identity, u32>,
+    open: Option<OpenFile>,
+    content: blake3::Hasher,
+    progress: Arc<AtomicU64>,
+}
+
+impl<'w, 'o> Committer<'w, 'o> {
+    pub(super) fn new(
+        settings: Settings,
+        writer: &'w mut Writer<'o>,
+        tails: Tails,
+        progress: Arc<AtomicU64>,
+    ) -> Self {
+        let files = Vec::new();
+        Self {
+            settings,
+            writer,
+            stored: Stored {
+                files,
+                tails,
+                bytes_in: 0,
+                duplicates: 0,
+                digest: [0; 32],
+            },
+            known: HashMap::new(),
+            open: None,
+            content: blake3::Hasher::new(),
+            progress,
+        }
+    }
+
+    pub(super) fn run(
+        mut self,
+        done: &Receiver<Done>,
+        permits: &Sender<()>,
+    ) -> Result<Stored, PipelineError> {
+        let mut waiting: BTreeMap<u64, Result<Vec<DonePiece>, PipelineError>> = BTreeMap::new();
+        let mut next = 0;
+        while let Ok(Done { sequence, pieces }) = done.recv() {
+            waiting.insert(sequence, pieces);
+            while let Some(pieces) = waiting.remove(&next) {
+                for piece in pieces? {
+                    self.commit(piece)?;
+                }
+                next += 1;
+                // The producer may be gone already.
+                let _ = permits.send(());
+            }
+        }
+        if !waiting.is_empty() || self.open.is_some() {
+            return Err(PipelineError::WorkerLost);
+        }
+        self.stored.digest = *self.content.finalize().as_bytes();
+        Ok(self.stored)
+    }
+
+    fn commit(&mut self, piece: DonePiece) -> Result<(), PipelineError> {
+        let bits = self.settings.block_bits;
+        self.stored.bytes_in += piece.read;
+        self.progress.fetch_add(piece.read, Ordering::Relaxed);
+        let form = Form::of(&piece.treatment);
+        if piece.first && piece.last {
+            self.content.update(&piece.digest);
+            let identity = (piece.size, piece.digest, form);
+            if let Some(known) = self.known.get(&identity) {
+                return self.share(*known, piece.number);
+            }
+        }
+        let mut open = match self.open.take() {
+            Some(open) if !piece.first => open,
+            _ => OpenFile {
+                start: self.writer.block(),
+                digests: blake3::Hasher::new(),
+                extents: Vec::new(),
+                tail: Vec::new(),
+            },
+        };
+        match piece.content {
+            DoneContent::Encoded(segment) => {
+                self.writer
+                    .write(&segment.bytes)
+                    .map_err(PipelineError::Write)?;
+                open.extents.extend(segment.extents);
+            }
+            DoneContent::Plain(bytes) => {
+                let whole = bytes.len() - bits.offset_in_block(bytes.len() as u64) as usize;
+                let (blocks, tail) = bytes.split_at(whole);
+                self.writer.write(blocks).map_err(PipelineError::Write)?;
+                if matches!(*piece.treatment, Treatment::Compressed { .. })
+                    && !(piece.first && piece.last)
+                {
+                    open.extents.push(StoredExtent::plain(bytes.len()));
+                }
+                let only_plain = open.extents.iter().all(StoredExtent::is_plain);
+                if piece.last && form.inline_tail() && only_plain {
+                    open.tail = tail.to_vec();
+                } else {
+                    self.writer.write(tail).map_err(PipelineError::Write)?;
+                    self.writer.pad_to_block().map_err(PipelineError::Write)?;
+                }
+            }
+            // Another file with this content was committed before and is not known: its form differs (see `Identity`),
+            // so this one would have been encoded. Only a lost task can bring us here.
+            DoneContent::SeenEarlier => return Err(PipelineError::WorkerLost),
+        }
+        if !piece.last {
+            open.digests.update(&piece.digest);
+            self.open = Some(open);
+            return Ok(());
+        }
+        let digest = if piece.first {
+            piece.digest
+        } else {
+            open.digests.update(&piece.digest);
+            let digest = *open.digests.finalize().as_bytes();
+            self.content.update(&digest);
+            digest
+        };
+        self.close(
+            open,
+            piece.number,
+            &piece.treatment,
+            (piece.size, digest, form),
+        )
+    }
+
+    /// A file's last piece is written: records where it is, or takes it back when it was there already.
+    fn close(
+        &mut self,
+        open: OpenFile,
+        number: u32,
+        treatment: &Treatment,
+        identity: Identity,
+    ) -> Result<(), PipelineError> {
+        let bits = self.settings.block_bits;
+        let OpenFile {
+            start,
+            extents,
+            tail,
+            ..
+        } = open;
+        if let Some(known) = self.known.get(&identity) {
+            self.writer.rewind(start.0 << bits.bits());
+            return self.share(*known, number);
+        }
+        let blocks = self.writer.block().0 - start.0;
+        if self.writer.block().0 > u64::from(u32::MAX) {
+            return Err(PipelineError::TooLarge);
+        }
+        let data = match treatment {
+            Treatment::Chunked(map) => StoredData::Chunked {
+                start,
+                map: Arc::new(ChunkMap::clone(map)),
+            },
+            Treatment::Compressed { .. } if extents.iter().any(|extent| !extent.is_plain()) => {
+                StoredData::Compressed {
+                    start,
+                    blocks,
+                    extents: extents.into(),
+                }
+            }
+            Treatment::Flat { .. } | Treatment::Compressed { .. } => {
+                let tail = if tail.is_empty() {
+                    None
+                } else {
+                    Some(
+                        self.stored
+                            .tails
+                            .push(&tail)
+                            .map_err(PipelineError::Write)?,
+                    )
+                };
+                StoredData::Flat { start, tail }
+            }
+        };
+        // Sharing saves nothing when all is inlined anyway.
+        if self.settings.dedupe && blocks > 0 {
+            self.known.insert(identity, number);
+        }
+        self.record(number, data);
+        Ok(())
+    }
+
+    fn share(&mut self, known: u32, number: u32) -> Result<(), PipelineError> {
+        self.stored.duplicates += 1;
+        let data = self.stored.files[known as usize].clone();
+        self.record(number, data);
+        Ok(())
+    }
+
+    /// Files come in the order of their numbers.
+    fn record(&mut self, number: u32, data: StoredData) {
+        debug_assert_eq!(self.stored.files.len(), number as usize);
+        self.stored.files.push(data);
+    }
+}

@@ -1,0 +1,92 @@
+//! What travels through the pipeline.
+
+use super::{Digest, FileContent, PipelineError};
+use crate::data::encode::EncodedSegment;
+use crate::data::treatment::Treatment;
+use crate::tree::DataRange;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// One file, or a part of it, as a worker gets it.
+pub(super) struct Piece {
+    pub(super) number: u32,
+    pub(super) treatment: Arc<Treatment>,
+    pub(super) first: bool,
+    pub(super) last: bool,
+    pub(super) size: u64,
+    pub(super) path: Arc<[u8]>,
+    pub(super) data: PieceData,
+}
+
+pub(super) enum PieceData {
+    Bytes(Vec<u8>),
+    Read {
+        file: Arc<FileContent>,
+        range: DataRange,
+    },
+}
+
+pub(super) struct Task {
+    pub(super) sequence: u64,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A piece as the committer gets it.
+pub(super) struct DonePiece {
+    pub(super) number: u32,
+    pub(super) treatment: Arc<Treatment>,
+    pub(super) first: bool,
+    pub(super) last: bool,
+    pub(super) size: u64,
+    pub(super) read: u64,
+    pub(super) digest: Digest,
+    pub(super) content: DoneContent,
+}
+
+pub(super) enum DoneContent {
+    Plain(Vec<u8>),
+    Encoded(EncodedSegment),
+    /// A single-piece file that an earlier task holds as well.
+    SeenEarlier,
+}
+
+pub(super) struct Done {
+    pub(super) sequence: u64,
+    pub(super) pieces: Result<Vec<DonePiece>, PipelineError>,
+}
+
+/// What files must have in common to share their data: size, content and form.
+pub(super) type Identity = (u64, Digest, Form);
+
+/// Forms in which the same content may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    Flat {
+        inline_tail: bool,
+    },
+    Compressed {
+        inline_tail: bool,
+    },
+    /// The digest then covers the map of the chunks too.
+    Chunked,
+}
+
+impl Form {
+    pub(super) fn of(treatment: &Treatment) -> Self {
+        match *treatment {
+            Treatment::Flat { inline_tail } => Self::Flat { inline_tail },
+            Treatment::Compressed { inline_tail } => Self::Compressed { inline_tail },
+            Treatment::Chunked(_) => Self::Chunked,
+        }
+    }
+
+    pub(super) fn inline_tail(self) -> bool {
+        matches!(
+            self,
+            Self::Flat { inline_tail: true } | Self::Compressed { inline_tail: true }
+        )
+    }
+}
+
+/// For each content the first place where it was seen: task and piece.
+pub(super) type SeenFiles = Mutex<HashMap<Identity, (u64, usize)>>;

@@ -1,0 +1,177 @@
+//! A worker: reads pieces of files, digests and compresses them.
+
+use super::task::{
+    Done, DoneContent, DonePiece, Form, Identity, Piece, PieceData, SeenFiles, Task,
+};
+use super::{ContentReader, Digest, FileContent, PipelineError, Settings};
+use crate::data::Compression;
+use crate::data::encode::{EncodedSegment, StoredExtent, encode_segment};
+use crate::data::treatment::Treatment;
+use crate::tree::DataRange;
+use crossbeam_channel::{Receiver, Sender};
+use erofs_codec::zstd::ZstdEncoder;
+use erofs_codec::{EncodeError, Encoder};
+use std::sync::Arc;
+
+/// From this level on sampling for incompressible data is cheaper than having the encoder find out (measured with
+/// `codec/examples/compressibility`).
+const SAMPLED_LEVEL: i32 = 6;
+
+/// Digest of a piece. Where zeros are left out, equal bytes are equal content only at equal places.
+fn digest(treatment: &Treatment, bytes: &[u8]) -> Digest {
+    let Treatment::Chunked(map) = treatment else {
+        return *blake3::hash(bytes).as_bytes();
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[map.block_shift]);
+    for run in &map.runs {
+        hasher
+            .update(&run.first.to_le_bytes())
+            .update(&run.count.to_le_bytes());
+    }
+    *hasher.update(bytes).finalize().as_bytes()
+}
+
+pub(super) struct Worker<'scope> {
+    pub(super) settings: Settings,
+    pub(super) reader: Arc<dyn ContentReader + 'scope>,
+    pub(super) seen: Arc<SeenFiles>,
+    pub(super) encoder: Option<ZstdEncoder>,
+}
+
+impl Worker<'_> {
+    pub(super) fn run(mut self, tasks: &Receiver<Task>, done: &Sender<Done>) {
+        while let Ok(task) = tasks.recv() {
+            let Task { sequence, pieces } = task;
+            let pieces = pieces
+                .into_iter()
+                .enumerate()
+                .map(|(index, piece)| self.work((sequence, index), piece))
+                .collect();
+            if done.send(Done { sequence, pieces }).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn work(&mut self, order: (u64, usize), piece: Piece) -> Result<DonePiece, PipelineError> {
+        let Piece {
+            number,
+            treatment,
+            first,
+            last,
+            size,
+            path,
+            data,
+        } = piece;
+        let bytes = match data {
+            PieceData::Bytes(bytes) => bytes,
+            PieceData::Read { file, range } => self.read(&file, range)?,
+        };
+        let digest = digest(&treatment, &bytes);
+        let read = bytes.len() as u64;
+        let content = match (&*treatment, self.settings.compression) {
+            (Treatment::Compressed { .. }, Some(compression)) => {
+                if first
+                    && last
+                    && self.settings.dedupe
+                    && self.seen_earlier(order, (size, digest, Form::of(&treatment)))
+                {
+                    DoneContent::SeenEarlier
+                } else {
+                    let encoded = self.encode(&bytes, compression).map_err(|source| {
+                        PipelineError::Encode {
+                            path: path.to_vec(),
+                            source,
+                        }
+                    })?;
+                    self.smaller(encoded, bytes, first && last)
+                }
+            }
+            _ => DoneContent::Plain(bytes),
+        };
+        Ok(DonePiece {
+            number,
+            treatment,
+            first,
+            last,
+            size,
+            read,
+            digest,
+            content,
+        })
+    }
+
+    fn read(&self, file: &FileContent, range: DataRange) -> Result<Vec<u8>, PipelineError> {
+        let mut bytes = Vec::with_capacity(range.length as usize);
+        let Some(ranges) = &file.ranges else {
+            self.reader
+                .read(file, range.offset, range.length, &mut bytes)?;
+            return Ok(bytes);
+        };
+        let end = range.offset + range.length;
+        let first = ranges.partition_point(|data| data.offset + data.length <= range.offset);
+        for data in ranges[first..].iter().take_while(|data| data.offset < end) {
+            let (start, stop) = (
+                data.offset.max(range.offset),
+                (data.offset + data.length).min(end),
+            );
+            bytes.resize((start - range.offset) as usize, 0);
+            self.reader.read(file, start, stop - start, &mut bytes)?;
+        }
+        bytes.resize(range.length as usize, 0);
+        Ok(bytes)
+    }
+
+    fn encode(
+        &mut self,
+        bytes: &[u8],
+        compression: Compression,
+    ) -> Result<EncodedSegment, EncodeError> {
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => none.insert(ZstdEncoder::new(
+                compression.level,
+                compression.window_log(),
+                compression.max_pcluster,
+            )?),
+        };
+        let encoder: &mut dyn Encoder = encoder;
+        encode_segment(
+            encoder,
+            bytes,
+            self.settings.block_bits,
+            compression.max_pcluster,
+            compression.level >= SAMPLED_LEVEL,
+        )
+    }
+
+    /// Chooses between the encoded and the plain form of a piece.
+    fn smaller(&self, encoded: EncodedSegment, bytes: Vec<u8>, whole_file: bool) -> DoneContent {
+        /// Map header and index of a small file.
+        const INDEX_SIZE: u64 = 24;
+        let bits = self.settings.block_bits;
+        let plain_only = encoded.extents.iter().all(StoredExtent::is_plain);
+        let index = INDEX_SIZE + 4 * bits.blocks_for(bytes.len() as u64);
+        if plain_only || whole_file && encoded.bytes.len() as u64 + index >= bytes.len() as u64 {
+            DoneContent::Plain(bytes)
+        } else {
+            DoneContent::Encoded(encoded)
+        }
+    }
+
+    /// Whether a file of the same content comes earlier. Then the committer will have stored it by the time it gets to
+    /// this one, so nobody needs to encode it again. Of two that race, the earlier one is always encoded.
+    fn seen_earlier(&self, order: (u64, usize), key: Identity) -> bool {
+        let mut seen = match self.seen.lock() {
+            Ok(seen) => seen,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        let first = seen.entry(key).or_insert(order);
+        if *first < order {
+            return true;
+        }
+        *first = order;
+        false
+    }
+}
