@@ -38,9 +38,12 @@ pub enum ExtractError {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// An entry of this name stands in the target and may not be replaced, or the image has the name twice.
+    /// An entry of this name stands in the target and may not be replaced.
     #[error("exists already")]
     Exists,
+    /// A name that does not follow the one before in byte order, as the format demands: the directory may have had it.
+    #[error("names of the directory do not ascend here, so this one may be there twice")]
+    Unordered,
     /// A name that could lead out of its directory.
     #[error("{:?} is not a name below a directory", .0.escape_ascii().to_string())]
     Name(Vec<u8>),

@@ -44,7 +44,7 @@ struct Level {
     id: DirectoryId,
     name: Vec<u8>,
     inode: Inode,
-    /// Name of the entry that was made last: names ascend, so a name that does not may have been there before.
+    /// Name of the last entry: names ascend, so one that does not may have been there before, and might replace itself.
     last: Vec<u8>,
 }
 
@@ -242,9 +242,11 @@ impl Making<'_, '_> {
         let Some(level) = self.levels.last_mut() else {
             return Ok(());
         };
-        // A second entry of the same name never replaces the first.
-        let replace = self.shared.options.replace && name > level.last.as_slice();
+        if name <= level.last.as_slice() {
+            return Err(ExtractError::Unordered);
+        }
         level.last = name.to_vec();
+        let replace = self.shared.options.replace;
         let parent = level.id;
         if inode.is_directory() {
             let id = self.directories.make(parent, name, inode.nid(), replace)?;
