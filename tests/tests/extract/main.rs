@@ -402,28 +402,89 @@ fn a_kill_leaves_no_half_file() {
         tree.file(format!("{file}"), Content::dense(content));
     }
     workshop.build(&tree, &[]);
-    for delay in [20, 50, 90, 140] {
-        let out = workshop.path(&format!("out-{delay}"));
+    let is_temporary = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name.as_bytes().starts_with(b".erofs-extract-")
+    };
+    let entries = |out: &Path| -> Vec<fs::DirEntry> {
+        let entries = fs::read_dir(out).into_iter().flatten();
+        entries.map(|entry| entry.expect("readable")).collect()
+    };
+    for done in [0, 1, 10, 30] {
+        let out = workshop.path(&format!("out-{done}"));
         let mut child = workshop
             .erofs("extract")
             .args(["image".as_ref(), out.as_os_str()])
             .stdout(Stdio::null())
             .spawn()
             .expect("starts");
-        std::thread::sleep(Duration::from_millis(delay));
+        // In the middle of a file, with some finished.
+        loop {
+            let now = entries(&out);
+            if now.len() > done && now.iter().any(is_temporary) {
+                break;
+            }
+            assert!(child.try_wait().expect("waited").is_none(), "ended early");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         child.kill().expect("killed");
         child.wait().expect("waited");
-        let entries = fs::read_dir(&out).into_iter().flatten();
-        for entry in entries.map(|entry| entry.expect("readable")) {
+        for entry in entries(&out).iter().filter(|entry| !is_temporary(entry)) {
             let name = entry.file_name().into_string().expect("text");
-            if name.starts_with(".erofs-extract-") {
-                continue;
-            }
             let file: u8 = name.parse().expect("a number");
             let content = fs::read(entry.path()).expect("readable");
             assert!(content == vec![file + 1; 4 << 20], "{name} is half");
         }
     }
+}
+
+/// A tmpfs of 2 MiB for as long as it lives.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn new(at: &'a Path) -> Self {
+        fs::create_dir(at).expect("made");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(at)
+            .status();
+        assert!(mount.expect("starts").success());
+        Self(at)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // A failure shows when the temporary directory cannot be removed.
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_it() {
+    require!(skip::root());
+    let workshop = require!(Workshop::new());
+    let mut tree = Tree::new();
+    for file in 0..100u8 {
+        tree.file(format!("{file}"), Content::dense(vec![file + 1; 50_000]));
+    }
+    workshop.build(&tree, &[]);
+    let disk = workshop.path("disk");
+    let disk = SmallDisk::new(&disk);
+    let output = workshop.extract(&["disk/out"]);
+    ended(&output, 2);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("No space left"), "{error}");
+    assert!(error.contains("incomplete"), "{error}");
+    let mut whole = 0;
+    for entry in fs::read_dir(disk.0.join("out")).expect("readable") {
+        let entry = entry.expect("readable");
+        let name = entry.file_name().into_string().expect("text");
+        let file: u8 = name.parse().expect("a final name");
+        assert!(fs::read(entry.path()).expect("readable") == vec![file + 1; 50_000]);
+        whole += 1;
+    }
+    assert!((1..100).contains(&whole), "{whole} files");
 }
 
 #[test]
