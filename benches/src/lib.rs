@@ -1,2 +1,0 @@
-//! Side-by-side benchmarks against the peers.
-#![forbid(unsafe_code)]

@@ -1,0 +1,173 @@
+//! Side-by-side benchmarks: every row runs `erofs` and its peers in turn on the same corpus, checks that our
+//! output is right, and prints medians and ratios.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`corpora`] | what is measured on, and how it is made |
+//! | [`tools`] | which programs run, in which versions |
+//! | [`rows`] | which work is compared, and what its goal is |
+//! | [`measure`] | what one run of a program costs |
+//! | [`check`] | whether an output is right |
+//! | [`statistics`] | what several runs amount to |
+//! | [`machine`] | where this was measured |
+//! | [`report`] | the table, on the terminal and in the docs |
+//!
+//! A slow machine fails nothing: only a program that fails or a wrong output does.
+#![forbid(unsafe_code)]
+
+mod check;
+mod corpora;
+mod machine;
+mod measure;
+mod report;
+mod rows;
+mod statistics;
+mod tools;
+
+use std::{env, fs, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use corpora::Corpora;
+use machine::Machine;
+use rows::Row;
+use statistics::Series;
+use tools::Tools;
+
+/// Runs erofs and its peers alternately on the same corpora and reports medians and ratios.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Rows to measure; all when none is named
+    #[arg(value_name = "ROW")]
+    rows: Vec<String>,
+
+    /// Print the rows and stop
+    #[arg(long)]
+    list: bool,
+
+    /// Rounds in which every program runs once
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+
+    /// Where corpora are, or are made; by default in the cache
+    #[arg(long, value_name = "DIR")]
+    corpora: Option<PathBuf>,
+
+    /// Where images are written: a folder in memory
+    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+    output: PathBuf,
+
+    /// Measure this binary, instead of building the workspace's release
+    #[arg(long, value_name = "PATH")]
+    erofs: Option<PathBuf>,
+
+    /// Put the tables between the markers of this document
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let result = if env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == measure::FLAG)
+    {
+        measure::measure(env::args_os().skip(2))
+    } else {
+        run(&Arguments::parse())
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("erofs-benches: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let corpora = Corpora::new(arguments.corpora.clone())?;
+    if arguments.list {
+        for row in rows::all(&Tools::default(), &corpora) {
+            println!("{:<20}{}", row.name, row.title);
+        }
+        return Ok(());
+    }
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "root is needed, to read the corpora whole and to mount the images"
+    );
+    let tools = Tools::find(arguments.erofs.clone())?;
+    let rows = chosen(rows::all(&tools, &corpora), &arguments.rows)?;
+    for corpus in rows.iter().flat_map(|row| &row.needs) {
+        corpora.make(*corpus)?;
+    }
+    let before = Machine::now()?;
+    let mut all = Vec::new();
+    for row in &rows {
+        let runs = runs(row, &corpora, arguments).with_context(|| format!("row {}", row.name))?;
+        all.push((row, runs));
+    }
+    let text = report::text(&all, &tools, &before, &Machine::now()?)?;
+    println!("\n{text}");
+    match &arguments.report {
+        Some(path) => report::insert(path, &text),
+        None => Ok(()),
+    }
+}
+
+fn chosen(all: Vec<Row>, names: &[String]) -> Result<Vec<Row>> {
+    if let Some(name) = names
+        .iter()
+        .find(|name| all.iter().all(|row| row.name != **name))
+    {
+        bail!("there is no row {name}; --list prints them");
+    }
+    Ok(all
+        .into_iter()
+        .filter(|row| names.is_empty() || names.iter().any(|name| name == row.name))
+        .collect())
+}
+
+/// Measures a row: every contender once a round, another one first in each.
+fn runs(row: &Row, corpora: &Corpora, arguments: &Arguments) -> Result<Vec<Series>> {
+    for corpus in &row.needs {
+        corpora.warm(*corpus)?;
+    }
+    let mut series: Vec<_> = row
+        .contenders
+        .iter()
+        .map(|(tool, _)| Series::new(*tool))
+        .collect();
+    let directory = tempfile::tempdir_in(&arguments.output)?;
+    let image = directory.path().join("image");
+    for round in 0..arguments.runs as usize {
+        for turn in 0..row.contenders.len() {
+            let index = (round + turn) % row.contenders.len();
+            let (tool, work) = &row.contenders[index];
+            let usage = work.run(&image)?;
+            let bytes = fs::metadata(&image)?.len();
+            eprintln!(
+                "{:<20}{:<12}{}",
+                row.name,
+                tool.name(),
+                report::Progress(usage, bytes)
+            );
+            let series = &mut series[index];
+            if *tool == tools::Tool::Erofs {
+                match series.bytes {
+                    None => row.check.run(&image).context("the image is wrong")?,
+                    Some(first) => ensure!(
+                        first == bytes,
+                        "the same work made {first} bytes first and {bytes} now"
+                    ),
+                }
+            }
+            series.bytes = Some(bytes);
+            series.runs.push(usage);
+            fs::remove_file(&image)?;
+        }
+    }
+    Ok(series)
+}

@@ -1,0 +1,186 @@
+//! The table, on the terminal and between the markers of a document.
+
+use std::{
+    fmt::{self, Display, Write},
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    machine::Machine,
+    measure::Usage,
+    rows::{Goal, Row},
+    statistics::Series,
+    tools::{Tool, Tools},
+};
+
+const BEGIN: &str = "<!-- measured: begin (written by erofs-benches --report) -->\n";
+const END: &str = "<!-- measured: end -->\n";
+const MIB: f64 = 1_048_576.0;
+
+/// A line for the terminal while it is measured: usage and bytes of the image.
+#[derive(Debug)]
+pub(crate) struct Progress(pub(crate) Usage, pub(crate) u64);
+
+impl Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Usage { wall, cpu, peak }, bytes) = *self;
+        let (peak, image) = (peak as f64 / MIB, bytes as f64 / MIB);
+        write!(
+            f,
+            "{wall:8.3} s  CPU {cpu:8.3} s  {peak:7.1} MiB memory  {image:9.2} MiB image"
+        )
+    }
+}
+
+/// The tables in Markdown, with machine, versions and date.
+///
+/// # Errors
+/// None but those of formatting.
+pub(crate) fn text(
+    rows: &[(&Row, Vec<Series>)],
+    tools: &Tools,
+    before: &Machine,
+    after: &Machine,
+) -> Result<String> {
+    let mut out = String::new();
+    let Machine {
+        processor,
+        processors,
+        memory,
+        kernel,
+        date,
+        load,
+    } = before;
+    writeln!(
+        out,
+        "{date}; {processor}, {processors} processors, {memory} GiB; Linux {kernel}; "
+    )?;
+    writeln!(
+        out,
+        "load of the machine {load} before and {} after the run.",
+        after.load
+    )?;
+    writeln!(out, "{}.\n", tools.versions.join("; "))?;
+    writeln!(
+        out,
+        "| work | goal | time ÷ mkfs.erofs | CPU ÷ | size ÷ | peak memory | |"
+    )?;
+    writeln!(out, "|---|---|--:|--:|--:|--:|---|")?;
+    for (row, series) in rows {
+        writeln!(out, "{}", verdict(row, series))?;
+    }
+    writeln!(
+        out,
+        "\n| work | program | wall, s (from–to) | CPU, s | peak memory, MiB | image, MiB | runs |"
+    )?;
+    writeln!(out, "|---|---|--:|--:|--:|--:|--:|")?;
+    for (row, series) in rows {
+        for (index, one) in series.iter().enumerate() {
+            let title = if index == 0 { row.title } else { "" };
+            writeln!(out, "| {title} | {}", figures(one))?;
+        }
+    }
+    Ok(out)
+}
+
+fn verdict(row: &Row, series: &[Series]) -> String {
+    let find = |tool| series.iter().find(|one| one.tool == tool);
+    let Some(ours) = find(Tool::Erofs) else {
+        return String::new();
+    };
+    let theirs = find(Tool::MkfsErofs);
+    let time = theirs.map(|theirs| ours.ratio(theirs, |run| run.wall));
+    let cpu = theirs.map(|theirs| ours.ratio(theirs, |run| run.cpu));
+    let size = theirs.and_then(|theirs| Some(ours.bytes? as f64 / theirs.bytes? as f64));
+    let peak = ours.median(|run| run.peak as f64) / MIB;
+    let goal = row.goal;
+    let met = [
+        (goal.time, time),
+        (goal.size, size),
+        (goal.peak, Some(peak)),
+        (goal.seconds, Some(ours.median(|run| run.wall))),
+    ]
+    .into_iter()
+    .filter_map(|(limit, value)| Some(value? <= limit?))
+    .reduce(|a, b| a && b);
+    let cell =
+        |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+    format!(
+        "| {} | {goal} | {} | {} | {} | {peak:.0} MiB | {} |",
+        row.title,
+        cell(time),
+        cell(cpu),
+        size.map_or_else(|| "–".to_owned(), |size| format!("{size:.3}")),
+        match met {
+            Some(true) => "met",
+            Some(false) => "**missed**",
+            None => "",
+        },
+    )
+}
+
+fn figures(series: &Series) -> String {
+    let (from, to) = series.range(|run| run.wall);
+    format!(
+        "{} | {:.2} ({from:.2}–{to:.2}) | {:.2} | {:.0} | {:.2} | {} |",
+        series.tool.name(),
+        series.median(|run| run.wall),
+        series.median(|run| run.cpu),
+        series.median(|run| run.peak as f64) / MIB,
+        series.bytes.unwrap_or_default() as f64 / MIB,
+        series.runs.len(),
+    )
+}
+
+impl Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            time,
+            size,
+            peak,
+            seconds,
+        } = self;
+        let parts = [
+            time.map(|ratio| format!("time ≤ {ratio:.1}")),
+            size.map(|ratio| format!("size ≤ {ratio:.2}")),
+            peak.map(|mib| format!("memory ≤ {mib:.0} MiB")),
+            seconds.map(|seconds| format!("≤ {seconds:.0} s")),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// Puts `text` between the markers of the document at `path`.
+///
+/// # Errors
+/// The document cannot be read or written, or has no markers.
+pub(crate) fn insert(path: &Path, text: &str) -> Result<()> {
+    let document = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let new =
+        replaced(&document, text).with_context(|| format!("{} has no markers", path.display()))?;
+    Ok(fs::write(path, new)?)
+}
+
+fn replaced(document: &str, text: &str) -> Option<String> {
+    let (head, rest) = document.split_once(BEGIN)?;
+    let (_, tail) = rest.split_once(END)?;
+    Some(format!("{head}{BEGIN}\n{text}\n{END}{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_between_the_markers_is_replaced() {
+        let document = format!("head\n{BEGIN}old\n{END}tail\n");
+        let new = replaced(&document, "new").expect("it has markers");
+        assert_eq!(new, format!("head\n{BEGIN}\nnew\n{END}tail\n"));
+        assert_eq!(replaced(&new, "new"), Some(new));
+        assert_eq!(replaced("head\ntail\n", "new"), None);
+    }
+}

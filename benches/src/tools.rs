@@ -1,0 +1,111 @@
+//! Which programs are compared, in which versions.
+
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// A program under comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// Ours.
+    Erofs,
+    /// erofs-utils of Debian sid, as `tests/peers/fetch.sh` fetches it.
+    MkfsErofs,
+    /// squashfs-tools as installed.
+    Mksquashfs,
+}
+
+impl Tool {
+    /// Its name in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Erofs => "erofs",
+            Self::MkfsErofs => "mkfs.erofs",
+            Self::Mksquashfs => "mksquashfs",
+        }
+    }
+}
+
+/// Where the programs are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tools {
+    /// Our binary.
+    pub(crate) erofs: PathBuf,
+    /// The peer's.
+    pub(crate) mkfs_erofs: PathBuf,
+    /// A line for each program: name and version.
+    pub(crate) versions: Vec<String>,
+}
+
+/// The workspace.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+impl Tools {
+    /// Builds our release binary unless `erofs` is given, and fetches the peer unless it is in the cache.
+    ///
+    /// # Errors
+    /// A program cannot be had.
+    pub(crate) fn find(erofs: Option<PathBuf>) -> Result<Self> {
+        let erofs = match erofs {
+            Some(path) => path
+                .canonicalize()
+                .with_context(|| path.display().to_string())?,
+            None => build()?,
+        };
+        let fetch = workspace().join("tests/peers/fetch.sh");
+        let peers = PathBuf::from(said(Command::new(fetch).stderr(Stdio::inherit()))?);
+        let mkfs_erofs = peers.join("mkfs.erofs");
+        let mut revision = Command::new("git");
+        revision
+            .arg("-C")
+            .arg(workspace())
+            .args(["describe", "--always", "--dirty"]);
+        let version = |program: &OsStr, option: &str| said(Command::new(program).arg(option));
+        let versions = vec![
+            format!(
+                "{} ({})",
+                version(erofs.as_ref(), "--version")?,
+                said(&mut revision)?
+            ),
+            version(mkfs_erofs.as_ref(), "--version")?,
+            version("mksquashfs".as_ref(), "-version").context("squashfs-tools is needed")?,
+        ];
+        Ok(Self {
+            erofs,
+            mkfs_erofs,
+            versions,
+        })
+    }
+}
+
+/// Our release binary, from the same cargo and target directory as this program.
+fn build() -> Result<PathBuf> {
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "-p", "erofs"])
+        .current_dir(workspace())
+        .status()?;
+    ensure!(status.success(), "erofs does not build: {status}");
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    Ok(target.join("release/erofs").canonicalize()?)
+}
+
+/// The first line that a command prints.
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().next().unwrap_or_default().trim().to_owned();
+    ensure!(
+        !line.is_empty(),
+        "{command:?} says nothing ({})",
+        output.status
+    );
+    Ok(line)
+}
