@@ -248,6 +248,7 @@ fn scan(path: &Path, rules: &Rules) -> anyhow::Result<FrozenTree> {
         rules,
         find_holes: false,
         one_file_system: false,
+        left_out: &[],
     };
     directory::scan(root.as_fd(), options, &mut tree, &mut InPlace)?;
     Ok(tree.finish()?)

@@ -57,7 +57,7 @@ impl FromStr for KernelVersion {
 pub enum Requirement {
     /// Nothing but what the first EROFS in mainline reads.
     Baseline,
-    /// LZ4 with zero padding.
+    /// Compressed data behind zero padding.
     ZeroPadding,
     /// Algorithm configurations or pclusters larger than a block.
     BigPcluster,
@@ -113,7 +113,7 @@ impl Requirement {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Baseline => "plain EROFS",
-            Self::ZeroPadding => "LZ4 with zero padding",
+            Self::ZeroPadding => "compression with zero padding",
             Self::BigPcluster => "pclusters larger than a block",
             Self::ChunkedFile => "chunk-based files (holes)",
             Self::DeviceTable => "extra devices",

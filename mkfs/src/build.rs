@@ -1,6 +1,6 @@
 //! From sources to a finished image: the whole of `erofs build`.
 
-use crate::data::output::Output;
+use crate::data::output::{FileIdentity, Output};
 use crate::data::pipeline::{
     ContentReader, FileContent, Pipeline, PipelineError, Settings, Stored,
 };
@@ -13,9 +13,9 @@ use crate::options::{BuildError, ImageOptions, folder, layout_requirements, requ
 use crate::plan::inode_data::{DataMap, IndexForm};
 use crate::plan::xattrs::XattrPlan;
 use crate::plan::{Plan, can_inline};
-use crate::source::directory::{self, DirectoryReader, FileSink, ScanOptions};
+use crate::source::directory::{self, DirectoryError, DirectoryReader, FileSink, ScanOptions};
 use crate::source::raw::{self, RawFile, RawReader};
-use crate::source::tar;
+use crate::source::tar::{self, TarError};
 use crate::source::{StoreError, StreamSink};
 use crate::summary::Summary;
 use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, Xattr};
@@ -116,7 +116,16 @@ pub fn build(
         data_start.0 << options.block_bits.bits(),
         options.block_bits,
     );
-    let (tree, stored) = store_data(source, output, options, &mut writer, progress)?;
+    let own_files = out.own_files().map_err(out_error)?;
+    refuse_own_files(&source, &own_files)?;
+    let (tree, stored) = store_data(
+        source,
+        folder(output),
+        &own_files,
+        options,
+        &mut writer,
+        progress,
+    )?;
     check_representable(&tree)?;
 
     let incompat = features(&tree, &stored.files);
@@ -187,10 +196,39 @@ fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
     options.image.check_kernel(&wanted)
 }
 
+/// Refuses to put an image in the place of the tar or file that it is made of.
+fn refuse_own_files(source: &BuildSource, own_files: &[FileIdentity]) -> Result<(), BuildError> {
+    match source {
+        BuildSource::Directory(_) => Ok(()),
+        BuildSource::Tar(archive) => match archive.file() {
+            Some(file) => refuse_own_file(Path::new("the tar"), file.metadata(), own_files),
+            None => Ok(()),
+        },
+        BuildSource::RawFiles(files) => files
+            .iter()
+            .try_for_each(|file| refuse_own_file(&file.path, file.path.metadata(), own_files)),
+    }
+}
+
+/// Refuses a source that is one of the output's own files. What cannot be looked at is for others to complain about.
+pub(crate) fn refuse_own_file(
+    path: &Path,
+    metadata: io::Result<std::fs::Metadata>,
+    own_files: &[FileIdentity],
+) -> Result<(), BuildError> {
+    match metadata {
+        Ok(metadata) if own_files.contains(&FileIdentity::of(&metadata)) => {
+            Err(BuildError::OwnSource(path.to_path_buf()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads the tree and sends all data through the pipeline.
 fn store_data(
     source: BuildSource,
-    output: &Path,
+    folder: &Path,
+    own_files: &[FileIdentity],
     options: &BuildOptions,
     writer: &mut Writer<'_>,
     progress: &Arc<AtomicU64>,
@@ -203,13 +241,13 @@ fn store_data(
         // The other half is for tails.
         memory: options.memory / 2,
     };
-    let tails = Tails::new(options.memory / 2, folder(output).to_path_buf());
+    let tails = Tails::new(options.memory / 2, folder.to_path_buf());
     let source = OpenSource::open(source, options)?;
     std::thread::scope(|scope| {
         let reader = source.reader();
         let mut pipeline =
             Pipeline::start(scope, settings, reader, writer, tails, Arc::clone(progress));
-        let fed = source.feed(options, &mut pipeline);
+        let fed = source.feed(options, own_files, &mut pipeline);
         match fed {
             Ok(tree) => Ok((tree, pipeline.finish()?)),
             Err(error) if stopped(&error) => match pipeline.finish() {
@@ -224,17 +262,13 @@ fn store_data(
 
 /// Whether an error only says that the pipeline failed before.
 fn stopped(error: &BuildError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(at) = cause {
-        if matches!(at.downcast_ref::<StoreError>(), Some(StoreError::Stopped)) {
-            return true;
-        }
-        cause = at.source();
-    }
-    matches!(
-        error,
-        BuildError::Pipeline(PipelineError::Source(StoreError::Stopped))
-    )
+    let store = match error {
+        BuildError::Pipeline(PipelineError::Source(store))
+        | BuildError::Directory(DirectoryError::Store(store))
+        | BuildError::Tar(TarError::Store(store)) => store,
+        _ => return false,
+    };
+    matches!(store, StoreError::Stopped)
 }
 
 /// A source that is open, with whoever reads its files for the pipeline.
@@ -275,6 +309,7 @@ impl OpenSource {
     fn feed(
         self,
         options: &BuildOptions,
+        own_files: &[FileIdentity],
         pipeline: &mut Pipeline<'_>,
     ) -> Result<FrozenTree, BuildError> {
         let rules = &options.image.rules;
@@ -287,6 +322,7 @@ impl OpenSource {
                     rules,
                     find_holes: options.sparse,
                     one_file_system: options.one_file_system,
+                    left_out: own_files,
                 };
                 directory::scan(root, scan, &mut tree, &mut sink)?;
                 Ok(tree.finish()?)

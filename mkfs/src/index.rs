@@ -6,6 +6,7 @@
 //! unified address space: no table at all. The kernel reads no partial block at the end of a device, so the last partial
 //! block is copied into the index; where it fits behind no inode, the last chunk of a chunk index is.
 
+use crate::build::refuse_own_file;
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
@@ -93,6 +94,14 @@ pub fn index(
         source,
     };
     let out = Output::create(output).map_err(out_error)?;
+    let own_files = out.own_files().map_err(out_error)?;
+    let paths: Vec<&Path> = match &source {
+        IndexSource::Tar { path, .. } => vec![path],
+        IndexSource::RawFiles(files) => files.iter().map(|file| file.path.as_path()).collect(),
+    };
+    for path in paths {
+        refuse_own_file(path, path.metadata(), &own_files)?;
+    }
     let index = match source {
         IndexSource::Tar { archive, path } => Index::of_tar(archive, &path, output, options, &out)?,
         IndexSource::RawFiles(files) => Index::of_raw_files(&files, output, options, &out)?,

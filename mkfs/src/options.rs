@@ -183,6 +183,9 @@ pub enum BuildError {
         /// What happened.
         source: io::Error,
     },
+    /// The output would take the place of its own source.
+    #[error("{} is a source of the image: write the image to another name", .0.display())]
+    OwnSource(PathBuf),
     /// The source directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -219,10 +222,14 @@ pub enum BuildError {
 
 const fn advice(requirement: Requirement) -> &'static str {
     match requirement {
-        Requirement::ChunkedFile => " (--no-sparse writes zeros instead of holes)",
+        Requirement::ChunkedFile => {
+            " (--no-sparse writes zeros instead of holes; --chunksize asks for chunks)"
+        }
+        Requirement::Zstd => " (without -z nothing is compressed)",
+        Requirement::DeviceTable => " (build a full image instead of an index)",
         Requirement::LongLabel => " (use a label of at most 15 bytes)",
         Requirement::SmallBlocks | Requirement::SmallBlocksCompressed => {
-            " (build a full image with -b 4096)"
+            " (erofs build has 4096-byte blocks)"
         }
         _ => "",
     }

@@ -12,12 +12,14 @@ pub struct Summary {
     pub entries: u64,
     /// Inodes.
     pub inodes: u64,
-    /// Bytes of file data that were read.
+    /// Bytes of file data: read by a build, left where they are by an index.
     pub bytes_in: u64,
     /// Files that share the data of an identical one.
     pub duplicates: u64,
     /// Size of the image in bytes.
     pub image_size: u64,
+    /// Block size of the image in bytes; a machine needs pages of at least this size to mount it.
+    pub block_size: u64,
     /// UUID of the image.
     pub uuid: [u8; 16],
     /// What a kernel must know to mount the image, oldest first.
@@ -42,6 +44,7 @@ impl Summary {
             bytes_in,
             duplicates,
             image_size: finished.size,
+            block_size: finished.superblock.block_bits.bytes(),
             uuid: finished.superblock.uuid,
             requirements,
             elapsed,

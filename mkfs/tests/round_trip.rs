@@ -399,3 +399,85 @@ fn a_raw_file_that_is_a_tar_without_padding_is_refused() {
     assert!(error.to_string().contains("truncate"), "{error}");
     assert!(!image.exists());
 }
+
+#[test]
+fn an_image_neither_holds_itself_nor_takes_the_place_of_its_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("tree");
+    write_tree(
+        &source,
+        &Files::from([(
+            "d/a".to_owned(),
+            Content::Text {
+                seed: 1,
+                length: 5000,
+            },
+        )]),
+    );
+    let image = source.join("image");
+    let first = make(&source, &image, &BuildOptions::default());
+    let second = make(&source, &image, &BuildOptions::default());
+    assert_eq!(
+        (first.inodes, first.image_size),
+        (second.inodes, second.image_size)
+    );
+
+    let path = source.join("d/a");
+    let files = || {
+        vec![RawFile {
+            name: b"a".to_vec(),
+            path: path.clone(),
+        }]
+    };
+    let built = build(
+        BuildSource::RawFiles(files()),
+        &path,
+        &BuildOptions::default(),
+        &Arc::default(),
+    );
+    let indexed = index(
+        IndexSource::RawFiles(files()),
+        &path,
+        &ImageOptions::default(),
+    );
+    for error in [built.unwrap_err(), indexed.unwrap_err()] {
+        assert!(
+            matches!(error, erofs_mkfs::options::BuildError::OwnSource(_)),
+            "{error}"
+        );
+    }
+    assert_eq!(std::fs::read(&path).unwrap().len(), 5000);
+}
+
+#[test]
+fn the_reason_for_a_stopped_pipeline_is_told_while_files_are_still_being_sent_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large");
+    std::fs::File::create(&large)
+        .unwrap()
+        .set_len(256 << 20)
+        .unwrap();
+    // It says that it has a page and holds a few bytes, as most files of /sys do.
+    let lying = RawFile {
+        name: b"lying".to_vec(),
+        path: "/sys/kernel/uevent_seqnum".into(),
+    };
+    let large = RawFile {
+        name: b"large".to_vec(),
+        path: large,
+    };
+    let image = folder.path().join("image");
+    // Few tasks may be on their way at once, so the producer comes upon a pipeline that has stopped.
+    let options = BuildOptions {
+        workers: 1,
+        memory: 1 << 20,
+        ..BuildOptions::default()
+    };
+    let source = BuildSource::RawFiles(vec![lying, large]);
+    let error = build(source, &image, &options, &Arc::default()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("lying: it ends after"),
+        "{error}"
+    );
+    assert!(!image.exists());
+}

@@ -7,9 +7,11 @@ use crate::{report, values};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::BlockBits;
+use erofs_format::kernel::Requirement;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::Compression;
 use erofs_mkfs::plan::inode_data::IndexForm;
+use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::raw::RawFile;
 use erofs_mkfs::source::tar::{self, Archive};
 use erofs_mkfs::summary::Summary;
@@ -62,11 +64,11 @@ struct Layout {
     #[arg(short = 'C', long, value_name = "BYTES", value_parser = values::size, default_value = "64k")]
     cluster_size: u64,
 
-    /// Block size in bytes; blocks smaller than 4096 need Linux 6.4, larger ones a machine with larger pages
+    /// Block size in bytes, 512 to 65536; smaller than 4096 needs Linux 6.4, larger a machine with larger pages
     #[arg(short = 'b', long, value_name = "BYTES", value_parser = values::block_size, default_value = "4096")]
     block_size: BlockBits,
 
-    /// Extended options, by commas: noinline_data, inline_data, legacy-compress
+    /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress
     #[arg(short = 'E', value_name = "OPTION", value_delimiter = ',')]
     extended: Vec<String>,
 
@@ -87,7 +89,7 @@ struct Layout {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Content")]
 struct Content {
-    /// The source is a tar (`f`: the image holds all data)
+    /// The source is a tar (`f`: the image holds all data; for mkfs.erofs --tar=i see `erofs index`)
     #[arg(long, value_name = "MODE", num_args = 0..=1, default_missing_value = "f", require_equals = true)]
     tar: Option<TarMode>,
 
@@ -108,7 +110,7 @@ struct Run {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
-    /// Memory for data on its way, in bytes
+    /// Memory in bytes, half for data on its way and half for tails of files that wait for the metadata
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "128M")]
     memory: u64,
 
@@ -151,6 +153,9 @@ impl Build {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         let options = self.options()?;
         let source = source(&self.sources, self.content.tar.is_some())?;
+        if options.image.whiteouts != Whiteouts::Keep && !matches!(source, BuildSource::Tar(_)) {
+            bail!("--whiteouts and --aufs are for tars: this source is none");
+        }
         let quiet = self.run.report.quiet || self.run.report.json;
         let progress = Progress::start("building", quiet);
         let summary = build(source, &self.output, &options, progress.counter())?;
@@ -328,25 +333,39 @@ impl JsonSummary {
 }
 
 /// The summary for people.
-pub(crate) fn print_summary(image: &Path, summary: &Summary) {
-    println!(
-        "{}: {} from {} of data in {} entries (ratio {:.2}), {} at {}/s",
-        image.display(),
-        report::bytes(summary.image_size),
-        report::bytes(summary.bytes_in),
-        summary.entries,
-        summary.ratio(),
-        report::seconds(summary.elapsed),
-        report::bytes(summary.throughput() as u64),
-    );
+fn print_summary(image: &Path, summary: &Summary) {
+    let is_index = summary.requirements.contains(&Requirement::DeviceTable);
+    let size = report::bytes(summary.image_size);
+    let data = report::bytes(summary.bytes_in);
+    let (entries, time) = (summary.entries, report::seconds(summary.elapsed));
+    if is_index {
+        println!(
+            "{}: {size} for {data} of data that stay in place, {entries} entries, {time}",
+            image.display()
+        );
+    } else {
+        println!(
+            "{}: {size} from {data} of data in {entries} entries (ratio {:.2}), {time} at {}/s",
+            image.display(),
+            summary.ratio(),
+            report::bytes(summary.throughput() as u64),
+        );
+    }
     if summary.duplicates > 0 {
         println!(
             "  {} files share the data of identical ones",
             summary.duplicates
         );
     }
+    let pages = match summary.block_size {
+        ..=4096 => String::new(),
+        larger => format!(
+            " on machines with pages of {} or more",
+            report::bytes(larger)
+        ),
+    };
     println!(
-        "  mounts on Linux {} and newer ({}); UUID {}",
+        "  mounts on Linux {} and newer{pages} ({}); UUID {}",
         summary.oldest_kernel(),
         summary.newest_requirement().describe(),
         report::uuid(&summary.uuid),

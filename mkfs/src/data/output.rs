@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// An output under construction. Dropped without [`Output::publish`] it leaves nothing behind.
@@ -14,6 +14,25 @@ pub struct Output {
     file: File,
     target: PathBuf,
     state: State,
+}
+
+/// Device and inode number of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// Device that holds the file.
+    pub device: u64,
+    /// Inode number on that device.
+    pub inode: u64,
+}
+
+impl FileIdentity {
+    /// Of a file's metadata.
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -46,10 +65,11 @@ impl Output {
                 state: State::InPlace,
             });
         }
-        if std::fs::metadata(&target).is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "is a directory",
+        if existing.is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink())
+            || target.is_dir()
+        {
+            return Err(io::Error::other(
+                "is there already and is neither a regular file nor a block device",
             ));
         }
         let mode = Mode::from_raw_mode(0o666);
@@ -72,6 +92,17 @@ impl Output {
             target,
             state: State::Beside(beside),
         })
+    }
+
+    /// The files that an image must not be made of: what stands under the target's name, which will be replaced, and the
+    /// unfinished output itself.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn own_files(&self) -> io::Result<Vec<FileIdentity>> {
+        let mut own = vec![FileIdentity::of(&self.file.metadata()?)];
+        own.extend(std::fs::metadata(&self.target).map(|standing| FileIdentity::of(&standing)));
+        Ok(own)
     }
 
     /// The file, for reading and writing.
@@ -206,8 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn directories_and_missing_folders_are_refused() {
+    fn what_is_no_file_and_missing_folders_are_refused() {
         let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(Output::create(&socket).is_err() && Output::create("/dev/null".as_ref()).is_err());
         assert!(Output::create(directory.path()).is_err());
         assert!(Output::create(&directory.path().join("missing/image")).is_err());
     }

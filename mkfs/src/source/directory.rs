@@ -1,6 +1,7 @@
 //! A directory of this machine as source.
 
 use super::{Rules, StoreError};
+use crate::data::output::FileIdentity;
 use crate::data::pipeline::{ContentReader, FileContent};
 use crate::tree::{Body, DataRange, InodeId, Location, Metadata, Tree, TreeError, Xattr, display};
 use erofs_format::device::DeviceNumber;
@@ -83,6 +84,8 @@ pub struct ScanOptions<'r> {
     pub find_holes: bool,
     /// Entries of other filesystems are left out (their mount points stay, empty).
     pub one_file_system: bool,
+    /// Files that are left out wherever they are: an image does not hold itself.
+    pub left_out: &'r [FileIdentity],
 }
 
 /// Opens the directory at `path`.
@@ -136,8 +139,8 @@ struct Scanner<'a> {
     root: BorrowedFd<'a>,
     options: ScanOptions<'a>,
     sink: &'a mut dyn FileSink,
-    /// Inodes with several links that were seen, by device and inode number.
-    links: HashMap<(u64, u64), InodeId>,
+    /// Inodes with several links that were seen.
+    links: HashMap<FileIdentity, InodeId>,
 }
 
 impl Scanner<'_> {
@@ -167,8 +170,11 @@ impl Scanner<'_> {
                         continue;
                     }
                 }
-                let (child, stat) =
-                    self.entry(tree, directory.as_fd(), inode, &name, &child_path)?;
+                let Some((child, stat)) =
+                    self.entry(tree, directory.as_fd(), inode, &name, &child_path)?
+                else {
+                    continue;
+                };
                 let is_directory = tree.inode(child).body.file_type() == FileType::Directory;
                 if is_directory && !(self.options.one_file_system && device(&stat) != root_device) {
                     stack.push((child_path, child));
@@ -186,7 +192,7 @@ impl Scanner<'_> {
         parent: InodeId,
         name: &CStr,
         path: &[u8],
-    ) -> Result<(InodeId, Statx), DirectoryError> {
+    ) -> Result<Option<(InodeId, Statx)>, DirectoryError> {
         let stat = rustix::fs::statx(
             directory,
             name,
@@ -199,11 +205,17 @@ impl Scanner<'_> {
             path: path.to_vec(),
             mode,
         })?;
-        let link_key = (device(&stat), stat.stx_ino);
+        let identity = FileIdentity {
+            device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+        };
+        if self.options.left_out.contains(&identity) {
+            return Ok(None);
+        }
         let linked = stat.stx_nlink > 1 && file_type != FileType::Directory;
-        if let Some(inode) = linked.then(|| self.links.get(&link_key)).flatten() {
+        if let Some(inode) = linked.then(|| self.links.get(&identity)).flatten() {
             tree.link_child(parent, name.to_bytes(), *inode)?;
-            return Ok((*inode, stat));
+            return Ok(Some((*inode, stat)));
         }
         let mut metadata = metadata(&stat);
         if !self.options.rules.drop_xattrs {
@@ -232,9 +244,9 @@ impl Scanner<'_> {
         };
         let inode = tree.insert_child(parent, name.to_bytes(), path, metadata, body)?;
         if linked {
-            self.links.insert(link_key, inode);
+            self.links.insert(identity, inode);
         }
-        Ok((inode, stat))
+        Ok(Some((inode, stat)))
     }
 
     fn location(
