@@ -125,7 +125,8 @@ pub fn build(
         options,
         &mut writer,
         progress,
-    )?;
+    )
+    .map_err(|error| error.at(output))?;
     check_representable(&tree)?;
 
     let incompat = features(&tree, &stored.files);
@@ -166,7 +167,9 @@ pub fn build(
         uuid: options.image.uuid,
         data_start,
     };
-    let finished = metadata.write(&out, writer)?;
+    let finished = metadata
+        .write(&out, writer)
+        .map_err(|error| BuildError::from(error).at(output))?;
     out.publish(finished.size).map_err(out_error)?;
     Ok(Summary::new(
         &tree,

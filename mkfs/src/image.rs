@@ -409,7 +409,7 @@ impl Metadata<'_> {
     ) -> Result<(), ImageError> {
         let bits = self.superblock.block_bits;
         let header = MapHeader::Index(IndexHeader {
-            advise: advise(form),
+            advise: advise(form, bits),
             head1: Algorithm::Zstd,
             head2: Algorithm::Lz4,
             lcluster_bits: bits.bits(),
@@ -428,11 +428,11 @@ impl Metadata<'_> {
         let index = match form {
             IndexForm::Full => {
                 out.resize(out.len() + 8, 0);
-                full_index::encode_index(&extents, size, bits, advise(form))
+                full_index::encode_index(&extents, size, bits, advise(form, bits))
             }
             IndexForm::Compact => {
                 let position = ByteOffset(out.len() as u64);
-                compact_index::encode_index(&extents, size, bits, advise(form), position)
+                compact_index::encode_index(&extents, size, bits, advise(form, bits), position)
             }
         };
         let index = index.map_err(|source| ImageError::Layout {

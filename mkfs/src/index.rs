@@ -106,7 +106,9 @@ pub fn index(
         IndexSource::Tar { archive, path } => Index::of_tar(archive, &path, output, options, &out)?,
         IndexSource::RawFiles(files) => Index::of_raw_files(&files, output, options, &out)?,
     };
-    let summary = index.write(&out, options, started)?;
+    let summary = index
+        .write(&out, options, started)
+        .map_err(|error| error.at(output))?;
     out.publish(summary.image_size).map_err(out_error)?;
     Ok(summary)
 }

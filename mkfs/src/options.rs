@@ -220,6 +220,20 @@ pub enum BuildError {
     },
 }
 
+impl BuildError {
+    /// Names the image where all that is known is that writing it failed.
+    pub(crate) fn at(self, output: &Path) -> Self {
+        match self {
+            Self::Pipeline(PipelineError::Write(source))
+            | Self::Image(ImageError::Write(source)) => Self::Output {
+                path: output.to_path_buf(),
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
 const fn advice(requirement: Requirement) -> &'static str {
     match requirement {
         Requirement::ChunkedFile => {

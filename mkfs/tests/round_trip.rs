@@ -88,19 +88,20 @@ fn files() -> impl Strategy<Value = Files> {
 }
 
 fn options() -> impl Strategy<Value = BuildOptions> {
-    let compression =
-        prop::option::of((1i32..7, prop::sample::select(vec![4096usize, 16384, 65536]))).prop_map(
-            |chosen| {
-                chosen.map(|(level, max_pcluster)| Compression {
-                    level,
-                    max_pcluster,
-                })
-            },
-        );
+    let compression = prop::option::of((
+        1i32..7,
+        prop::sample::select(vec![4096usize, 16384, 65536, 262144]),
+    ))
+    .prop_map(|chosen| {
+        chosen.map(|(level, max_pcluster)| Compression {
+            level,
+            max_pcluster,
+        })
+    });
     (
         compression,
         any::<[bool; 4]>(),
-        prop::sample::select(vec![9u8, 10, 12]),
+        prop::sample::select(vec![9u8, 10, 12, 12, 13, 14, 16]),
         prop::option::of(0u8..6),
     )
         .prop_map(

@@ -24,6 +24,17 @@ pub enum IndexForm {
     Full,
 }
 
+impl IndexForm {
+    /// The compact form has no room for offsets in blocks above 16 KiB.
+    fn for_blocks(self, block_bits: BlockBits) -> Self {
+        if block_bits.bits() > 14 {
+            Self::Full
+        } else {
+            self
+        }
+    }
+}
+
 /// A raw file that stays where it is.
 #[derive(Debug, Clone)]
 pub struct RawFileData {
@@ -145,12 +156,14 @@ pub enum ChunkTable<'d> {
     },
 }
 
-/// Advise bits of every compressed file: sizes of pclusters are always recorded.
-pub fn advise(form: IndexForm) -> Advise {
-    let sizes = Advise::BIG_PCLUSTER_1 | Advise::BIG_PCLUSTER_2;
+/// Advise bits of every compressed file: sizes of pclusters are always recorded, and two-byte records are used where an
+/// offset in a block fits them.
+pub fn advise(form: IndexForm, block_bits: BlockBits) -> Advise {
     match form {
-        IndexForm::Compact => sizes | Advise::COMPACTED_2B,
-        IndexForm::Full => sizes,
+        IndexForm::Compact if block_bits <= BlockBits::B4096 => {
+            Advise::BIG_PCLUSTERS | Advise::COMPACTED_2B
+        }
+        IndexForm::Compact | IndexForm::Full => Advise::BIG_PCLUSTERS,
     }
 }
 
@@ -269,7 +282,7 @@ impl<'d> DataMap<'d> {
                 start: *start,
                 blocks: *blocks,
                 extents,
-                form: self.index_form,
+                form: self.index_form.for_blocks(self.block_bits),
                 block_bits: self.block_bits,
             },
         }
@@ -374,7 +387,10 @@ impl InodeData<'_> {
                     }
                     IndexForm::Compact => {
                         let packs = header + 8;
-                        packs + compact_index::Layout::new(ByteOffset(packs), records, true).size()
+                        let two_byte = advise(*form, *block_bits).contains(Advise::COMPACTED_2B);
+                        packs
+                            + compact_index::Layout::new(ByteOffset(packs), records, two_byte)
+                                .size()
                     }
                 }
             }
