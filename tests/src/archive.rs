@@ -39,6 +39,8 @@ pub fn extracted(tar: &Path, options: &[&str]) -> Manifest {
         Command::new("tar")
             .args(["--numeric-owner", "--same-owner", "-p"])
             .args(["--xattrs", "--xattrs-include=*"])
+            // bsdtar comes back to a directory after others.
+            .arg("--delay-directory-restore")
             .args(options)
             .arg("-C")
             .args([&target, Path::new("-xf"), tar]),

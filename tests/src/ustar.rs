@@ -1,8 +1,20 @@
-//! Headers of a tar that is written as it is needed, for sources too large to keep.
+//! Headers of tars made by hand: for sources too large to keep, and for what no tar program writes.
 
 /// The 512-byte ustar header of a regular file: `name` up to 100 bytes, `size` up to 8 GiB.
 pub fn header(name: &str, size: u64) -> [u8; 512] {
-    assert!(name.len() <= 100 && size < 8 << 30, "within ustar");
+    block(name, size, "0", "")
+}
+
+/// That of a hard link to `target`, up to 100 bytes.
+pub fn hard_link(name: &str, target: &str) -> [u8; 512] {
+    block(name, 0, "1", target)
+}
+
+fn block(name: &str, size: u64, flag: &str, link: &str) -> [u8; 512] {
+    assert!(
+        name.len() <= 100 && link.len() <= 100 && size < 8 << 30,
+        "within ustar"
+    );
     let mut block = [0; 512];
     let mut put =
         |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -13,7 +25,8 @@ pub fn header(name: &str, size: u64) -> [u8; 512] {
     put(124, &format!("{size:011o}"));
     put(136, "13000000000");
     put(148, "        "); // The checksum counts itself as spaces.
-    put(156, "0");
+    put(156, flag);
+    put(157, link);
     put(257, "ustar");
     put(263, "00");
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();

@@ -10,6 +10,7 @@ use erofs_reader::{ByteSource, FileSource, Image, ImageOptions};
 use tempfile::TempDir;
 
 use crate::{
+    awkward::{self, Sizes},
     manifest::Manifest,
     peers,
     skip::{self, Reason},
@@ -52,6 +53,16 @@ impl Workshop {
             source,
             expected,
         }
+    }
+
+    /// The awkward set without what is merely large, for comparisons of many tools with each other.
+    pub fn light() -> Self {
+        let mut tree = awkward::tree(Sizes {
+            wide: 300,
+            ..Sizes::default()
+        });
+        tree.entries.retain(|entry| entry.path != b"holes/large");
+        Self::new(&tree)
     }
 
     /// A path in the workshop.

@@ -13,7 +13,10 @@ const CHUNK: usize = 64 << 10;
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// Digest and number of the bytes that `file` yields until its end.
-pub(super) fn of_file(file: &mut impl Read) -> io::Result<([u8; 32], u64)> {
+///
+/// # Errors
+/// Those of reading.
+pub fn of_file(file: &mut impl Read) -> io::Result<([u8; 32], u64)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
     let mut size = 0;

@@ -13,6 +13,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 
+pub use content::of_file as digest;
 pub use difference::{Difference, Field};
 
 use crate::tree::{Device, Time, Xattrs};
@@ -103,7 +104,7 @@ impl Manifest {
     }
 
     /// Fills `shared_with` in from which names share an inode: groups of paths.
-    fn note_shared(&mut self, groups: impl IntoIterator<Item = Vec<Vec<u8>>>) {
+    pub fn note_shared(&mut self, groups: impl IntoIterator<Item = Vec<Vec<u8>>>) {
         for group in groups.into_iter().filter(|group| group.len() > 1) {
             let first = group.iter().min().cloned();
             for path in group {

@@ -1,0 +1,326 @@
+//! Bad sources get one line that names what is wrong and where, exit code 2, and no image.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use erofs_tests::{
+    awkward::bytes,
+    manifest::{Manifest, digest},
+    require, skip,
+    tree::{Attributes, Content, Kind, Tree},
+    ustar,
+    workshop::{Workshop, erofs, open, refused, succeed},
+};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
+
+/// A folder for images, in which nothing may be left.
+struct Images(TempDir);
+
+impl Images {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.path().join("image.erofs")
+    }
+
+    /// What `erofs build` says of a source that it must refuse.
+    #[track_caller]
+    fn refused(&self, arguments: &[&Path]) -> String {
+        let mut command = erofs().expect("asked for");
+        command.arg("build").args(arguments).arg("-o");
+        let error = refused(command.arg(self.image()));
+        self.nothing_left();
+        error
+    }
+
+    #[track_caller]
+    fn nothing_left(&self) {
+        assert_eq!(fs::read_dir(self.0.path()).expect("there").count(), 0);
+    }
+}
+
+/// The members and the end mark.
+fn tar(members: &[([u8; 512], &[u8])]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for (header, content) in members {
+        tar.extend(header);
+        tar.extend(*content);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.extend([0; 1024]);
+    tar
+}
+
+#[test]
+fn damaged_tars() {
+    require!(erofs());
+    let good = tar(&[
+        (ustar::header("first", 700), &[b'x'; 700]),
+        (ustar::header("second", 700), &[b'y'; 700]),
+    ]);
+    let mut damaged = good.clone();
+    damaged[1536 + 20] ^= 1;
+    let link = |name, to| (ustar::hard_link(name, to), b"".as_slice());
+    let file = |name| (ustar::header(name, 1), b"x".as_slice());
+    let gzip = {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        fs::write(folder.path().join("tar"), &good).expect("written");
+        succeed(Command::new("gzip").arg(folder.path().join("tar")));
+        fs::read(folder.path().join("tar.gz")).expect("readable")
+    };
+    let mut flipped = gzip.clone();
+    let middle = flipped.len() - 6;
+    flipped[middle] ^= 0x55;
+    let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
+        ("cut in data", good[..900].to_vec(), &["truncated", "first"]),
+        (
+            "cut in a header",
+            good[..1536 + 100].to_vec(),
+            &["truncated", "first"],
+        ),
+        ("a damaged header", damaged, &["1536", "first", "checksum"]),
+        (
+            "a size of 8 GiB that is not there",
+            tar(&[(ustar::header("huge", (8 << 30) - 1), b"x")]),
+            &["truncated", "huge"],
+        ),
+        ("cut gzip", gzip[..gzip.len() / 2].to_vec(), &["gzip"]),
+        ("damaged gzip", flipped, &["gzip"]),
+        ("a link to itself", tar(&[link("loop", "loop")]), &["loop"]),
+        (
+            "links in a circle",
+            tar(&[link("a", "b"), link("b", "a")]),
+            &["a"],
+        ),
+        (
+            "a link to nothing",
+            tar(&[link("here", "nowhere")]),
+            &["here", "nowhere"],
+        ),
+        ("a way out", tar(&[file("../outside")]), &["../outside"]),
+        (
+            "a file in a file",
+            tar(&[file("plain"), file("plain/below")]),
+            &["plain"],
+        ),
+        ("nothing at all", Vec::new(), &["empty"]),
+        ("no tar", bytes::text(1, 5000), &["not a tar"]),
+        (
+            "another compression",
+            [b"\x04\x22\x4d\x18".as_slice(), &good].concat(),
+            &["lz4"],
+        ),
+    ];
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source.tar");
+    for (what, content, words) in cases {
+        println!("{what}");
+        fs::write(&source, content).expect("written");
+        let error = Images::new().refused(&[Path::new("--tar=f"), &source]);
+        println!("  {error}");
+        for word in words {
+            assert!(
+                error.to_lowercase().contains(&word.to_lowercase()),
+                "{what}: no {word:?} in {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn missing_sources() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let missing = folder.path().join("missing");
+    let error = Images::new().refused(&[&missing]);
+    assert!(error.contains("missing"), "{error}");
+    let error = Images::new().refused(&[Path::new("--tar=f"), &missing]);
+    assert!(error.contains("missing"), "{error}");
+}
+
+#[test]
+fn unreadable_files() {
+    require!(skip::root());
+    let setpriv = require!(skip::program("setpriv"));
+    let binary = require!(skip::erofs_binary());
+    let mut tree = Tree::new();
+    tree.directory("folder");
+    let secret = Kind::File(Content::dense(b"secret".to_vec()));
+    tree.add("folder/secret", secret, Attributes::with_mode(0o600));
+    let workshop = Workshop::new(&tree);
+    // Where nobody may go, with a program that nobody may run.
+    let open_to_all = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("allowed");
+    };
+    open_to_all(workshop.directory.path(), 0o755);
+    let program = workshop.path("erofs");
+    fs::copy(binary, &program).expect("copied");
+    let out = workshop.path("out");
+    fs::create_dir(&out).expect("made");
+    open_to_all(&out, 0o777);
+    let error = refused(
+        Command::new(setpriv)
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .args([&program, Path::new("build"), &workshop.source])
+            .arg("-o")
+            .arg(out.join("image.erofs")),
+    );
+    assert!(error.contains("folder/secret"), "{error}");
+    assert!(error.contains("ermission denied"), "{error}");
+    assert_eq!(fs::read_dir(&out).expect("there").count(), 0);
+}
+
+/// Files of sysfs say that they have 4096 bytes and have fewer: like one that was cut after the tree was read.
+#[test]
+fn files_that_end_early() {
+    require!(erofs());
+    require!(skip::kernel_erofs());
+    let source = Path::new("/sys/fs/erofs/features");
+    let images = Images::new();
+    let error = images.refused(&[source]);
+    assert!(error.contains("of 4096 bytes"), "{error}");
+    let named = fs::read_dir(source).expect("there").any(|entry| {
+        let name = entry.expect("readable").file_name();
+        error.contains(name.to_str().expect("text"))
+    });
+    assert!(named, "{error}");
+
+    let mut command = erofs().expect("asked for");
+    command.args(["build", "--quiet", "--ignore-changed"]);
+    succeed(command.arg(source).arg("-o").arg(images.image()));
+    let seen = Manifest::of_image(&open(&images.image(), &[])).expect("readable");
+    let files = seen.files();
+    assert!(!files.nodes.is_empty());
+    assert!(files.nodes.values().all(|node| node.size == 4096));
+}
+
+/// Size of a file that one worker compresses for a second or more, a piece after the other.
+const LARGE: u64 = 12 << 20;
+
+/// Grows a file after its folder was read and before the file is: when the last piece of the large file before it has
+/// been read and is being compressed.
+fn build_while_a_file_grows(source: &Path, image: &Path, options: &[&str]) -> Output {
+    let child = erofs()
+        .expect("asked for")
+        .args([
+            "build",
+            "--quiet",
+            "--workers=1",
+            "--memory=8m",
+            "-zzstd,15",
+        ])
+        .args(options)
+        .args([source, Path::new("-o"), image])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let io = format!("/proc/{}/io", child.id());
+    let read = || -> Option<u64> {
+        let text = fs::read_to_string(&io).ok()?;
+        text.lines().next()?.strip_prefix("rchar: ")?.parse().ok()
+    };
+    while read().is_some_and(|bytes| bytes < LARGE) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let mut log = File::options()
+        .append(true)
+        .open(source.join("z.log"))
+        .expect("opens");
+    log.write_all(b"one more line\n").expect("written");
+    child.wait_with_output().expect("waited")
+}
+
+#[test]
+fn files_that_grow() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source");
+    fs::create_dir(&source).expect("made");
+    fs::write(source.join("a.large"), bytes::text(1, LARGE as usize)).expect("written");
+    let log = bytes::text(2, 5000);
+    fs::write(source.join("z.log"), &log).expect("written");
+    let images = Images::new();
+    let refused = build_while_a_file_grows(&source, &images.image(), &[]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(
+        error.contains("z.log: it had 5000 bytes, now it has 5014"),
+        "{error}"
+    );
+    images.nothing_left();
+
+    fs::write(source.join("z.log"), &log).expect("written");
+    let taken = build_while_a_file_grows(&source, &images.image(), &["--ignore-changed"]);
+    assert!(taken.status.success(), "{taken:?}");
+    // What was there when the tree was read.
+    let seen = Manifest::of_image(&open(&images.image(), &[])).expect("readable");
+    let node = &seen.nodes[b"z.log".as_slice()];
+    let (expected, _) = digest(&mut log.as_slice()).expect("memory reads");
+    assert_eq!((node.size, node.digest), (5000, Some(expected)));
+}
+
+#[test]
+fn full_disks() {
+    require!(skip::root());
+    require!(erofs());
+    let mut tree = Tree::new();
+    tree.file("large", Content::dense(bytes::random(1, 4 << 20)));
+    let workshop = Workshop::new(&tree);
+    let images = Images::new();
+    let folder = images.0.path();
+    mount("none", folder, "tmpfs", MountFlags::empty(), c"size=1m").expect("mounts");
+    let mut command = erofs().expect("asked for");
+    command.arg("build").arg(&workshop.source).arg("-o");
+    let output = command.arg(images.image()).output().expect("starts");
+    let left = fs::read_dir(folder).expect("there").count();
+    unmount(folder, UnmountFlags::DETACH).expect("unmounts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("No space left on device"), "{error}");
+    assert!(error.contains("image.erofs"), "{error}");
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn places_where_no_image_can_be() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source");
+    fs::create_dir(&source).expect("made");
+    for place in ["no/such/folder/image.erofs", "source"] {
+        let mut command = erofs().expect("asked for");
+        command.arg("build").arg(&source).arg("-o");
+        let error = refused(command.arg(folder.path().join(place)));
+        assert!(error.contains(place), "{error}");
+    }
+    let mut left = fs::read_dir(folder.path()).expect("there");
+    assert_eq!(left.next().expect("one").expect("readable").path(), source);
+    assert!(left.next().is_none());
+}
+
+/// What was there before a failed build is there after it.
+#[test]
+fn older_images_stay() {
+    require!(erofs());
+    let images = Images::new();
+    fs::write(images.image(), "older").expect("written");
+    let source = images.0.path().join("cut.tar");
+    let cut = tar(&[(ustar::header("member", 5000), b"x")]);
+    fs::write(&source, &cut[..600]).expect("written");
+    let mut command = erofs().expect("asked for");
+    command.arg("build").arg(&source).arg("-o");
+    refused(command.arg(images.image()));
+    assert_eq!(fs::read(images.image()).expect("there"), b"older");
+}
