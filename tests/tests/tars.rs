@@ -99,7 +99,7 @@ fn tars_by_python() {
     let ways = require!(needs());
     let python = require!(skip::program("python3"));
     let workshop = Workshop::light();
-    // Python writes them with an exponent, which tar and we refuse.
+    // Python writes them with an exponent: tar takes the digits before it for whole seconds, we refuse the member.
     for time in ["0.000000001", "-1.999999999"] {
         fs::remove_file(workshop.source.join("times").join(time)).expect("there");
     }
