@@ -10,7 +10,7 @@ use crate::build::refuse_own_file;
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
-use crate::image::{Header, Metadata as ImageMetadata, check_representable};
+use crate::image::{Header, ImageError, Metadata as ImageMetadata, check_representable};
 use crate::options::{BuildError, ImageOptions, folder, requirements};
 use crate::plan::inode_data::{DataMap, IndexForm, RawFileData, RawFileEnd};
 use crate::plan::{Plan, can_inline};
@@ -409,10 +409,10 @@ impl End {
         outside: u64,
         writer: &mut Writer<'_>,
         tails: &mut Tails,
-    ) -> Result<RawFileEnd, IndexError> {
-        let failed = |source| IndexError::Read {
-            path: file.name.clone(),
-            source,
+    ) -> Result<RawFileEnd, BuildError> {
+        let failed = |source| {
+            let path = file.name.clone();
+            BuildError::from(IndexError::Read { path, source })
         };
         if let Self::Aligned = self {
             return Ok(RawFileEnd::Aligned);
@@ -432,12 +432,14 @@ impl End {
                 )));
             }
             if let Self::Inline { .. } = self {
-                return tails.push(&piece).map(RawFileEnd::Inline).map_err(failed);
+                return Ok(RawFileEnd::Inline(
+                    tails.push(&piece).map_err(ImageError::from)?,
+                ));
             }
-            writer.write(&piece).map_err(failed)?;
+            writer.write(&piece).map_err(ImageError::from)?;
             at += length;
         }
-        writer.pad_to_block().map_err(failed)?;
+        writer.pad_to_block().map_err(ImageError::from)?;
         match self {
             Self::Copied { block_shift, .. } => Ok(RawFileEnd::Copied {
                 block_shift: *block_shift,
