@@ -53,27 +53,22 @@ impl Tools {
     /// # Errors
     /// A program cannot be had.
     pub(crate) fn find(erofs: Option<PathBuf>) -> Result<Self> {
-        let erofs = match erofs {
-            Some(path) => path
-                .canonicalize()
-                .with_context(|| path.display().to_string())?,
-            None => build()?,
+        // Nobody knows what a given binary was built from.
+        let (erofs, revision) = match erofs {
+            Some(path) => {
+                let path = path
+                    .canonicalize()
+                    .with_context(|| path.display().to_string())?;
+                (path, String::new())
+            }
+            None => (build()?, format!(" ({})", revision()?)),
         };
         let fetch = workspace().join("tests/peers/fetch.sh");
         let peers = PathBuf::from(said(Command::new(fetch).stderr(Stdio::inherit()))?);
         let mkfs_erofs = peers.join("mkfs.erofs");
-        let mut revision = Command::new("git");
-        revision
-            .arg("-C")
-            .arg(workspace())
-            .args(["describe", "--always", "--dirty"]);
         let version = |program: &OsStr, option: &str| said(Command::new(program).arg(option));
         let versions = vec![
-            format!(
-                "{} ({})",
-                version(erofs.as_ref(), "--version")?,
-                said(&mut revision)?
-            ),
+            format!("{}{revision}", version(erofs.as_ref(), "--version")?),
             version(mkfs_erofs.as_ref(), "--version")?,
             version("mksquashfs".as_ref(), "-version").context("squashfs-tools is needed")?,
         ];
@@ -83,6 +78,13 @@ impl Tools {
             versions,
         })
     }
+}
+
+/// The commit of the workspace, and whether it has changed since.
+fn revision() -> Result<String> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(workspace());
+    said(git.args(["describe", "--always", "--dirty"]))
 }
 
 /// Our release binary, from the same cargo and target directory as this program.
