@@ -56,7 +56,7 @@ pub(crate) fn text(
     } = before;
     writeln!(
         out,
-        "{date}; {processor}, {processors} processors, {memory} GiB; Linux {kernel}; "
+        "{date}; {processor}, {processors} processors, {memory} GiB; Linux {kernel};"
     )?;
     writeln!(
         out,
