@@ -3,9 +3,12 @@
 use super::output::Output;
 use erofs_format::{BlockAddr, BlockBits};
 use std::io;
+use std::os::unix::fs::FileExt;
 
 /// Bytes that are gathered before they are written.
-const BUFFER_SIZE: usize = 1 << 20;
+const BUFFER_SIZE: usize = 256 << 10;
+/// From this size on a piece is written by itself: gathering it would cost more than another system call.
+const DIRECT_SIZE: usize = 64 << 10;
 
 /// Appends to an [`Output`]; every byte up to the current position is written, none twice unless taken back.
 #[derive(Debug)]
@@ -44,13 +47,14 @@ impl<'o> Writer<'o> {
     /// # Errors
     /// As the system says.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= DIRECT_SIZE {
+            self.flush()?;
+            self.output.write_at(self.flushed, bytes)?;
+            self.flushed += bytes.len() as u64;
+            return Ok(());
+        }
         if self.buffer.len() + bytes.len() > BUFFER_SIZE {
             self.flush()?;
-            if bytes.len() >= BUFFER_SIZE {
-                self.output.write_at(self.flushed, bytes)?;
-                self.flushed += bytes.len() as u64;
-                return Ok(());
-            }
         }
         self.buffer.extend_from_slice(bytes);
         Ok(())
@@ -90,11 +94,40 @@ impl<'o> Writer<'o> {
         }
     }
 
+    /// Whether two runs of blocks that were written hold the same bytes.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn is_same(&mut self, a: BlockAddr, b: BlockAddr, blocks: u64) -> io::Result<bool> {
+        self.flush()?;
+        let bits = self.block_bits.bits();
+        let (mut left, mut right) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE]);
+        let mut done = 0;
+        while done < blocks << bits {
+            let length = (BUFFER_SIZE as u64).min((blocks << bits) - done) as usize;
+            let (left, right) = (&mut left[..length], &mut right[..length]);
+            self.output
+                .file()
+                .read_exact_at(left, (a.0 << bits) + done)?;
+            self.output
+                .file()
+                .read_exact_at(right, (b.0 << bits) + done)?;
+            if left != right {
+                return Ok(false);
+            }
+            done += length as u64;
+        }
+        Ok(true)
+    }
+
     /// Hands everything to the file.
     ///
     /// # Errors
     /// As the system says.
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         self.output.write_at(self.flushed, &self.buffer)?;
         self.flushed += self.buffer.len() as u64;
         self.buffer.clear();
@@ -105,6 +138,23 @@ impl<'o> Writer<'o> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_of_blocks_are_compared_to_their_last_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = Output::create(&directory.path().join("image")).unwrap();
+        let mut writer = Writer::new(&output, 0, BlockBits::B512);
+        let mut data = vec![5; 2 * BUFFER_SIZE + 512];
+        let blocks = data.len() as u64 / 512;
+        writer.write(&data).unwrap();
+        writer.write(&data).unwrap();
+        *data.last_mut().unwrap() = 6;
+        writer.write(&data).unwrap();
+        let run = |number: u64| BlockAddr(number * blocks);
+        assert!(writer.is_same(run(0), run(1), blocks).unwrap());
+        assert!(!writer.is_same(run(0), run(2), blocks).unwrap());
+        assert!(writer.is_same(run(0), run(2), blocks - 1).unwrap());
+    }
 
     #[test]
     fn what_is_taken_back_is_overwritten() {

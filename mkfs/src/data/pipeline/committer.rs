@@ -1,6 +1,7 @@
 //! The committer: takes finished pieces in order, drops duplicates, writes the rest.
 
 use super::task::{Done, DoneContent, DonePiece, Form, Identity};
+use super::worker::RECYCLED_SIZE;
 use super::{PipelineError, Settings, Stored};
 use crate::data::StoredData;
 use crate::data::encode::StoredExtent;
@@ -28,6 +29,8 @@ pub(super) struct Committer<'w, 'o> {
     known: HashMap<Identity, u32>,
     open: Option<OpenFile>,
     content: blake3::Hasher,
+    /// Buffers for workers to use again.
+    spent: Sender<Vec<u8>>,
     progress: Arc<AtomicU64>,
 }
 
@@ -36,6 +39,7 @@ impl<'w, 'o> Committer<'w, 'o> {
         settings: Settings,
         writer: &'w mut Writer<'o>,
         tails: Tails,
+        spent: Sender<Vec<u8>>,
         progress: Arc<AtomicU64>,
     ) -> Self {
         let files = Vec::new();
@@ -52,6 +56,7 @@ impl<'w, 'o> Committer<'w, 'o> {
             known: HashMap::new(),
             open: None,
             content: blake3::Hasher::new(),
+            spent,
             progress,
         }
     }
@@ -89,7 +94,7 @@ impl<'w, 'o> Committer<'w, 'o> {
         if piece.first && piece.last {
             self.content.update(&piece.digest);
             let identity = (piece.size, piece.digest, form);
-            if let Some(known) = self.known.get(&identity) {
+            if let Some(known) = self.known.get(&identity).filter(|_| form.is_proof()) {
                 return self.share(*known, piece.number);
             }
         }
@@ -125,6 +130,10 @@ impl<'w, 'o> Committer<'w, 'o> {
                     self.writer.write(tail).map_err(PipelineError::Write)?;
                     self.writer.pad_to_block().map_err(PipelineError::Write)?;
                 }
+                if bytes.len() as u64 >= RECYCLED_SIZE {
+                    // When nobody needs it now, it is freed.
+                    let _ = self.spent.try_send(bytes);
+                }
             }
             // Another file with this content was committed before and is not known: its form differs (see `Identity`),
             // so this one would have been encoded. Only a lost task can bring us here.
@@ -151,6 +160,34 @@ impl<'w, 'o> Committer<'w, 'o> {
         )
     }
 
+    /// Whether a file that was just written has the same bytes at the same places as the known one.
+    fn is_same(
+        &mut self,
+        known: u32,
+        start: BlockAddr,
+        blocks: u64,
+        treatment: &Treatment,
+        tail: &[u8],
+    ) -> Result<bool, PipelineError> {
+        let (before, known_tail) = match (&self.stored.files[known as usize], treatment) {
+            (StoredData::Flat { start, tail }, Treatment::Flat { .. }) => (*start, *tail),
+            (StoredData::Chunked { start, map }, Treatment::Chunked(own)) if **map == *own => {
+                (*start, None)
+            }
+            _ => return Ok(false),
+        };
+        let mut expected = Vec::new();
+        if let Some(known_tail) = known_tail {
+            let read = self.stored.tails.read(known_tail, &mut expected);
+            read.map_err(PipelineError::Write)?;
+        }
+        Ok(expected == tail
+            && self
+                .writer
+                .is_same(before, start, blocks)
+                .map_err(PipelineError::Write)?)
+    }
+
     /// A file's last piece is written: records where it is, or takes it back when it was there already.
     fn close(
         &mut self,
@@ -166,11 +203,13 @@ impl<'w, 'o> Committer<'w, 'o> {
             tail,
             ..
         } = open;
-        if let Some(known) = self.known.get(&identity) {
-            self.writer.rewind(start.0 << bits.bits());
-            return self.share(*known, number);
-        }
         let blocks = self.writer.block().0 - start.0;
+        if let Some(known) = self.known.get(&identity).copied()
+            && (identity.2.is_proof() || self.is_same(known, start, blocks, treatment, &tail)?)
+        {
+            self.writer.rewind(start.0 << bits.bits());
+            return self.share(known, number);
+        }
         if self.writer.block().0 > u64::from(u32::MAX) {
             return Err(PipelineError::TooLarge);
         }

@@ -53,10 +53,11 @@ pub struct Settings {
 impl Settings {
     /// Length of a segment in bytes: it depends on what the image will look like, never on workers or memory.
     fn segment_size(&self) -> usize {
-        let largest = self
-            .compression
-            .map_or(0, |compression| compression.max_pcluster);
-        (8 * largest).max(2 << 20)
+        match self.compression {
+            // What is read, digested and written at once should stay in the processor's cache.
+            None => 512 << 10,
+            Some(compression) => (8 * compression.max_pcluster).max(2 << 20),
+        }
     }
 
     /// Number of tasks on their way: each may hold a segment and what became of it.
@@ -156,7 +157,7 @@ impl std::fmt::Debug for Pipeline<'_> {
 }
 
 /// A task of small files is full at this many bytes or files.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 512 << 10;
 const BATCH_FILES: usize = 512;
 
 impl<'scope> Pipeline<'scope> {
@@ -177,6 +178,7 @@ impl<'scope> Pipeline<'scope> {
             // The channel holds them all.
             let _ = permit_sender.send(());
         }
+        let (spent, fresh) = bounded::<Vec<u8>>(permit_count);
         let seen: Arc<SeenFiles> = Arc::default();
         for _ in 0..settings.workers.clamp(1, permit_count) {
             let worker = Worker {
@@ -184,11 +186,18 @@ impl<'scope> Pipeline<'scope> {
                 reader: Arc::clone(&reader),
                 seen: Arc::clone(&seen),
                 encoder: None,
+                fresh: fresh.clone(),
             };
             let (tasks, done) = (task_receiver.clone(), done_sender.clone());
             scope.spawn(move || worker.run(&tasks, &done));
         }
-        let committer = Committer::new(settings.clone(), writer, tails, Arc::clone(&progress));
+        let committer = Committer::new(
+            settings.clone(),
+            writer,
+            tails,
+            spent,
+            Arc::clone(&progress),
+        );
         let committer = scope.spawn(move || committer.run(&done_receiver, &permit_sender));
         Self {
             settings,

@@ -61,13 +61,8 @@ pub(super) type Identity = (u64, Digest, Form);
 /// Forms in which the same content may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    Flat {
-        inline_tail: bool,
-    },
-    Compressed {
-        inline_tail: bool,
-    },
-    /// The digest then covers the map of the chunks too.
+    Flat { inline_tail: bool },
+    Compressed { inline_tail: bool },
     Chunked,
 }
 
@@ -78,6 +73,11 @@ impl Form {
             Treatment::Compressed { inline_tail } => Self::Compressed { inline_tail },
             Treatment::Chunked(_) => Self::Chunked,
         }
+    }
+
+    /// Whether equal digests prove equal content. Otherwise they only make it likely.
+    pub(super) fn is_proof(self) -> bool {
+        matches!(self, Self::Compressed { .. })
     }
 
     pub(super) fn inline_tail(self) -> bool {

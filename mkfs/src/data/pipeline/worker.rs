@@ -12,24 +12,25 @@ use crossbeam_channel::{Receiver, Sender};
 use erofs_codec::zstd::ZstdEncoder;
 use erofs_codec::{EncodeError, Encoder};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Buffers from this size on are used again.
+pub(super) const RECYCLED_SIZE: u64 = 128 << 10;
 
 /// From this level on sampling for incompressible data is cheaper than having the encoder find out (measured with
 /// `codec/examples/compressibility`).
 const SAMPLED_LEVEL: i32 = 6;
 
-/// Digest of a piece. Where zeros are left out, equal bytes are equal content only at equal places.
+/// Digest of a piece. Files that will be compressed are compared by it alone, before they are encoded, so nobody must be
+/// able to make two of them alike. For the rest it only finds candidates, whose bytes the committer compares: that may
+/// be the fastest there is.
 fn digest(treatment: &Treatment, bytes: &[u8]) -> Digest {
-    let Treatment::Chunked(map) = treatment else {
+    if let Treatment::Compressed { .. } = treatment {
         return *blake3::hash(bytes).as_bytes();
-    };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[map.block_shift]);
-    for run in &map.runs {
-        hasher
-            .update(&run.first.to_le_bytes())
-            .update(&run.count.to_le_bytes());
     }
-    *hasher.update(bytes).finalize().as_bytes()
+    let mut digest = [0; 32];
+    digest[..16].copy_from_slice(&xxh3_128(bytes).to_le_bytes());
+    digest
 }
 
 pub(super) struct Worker<'scope> {
@@ -37,6 +38,8 @@ pub(super) struct Worker<'scope> {
     pub(super) reader: Arc<dyn ContentReader + 'scope>,
     pub(super) seen: Arc<SeenFiles>,
     pub(super) encoder: Option<ZstdEncoder>,
+    /// Buffers that were written and can be used again, their memory still at hand.
+    pub(super) fresh: Receiver<Vec<u8>>,
 }
 
 impl Worker<'_> {
@@ -103,7 +106,12 @@ impl Worker<'_> {
     }
 
     fn read(&self, file: &FileContent, range: DataRange) -> Result<Vec<u8>, PipelineError> {
-        let mut bytes = Vec::with_capacity(range.length as usize);
+        let mut bytes = match range.length {
+            ..RECYCLED_SIZE => Vec::new(),
+            _ => self.fresh.try_recv().unwrap_or_default(),
+        };
+        bytes.clear();
+        bytes.reserve(range.length as usize);
         let Some(ranges) = &file.ranges else {
             self.reader
                 .read(file, range.offset, range.length, &mut bytes)?;
