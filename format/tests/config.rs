@@ -79,3 +79,21 @@ fn configurations_are_refused_when_illegal() {
     assert_eq!(zstd(9).encode(block), Err(ConfigError::ZstdWindow(9)));
     assert_eq!(zstd(21).encode(block), Err(ConfigError::ZstdWindow(21)));
 }
+
+/// The superblock area of the worked example in the format reference: LZ4 at 1152, DEFLATE at 1168, device slot at 1280.
+#[test]
+fn configurations_and_device_table_follow_the_worked_example() {
+    let configs = AlgorithmConfigs {
+        lz4: Some(Lz4Config {
+            max_distance: 65535,
+            max_pcluster_blocks: 16,
+        }),
+        deflate: Some(DeflateConfig { window_bits: 15 }),
+        ..AlgorithmConfigs::default()
+    };
+    let bytes = configs.encode(BlockBits::B4096).unwrap();
+    let start = 1024 + 128;
+    assert_eq!(bytes[..2], [14, 0]);
+    assert_eq!(bytes[1168 - start..1170 - start], [6, 0]);
+    assert_eq!((start + bytes.len()).next_multiple_of(128), 1280);
+}

@@ -507,3 +507,44 @@ struct ChunkPiece {
     device: DeviceId,
     start: BlockAddr,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The worked example of the format reference: extended inode, 20 bytes of attributes, table of indexes at 88.
+    #[test]
+    fn chunk_tables_start_at_a_multiple_of_their_entry() {
+        let data = |indexes| InodeData::Chunked {
+            size: 5000,
+            format: ChunkFormat {
+                block_shift: 0,
+                indexes,
+                wide: false,
+            },
+            chunks: 2,
+            table: ChunkTable::Hole,
+        };
+        assert_eq!(data(true).end_of_metadata(84), 88 + 2 * 8);
+        assert_eq!(data(false).end_of_metadata(84), 84 + 2 * 4);
+    }
+
+    #[test]
+    fn one_chunk_covers_a_file_and_sparse_chunks_end_where_data_does() {
+        assert_eq!(covering_shift(1, BlockBits::B4096), 0);
+        assert_eq!(covering_shift(4097, BlockBits::B4096), 1);
+        assert_eq!(covering_shift(u64::MAX >> 1, BlockBits::B512), 31);
+        let ranges = [
+            DataRange {
+                offset: 8192,
+                length: 4096,
+            },
+            DataRange {
+                offset: 65536,
+                length: 100,
+            },
+        ];
+        assert_eq!(aligned_shift(65636, &ranges, BlockBits::B512), 3);
+        assert_eq!(aligned_shift(1 << 20, &ranges, BlockBits::B512), 0);
+    }
+}
