@@ -16,8 +16,9 @@ fi
 cargo build --release --package erofs
 [ $# -gt 0 ] || set -- /usr/share/doc
 cd "$OLDPWD" 2>/dev/null || true
-if [ "$(id -u)" -ne 0 ] && ! [ -e /dev/fuse ] && command -v sudo >/dev/null; then
-    # The kernel mounts for root only, and there is no FUSE to do without.
+if [ "$(id -u)" -ne 0 ] && command -v sudo >/dev/null; then
+    # The kernel mounts for root only. Without root it would be FUSE, where fusermount3 is installed.
+    echo "the kernel mounts for root only: running erofs try with sudo"
     exec sudo "$here/target/release/erofs" try "$@"
 fi
 exec "$here/target/release/erofs" try "$@"
