@@ -3,7 +3,7 @@
 set -eu
 source=${1:?usage: archive.sh DIR TAR} out=${2:?usage: archive.sh DIR TAR}
 case $out in
-*.tar) filter=cat ;;
+*.tar) filter='cat' ;;
 *.tar.gz) filter='gzip -6 -n' ;;
 *.tar.zst) filter='zstd -q -3' ;;
 *) echo "no idea how to compress $out" >&2; exit 2 ;;

@@ -6,4 +6,4 @@ debootstrap --variant=minbase \
     --include=python3,perl,gcc,g++,make,git,vim,curl,locales,openjdk-17-jre-headless,ca-certificates \
     bookworm "$out"
 # What differs from run to run, and device nodes.
-rm -rf "$out"/var/cache/apt/archives/*.deb "$out"/var/lib/apt/lists/* "$out"/dev/* "$out"/var/log/*
+rm -rf "${out:?}"/var/cache/apt/archives/*.deb "${out:?}"/var/lib/apt/lists/* "${out:?}"/dev/* "${out:?}"/var/log/*
