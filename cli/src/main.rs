@@ -6,10 +6,10 @@ mod compare;
 mod error;
 mod image;
 mod image_arguments;
+mod links;
 mod listing;
 #[cfg(test)]
 mod manual;
-mod mount_helper;
 mod mounting;
 mod names;
 mod progress;
@@ -17,7 +17,6 @@ mod report;
 mod values;
 
 use clap::{Parser, Subcommand};
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -47,17 +46,11 @@ enum Command {
     Extract(command::extract::Extract),
 }
 
-/// A program that this one is when it is called by a link: what it does with its arguments.
-type Link = fn(Vec<OsString>) -> ExitCode;
-
-/// Names of links to this program.
-const LINKS: [(&str, Link); 1] = [("mount.erofs", mount_helper::run)];
-
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or_default();
-    if let Some((_, link)) = LINKS.iter().find(|(link, _)| name == *link) {
+    if let Some(link) = links::find(name) {
         return link(words.collect());
     }
     let arguments = Arguments::parse();

@@ -1,0 +1,19 @@
+//! Programs that this one is when it is called by another name: one module for each.
+
+mod mount;
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+
+/// What a program does with its arguments.
+pub(crate) type Link = fn(Vec<OsString>) -> ExitCode;
+
+const LINKS: [(&str, Link); 1] = [("mount.erofs", mount::run)];
+
+/// The program of this name, unless it is this one's own.
+pub(crate) fn find(name: &OsStr) -> Option<Link> {
+    LINKS
+        .iter()
+        .find(|(link, _)| name == *link)
+        .map(|(_, run)| *run)
+}
