@@ -11,7 +11,8 @@ if ! command -v cc >/dev/null || ! [ -e /usr/include/stdio.h ]; then
     [ "$(id -u)" -eq 0 ] || root=sudo
     echo "installing a C compiler (gcc, libc6-dev)"
     $root apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive $root apt-get -qq -y --no-install-recommends install gcc libc6-dev >/dev/null
+    # Through env, since sudo drops variables.
+    $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install gcc libc6-dev >/dev/null
 fi
 cargo build --release --package erofs
 [ $# -gt 0 ] || set -- /usr/share/doc
