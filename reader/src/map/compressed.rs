@@ -8,8 +8,24 @@ use erofs_format::compression::map_header::{self, MAP_HEADER_SIZE, MapHeader};
 use erofs_format::compression::{Algorithm, MAX_EXTENT_SIZE, MAX_PCLUSTER_SIZE};
 use erofs_format::{ByteOffset, DeviceId};
 
+/// What the map says about a byte of the file.
+pub(super) enum Located {
+    /// Nothing is left to look up.
+    Extent(Extent),
+    /// A pcluster, neither checked nor resolved.
+    Pcluster(Pcluster),
+}
+
 /// The extent that holds `position`, which is below the file's size.
 pub(super) fn extent_at(image: &Image, inode: &Inode, position: u64) -> Result<Extent, Error> {
+    match locate(image, inode, position)? {
+        Located::Extent(extent) => Ok(extent),
+        Located::Pcluster(pcluster) => pcluster.extent_at(image, inode, position),
+    }
+}
+
+/// What the map says about `position`, which is below the file's size.
+pub(super) fn locate(image: &Image, inode: &Inode, position: u64) -> Result<Located, Error> {
     let end = inode.after_xattrs(1)?;
     let start = map_header::position(end).ok_or_else(|| inode.corrupt(Rule::Overflow, end))?;
     let mut bytes = [0; MAP_HEADER_SIZE as usize];
@@ -17,13 +33,13 @@ pub(super) fn extent_at(image: &Image, inode: &Inode, position: u64) -> Result<E
     let header = MapHeader::decode(&bytes, inode.layout, image.superblock())
         .map_err(|error| inode.corrupt(Rule::MapHeader(error), start))?;
     match header {
-        MapHeader::Fragment { offset } => Ok(Extent {
+        MapHeader::Fragment { offset } => Ok(Located::Extent(Extent {
             logical: 0,
             length: inode.data_size(),
             place: Place::Packed { offset },
-        }),
-        MapHeader::Index(header) => index::extent_at(image, inode, &header, start, position),
-        MapHeader::Extents(header) => extents::extent_at(image, inode, &header, start, position),
+        })),
+        MapHeader::Index(header) => index::locate(image, inode, &header, start, position),
+        MapHeader::Extents(header) => extents::locate(image, inode, &header, start, position),
     }
 }
 

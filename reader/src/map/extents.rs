@@ -1,6 +1,6 @@
 //! Encoded extents: a table with one record for each extent, as `z_erofs_map_blocks_ext` (fs/erofs/zmap.c) reads it.
 
-use super::compressed::Pcluster;
+use super::compressed::{Located, Pcluster};
 use super::{Extent, Place};
 use crate::error::{Error, Rule};
 use crate::image::Image;
@@ -22,13 +22,13 @@ struct Table<'a> {
 }
 
 /// The extent that holds `position`, which is below the file's size; the map header is at `map_header`.
-pub(super) fn extent_at(
+pub(super) fn locate(
     image: &Image,
     inode: &Inode,
     header: &ExtentsHeader,
     map_header: ByteOffset,
     position: u64,
-) -> Result<Extent, Error> {
+) -> Result<Located, Error> {
     let record_size = header.records.record_size();
     let table = Table {
         image,
@@ -61,11 +61,11 @@ pub(super) fn extent_at(
             ExtentRecords::Sequential { .. } => record.plen.into(),
             _ => record.fragment_offset(),
         };
-        return Ok(Extent {
+        return Ok(Located::Extent(Extent {
             logical,
             length: end - logical,
             place: Place::Packed { offset },
-        });
+        }));
     }
     let piece = record
         .piece()
@@ -76,15 +76,15 @@ pub(super) fn extent_at(
         partial,
     } = piece
     else {
-        return Ok(Extent {
+        return Ok(Located::Extent(Extent {
             logical,
             length: end - logical,
             place: Place::Hole,
-        });
+        }));
     };
     let bits = image.superblock().block_bits;
     let aligned = bits.offset_in_block(record.address.0 | u64::from(length)) == 0;
-    let pcluster = Pcluster {
+    Ok(Located::Pcluster(Pcluster {
         logical,
         end,
         start: record.address,
@@ -92,8 +92,7 @@ pub(super) fn extent_at(
         algorithm,
         interlaced: header.interlaced && aligned,
         partial,
-    };
-    pcluster.extent_at(image, inode, position)
+    }))
 }
 
 impl Table<'_> {

@@ -1,7 +1,7 @@
 //! Lcluster indexes, full and compact: from a byte of the file to its extent, as `z_erofs_map_blocks_fo` (fs/erofs/zmap.c)
 //! finds it.
 
-use super::compressed::{Pcluster, check_algorithm, checked_length};
+use super::compressed::{Located, Pcluster, check_algorithm, checked_length};
 use super::{Extent, Place, Stored};
 use crate::error::{Error, Rule};
 use crate::image::Image;
@@ -32,13 +32,13 @@ enum Form {
 }
 
 /// The extent that holds `position`, which is below the file's size; the map header is at `map_header`.
-pub(super) fn extent_at(
+pub(super) fn locate(
     image: &Image,
     inode: &Inode,
     header: &IndexHeader,
     map_header: ByteOffset,
     position: u64,
-) -> Result<Extent, Error> {
+) -> Result<Located, Error> {
     let overflow = || inode.corrupt(Rule::Overflow, map_header);
     let size = inode.data_size();
     let form = if inode.layout == DataLayout::CompressedCompact {
@@ -67,20 +67,20 @@ pub(super) fn extent_at(
         return Err(inode.corrupt(Rule::MapGap, ByteOffset(position)));
     }
     if end == size && header.advise.contains(Advise::FRAGMENT_PCLUSTER) {
-        return Ok(index.fragment(logical, &head));
+        return Ok(Located::Extent(index.fragment(logical, &head)));
     }
     if end == size && header.inline_size > 0 {
-        return index.inline_tail(logical, &head);
+        return index.inline_tail(logical, &head).map(Located::Extent);
     }
     let blocks = index.blocks(number, &head)?;
     if head.hole || blocks == 0 {
-        return Ok(Extent {
+        return Ok(Located::Extent(Extent {
             logical,
             length: end - logical,
             place: Place::Hole,
-        });
+        }));
     }
-    let pcluster = Pcluster {
+    Ok(Located::Pcluster(Pcluster {
         logical,
         end,
         start: head
@@ -91,8 +91,7 @@ pub(super) fn extent_at(
         algorithm: index.algorithm(head.kind),
         interlaced: header.advise.contains(Advise::INTERLACED_PCLUSTER),
         partial: head.partial,
-    };
-    pcluster.extent_at(image, inode, position)
+    }))
 }
 
 impl Index<'_> {

@@ -8,6 +8,7 @@ mod compressed;
 mod extents;
 mod flat;
 mod index;
+mod stored;
 
 use crate::error::Error;
 use crate::image::Image;
@@ -16,6 +17,8 @@ use crate::metadata::Area;
 use erofs_format::compression::Algorithm;
 use erofs_format::inode::{DataLayout, InodePayload};
 use erofs_format::{ByteOffset, DeviceId};
+
+pub use stored::{Form, Location, StoredExtent, StoredExtents};
 
 /// A run of bytes of a file that lie together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
