@@ -144,6 +144,18 @@ impl<'a> DirectoryBlock<'a> {
     /// # Errors
     /// [`DirentError`] for names that the kernel refuses.
     pub fn entry(&self, index: usize) -> Result<Dirent<'a>, DirentError> {
+        let entry = self.entry_of_any_name(index)?;
+        match entry.name.iter().find(|byte| matches!(byte, 0 | b'/')) {
+            Some(byte) => Err(DirentError::NameByte { index, byte: *byte }),
+            None => Ok(entry),
+        }
+    }
+
+    /// As [`Self::entry`], but NUL and slash may be in the name: for those who look into what the kernel refuses.
+    ///
+    /// # Errors
+    /// [`DirentError`] for a name that is no range of the block.
+    pub fn entry_of_any_name(&self, index: usize) -> Result<Dirent<'a>, DirentError> {
         let length = self.bytes.len();
         let raw = |at: usize| -> Option<RawDirent> {
             record::read(
@@ -182,9 +194,6 @@ impl<'a> DirectoryBlock<'a> {
                 end,
                 length,
             })?;
-        if let Some(byte) = name.iter().find(|byte| matches!(byte, 0 | b'/')) {
-            return Err(DirentError::NameByte { index, byte: *byte });
-        }
         Ok(Dirent {
             nid: Nid(this.nid.get()),
             file_type: file_type_from_value(this.file_type),

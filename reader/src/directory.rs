@@ -38,6 +38,8 @@ pub struct DirectoryEntries<'a> {
     position: u64,
     /// The block that holds `position`, or empty.
     block: Vec<u8>,
+    /// NUL and slash may be in names.
+    any_names: bool,
 }
 
 impl Image {
@@ -66,6 +68,7 @@ impl Image {
             inode: *directory,
             position,
             block: Vec::new(),
+            any_names: false,
         })
     }
 
@@ -118,7 +121,7 @@ impl Image {
     }
 
     /// Reads the directory block that begins at byte `start` of a directory.
-    fn read_directory_block(
+    pub(crate) fn read_directory_block(
         &self,
         directory: &Inode,
         start: u64,
@@ -151,11 +154,19 @@ fn entry_at<'b>(
         .map_err(|error| broken(directory, start, error))
 }
 
-fn broken(directory: &Inode, start: u64, error: DirentError) -> Error {
+pub(crate) fn broken(directory: &Inode, start: u64, error: DirentError) -> Error {
     directory.corrupt(Rule::Directory(error), ByteOffset(start))
 }
 
 impl DirectoryEntries<'_> {
+    /// Lets NUL and slash in names pass, with which the kernel refuses to list the directory. Whoever asks for that must
+    /// not take such a name for a path.
+    #[must_use]
+    pub const fn with_any_names(mut self) -> Self {
+        self.any_names = true;
+        self
+    }
+
     /// The directory that is listed.
     pub const fn directory(&self) -> &Inode {
         &self.inode
@@ -183,9 +194,12 @@ impl DirectoryEntries<'_> {
                 self.block.clear();
                 continue;
             }
-            let entry = block
-                .entry(index)
-                .map_err(|error| broken(&self.inode, start, error))?;
+            let entry = if self.any_names {
+                block.entry_of_any_name(index)
+            } else {
+                block.entry(index)
+            };
+            let entry = entry.map_err(|error| broken(&self.inode, start, error))?;
             let last = index + 1 == block.count();
             let next = if last {
                 behind

@@ -33,8 +33,11 @@ pub struct Walk<'a> {
     start: Option<Inode>,
     stack: Vec<Level<'a>>,
     path: Vec<u8>,
+    /// Where the last component of `path` begins.
+    name_start: usize,
     entered: HashSet<Nid>,
     max_depth: usize,
+    any_names: bool,
 }
 
 #[derive(Debug)]
@@ -60,13 +63,36 @@ impl Image {
             start: Some(*start),
             stack: Vec::new(),
             path: Vec::new(),
+            name_start: 0,
             entered: HashSet::new(),
             max_depth,
+            any_names: false,
         }
     }
 }
 
 impl Walk<'_> {
+    /// Lets names pass that contain NUL or slash, see [`DirectoryEntries::with_any_names`]: paths are then ambiguous, and
+    /// [`Walk::name`] is not.
+    #[must_use]
+    pub const fn with_any_names(mut self) -> Self {
+        self.any_names = true;
+        self
+    }
+
+    /// Leaves out what is below the directory that the last call yielded. Without effect after anything else.
+    pub fn skip_directory(&mut self) {
+        let entered = self.stack.last();
+        if entered.is_some_and(|level| level.path_length == self.path.len()) {
+            self.stack.pop();
+        }
+    }
+
+    /// Name of what the last call yielded: the last component of its path, empty where the walk began.
+    pub fn name(&self) -> &[u8] {
+        self.path.get(self.name_start..).unwrap_or_default()
+    }
+
     /// Path of what the last call was about, also where that was an error: the entry, or the directory whose list broke.
     pub fn path(&self) -> &[u8] {
         &self.path
@@ -92,8 +118,13 @@ impl Walk<'_> {
         if let Some(parent) = self.stack.last_mut() {
             parent.entries.release();
         }
+        let entries = self.image.read_directory(directory)?;
         self.stack.push(Level {
-            entries: self.image.read_directory(directory)?,
+            entries: if self.any_names {
+                entries.with_any_names()
+            } else {
+                entries
+            },
             path_length: self.path.len(),
         });
         Ok(())
@@ -138,6 +169,7 @@ impl Iterator for Walk<'_> {
             if path_length > 0 {
                 self.path.push(b'/');
             }
+            self.name_start = self.path.len();
             self.path.extend_from_slice(&entry.name);
             let result = self.image.inode(entry.nid);
             return Some(result.and_then(|inode| self.arrive(inode)));
