@@ -230,17 +230,17 @@ def parent(path):
 
 
 def listing(tree):
-    """Lines of path, type, mode, owner, link count, size, mtime, SHA-256 or target or device number, attributes; sorted by path."""
+    """What the tree shows, in the form of tests/kernels: path, type, mode, owner, link count, size of files and symlinks, mtime, SHA-256
+    or target or device number, attributes, first of the paths with the same inode; in byte order of paths."""
     def escaped(raw):
         return "".join(chr(c) if 0x20 < c < 0x7F and c != 0x5C else "\\x%02x" % c for c in raw)
 
-    links, lines = {}, []
-    for path in tree:
+    links, names, lines = {}, {}, []
+    for path in sorted(tree):
         if path and tree[path].kind == "d":
             links[parent(path)] = links.get(parent(path), 2) + 1
-        elif path:
-            links[original(tree, path)] = links.get(original(tree, path), 0) + 1
-    for path in ordered(tree):
+        names.setdefault(original(tree, path), []).append(path)
+    for path in sorted(tree):
         source = original(tree, path)
         node, size, told = tree[source], 0, "-"
         if node.kind == "f":
@@ -249,11 +249,12 @@ def listing(tree):
             size, told = len(node.data), escaped(node.data)
         elif node.kind in "cb":
             told = "%x" % os.makedev(*node.data)
-        count = links.get(source, 2 if node.kind == "d" else 1)
+        count = links.get(path, 2) if node.kind == "d" else len(names[source])
         xattrs = ",".join(sorted(escaped(name) + "=" + value.hex() for name, value in node.xattrs.items()))
         time = "%d.%09d" % node.mtime
+        first = names[source][0]
         fields = [escaped(path) or ".", node.kind, "%o" % node.mode, "%d:%d" % node.owner, str(count), str(size), time, told, xattrs]
-        lines.append("\t".join(fields) + "\n")
+        lines.append("\t".join([*fields, "-" if first == path else escaped(first)]) + "\n")
     return "".join(lines)
 
 
