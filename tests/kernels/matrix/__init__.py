@@ -1,0 +1,1 @@
+"""Reads EROFS images on real kernels, old and new, and compares what they show with what they should."""

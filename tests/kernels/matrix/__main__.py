@@ -1,0 +1,105 @@
+"""The command line: see tests/kernels/README.md."""
+
+import argparse
+import fnmatch
+import gzip
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from . import debian, guest, payload, report
+from .images import Image, Job, jobs_of, read_list, version
+from .verdict import judge
+
+KERNELS = "5.10,6.1,6.12,6.16,6.17,6.18,7.2"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests/kernels/run.sh", description=__doc__)
+    parser.add_argument("lists", nargs="*", type=Path, metavar="LIST", help="image lists")
+    parser.add_argument("-k", "--kernels", default=KERNELS, help="such as 6.1,7.2,host")
+    parser.add_argument("-j", "--parallel", type=int, default=os.cpu_count(), help="guests at a time")
+    parser.add_argument("-t", "--patience", type=float, default=120, help="seconds of silence after which a guest hangs")
+    parser.add_argument("-o", "--output", type=Path, help="keep results, manifests and logs here")
+    parser.add_argument("--only", default="*", help="images with such names")
+    parser.add_argument("--fetch-only", action="store_true", help="fetch what is missing in the cache, and end")
+    return parser.parse_args()
+
+
+def fetch(wanted: list[str]) -> dict[str, debian.Kernel]:
+    kernels = {}
+    for name in wanted:
+        if name != "host":
+            kernels[name] = debian.kernel(name)
+            print(f"{name}: {kernels[name].package} {kernels[name].version}", file=sys.stderr)
+    return kernels
+
+
+def host_config() -> dict[str, str]:
+    packed = Path("/proc/config.gz")
+    if packed.exists():
+        return debian.parse_config(gzip.decompress(packed.read_bytes()).decode())
+    return debian.parse_config(Path(f"/boot/config-{os.uname().release}").read_text())
+
+
+def run_all(wanted: list[str], kernels: dict[str, debian.Kernel], images: list[Image], setup: guest.Setup,
+            parallel: int) -> report.Results:
+    jobs = jobs_of(images)
+
+    def run(name: str) -> guest.Run:
+        if name == "host":
+            return guest.run_host(jobs, images, setup)
+        return guest.run_guests(kernels[name], jobs, setup)
+
+    with ThreadPoolExecutor(parallel) as pool:
+        runs = dict(zip(wanted, pool.map(run, wanted)))
+    return report.Results(wanted, jobs, runs, judge_all(jobs, runs, kernels))
+
+
+def judge_all(jobs: list[Job], runs: dict[str, guest.Run], kernels: dict[str, debian.Kernel]) -> report.Cells:
+    cells: report.Cells = {job.id: {} for job in jobs}
+    for name, run in runs.items():
+        config = kernels[name].config if name in kernels else host_config()
+        release = version(run.release() or name.replace("host", "0"))
+        for job in jobs:
+            if name in kernels or job.id in run.records:
+                cells[job.id][name] = judge(job, run.records.get(job.id), release, config)
+    return cells
+
+
+def main() -> int:
+    options = arguments()
+    wanted = options.kernels.split(",")
+    try:
+        kernels = fetch(wanted)
+    except LookupError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.fetch_only:
+        return 0
+    images = [image for path in options.lists for image in read_list(path) if fnmatch.fnmatch(image.name, options.only)]
+    if not images:
+        print("no images", file=sys.stderr)
+        return 2
+    began = time.monotonic()
+    with TemporaryDirectory() as temporary:
+        work = options.output.absolute() if options.output else Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        setup = guest.Setup(Path(os.environ["EROFS_KERNEL_AGENT"]), work, options.patience)
+        payload.build(setup.disk, images)
+        results = run_all(wanted, kernels, images, setup, options.parallel)
+        setup.disk.unlink()
+        report.write_files(results, work)
+    failures = len(results.failures())
+    print(report.table(results))
+    print(report.summary(results))
+    print(f"{len(images)} images, {len(results.jobs)} jobs on {len(wanted)} kernels, "
+          f"{failures} failures, {time.monotonic() - began:.0f} s")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
