@@ -172,7 +172,9 @@ impl Devices {
         offset: ByteOffset,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
-        let Some(source) = self.sources.get(usize::from(device.0)) else {
+        // Behind its end a file answers with an error, not with 0 bytes, from 2^63 on.
+        let source = self.sources.get(usize::from(device.0));
+        let Some(source) = source.filter(|source| offset.0 < source.size) else {
             return Ok(0);
         };
         let mut filled = 0;
@@ -194,5 +196,33 @@ impl Devices {
             }
         }
         Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::FileSource;
+
+    #[test]
+    fn a_file_ends_quietly_where_no_offset_reaches() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        let source = Box::new(FileSource::new(file).unwrap());
+        let devices = Devices::new(source, Vec::new(), Vec::new(), BlockBits::B4096);
+        for offset in [8192, i64::MAX as u64, 1 << 63, u64::MAX - 3] {
+            let read = |buffer: &mut [u8]| {
+                devices.read_exact(None, DeviceId::PRIMARY, ByteOffset(offset), buffer)
+            };
+            let error = read(&mut [0; 10]).unwrap_err();
+            let beyond = matches!(
+                error,
+                Error::Corrupt {
+                    rule: Rule::BeyondDevice { .. },
+                    ..
+                }
+            );
+            assert!(beyond, "{error}");
+        }
     }
 }
