@@ -7,10 +7,12 @@
 //!
 //! | feature | codec | code |
 //! |---|---|---|
+//! | – | [`lz4`]: `Lz4Decoder` | ours |
+//! | – | [`lzma`]: `LzmaDecoder` | Rust, lzma-rust2 |
+//! | – | [`deflate`]: `DeflateDecoder` | Rust, zlib-rs |
 //! | `zstd` (default) | [`zstd`]: `ZstdEncoder`, `ZstdDecoder` | C, through zstd-safe |
 //!
-//! With `--no-default-features` no C is built: the traits, the errors and
-//! [`compressibility`] remain.
+//! With `--no-default-features` no C is built: all but Zstd remains.
 //!
 //! Encoders are deterministic: after [`Encoder::restart`] the bytes produced
 //! depend only on the parameters and on the data given since, so any number of
@@ -18,6 +20,9 @@
 #![forbid(unsafe_code)]
 
 pub mod compressibility;
+pub mod deflate;
+pub mod lz4;
+pub mod lzma;
 #[cfg(feature = "zstd")]
 pub mod zstd;
 
@@ -61,15 +66,32 @@ pub trait Encoder: Send {
 /// Decodes units made by the matching [`Encoder`].
 pub trait Decoder: Send {
     /// Decodes `encoded`, one whole unit without the zero padding in front of
-    /// it, into `output`, and fills `output` exactly.
+    /// it, fills `output` exactly, and tells where the unit ends.
     ///
     /// `output` may be shorter than what the unit decodes to: then only that
     /// prefix is decoded, and what follows it in `encoded` is not checked.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything but a well-formed unit that decodes to at
-    /// least `output.len()` bytes. The content of `output` is then unspecified.
-    fn decode(&mut self, encoded: &[u8], output: &mut [u8]) -> Result<(), DecodeError>;
+    /// [`DecodeError`] for anything that does not decode to at least
+    /// `output.len()` bytes. The content of `output` is then unspecified.
+    fn decode(&mut self, encoded: &[u8], output: &mut [u8]) -> Result<Ending, DecodeError>;
+}
+
+/// Where a unit ends that filled the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With the last byte of the output and the last encoded byte. LZMA may tell
+    /// so of a prefix too, when what is left takes no bits of its own.
+    Exact,
+    /// With the last byte of the output, before the last encoded byte. Never
+    /// told of LZ4, whose blocks have no mark at their end.
+    Trailing {
+        /// Encoded bytes behind the end of the unit.
+        bytes: usize,
+    },
+    /// Not with the last byte of the output: there is more to decode, or what
+    /// follows is cut off or corrupt.
+    Open,
 }
 
 /// Why an encoder could not be made or failed.
@@ -139,11 +161,5 @@ pub enum DecodeError {
         produced: usize,
         /// Bytes asked for.
         expected: usize,
-    },
-    /// Bytes follow the end of the unit.
-    #[error("{bytes} bytes follow the end of the encoded data")]
-    Trailing {
-        /// How many.
-        bytes: usize,
     },
 }

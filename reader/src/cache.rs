@@ -1,8 +1,8 @@
 //! A bounded cache of byte ranges: pages of metadata, and decoded extents, both found by where they begin.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What an entry costs on top of its bytes: key, queue slot, hash table slot, allocation.
 const ENTRY_OVERHEAD: usize = 128;
@@ -12,12 +12,20 @@ const ENTRY_OVERHEAD: usize = 128;
 ///
 /// Eviction is first in, first out, with a second chance for what was used since it came in.
 pub(crate) struct Cache<K> {
-    shards: Box<[Mutex<Shard<K>>]>,
+    shards: Box<[Slot<K>]>,
     hasher: RandomState,
     shard_capacity: usize,
 }
 
+struct Slot<K> {
+    shard: Mutex<Shard<K>>,
+    /// Told when a lead ends.
+    ended: Condvar,
+}
+
 struct Shard<K> {
+    /// Keys that somebody is making a range for.
+    leads: HashSet<K>,
     entries: HashMap<K, Entry>,
     queue: VecDeque<K>,
     bytes: usize,
@@ -28,19 +36,57 @@ struct Entry {
     used: bool,
 }
 
+/// What a cache has for a key.
+pub(crate) enum Lookup<'a, K: Copy + Eq + Hash> {
+    /// A range that is long enough.
+    Found(Arc<[u8]>),
+    /// Nothing; the caller is the one to make it.
+    Lead(Lead<'a, K>),
+}
+
+/// The duty to make a range: others that want it wait until this is dropped.
+pub(crate) struct Lead<'a, K: Copy + Eq + Hash> {
+    cache: &'a Cache<K>,
+    key: K,
+}
+
+impl<K: Copy + Eq + Hash> Lead<'_, K> {
+    /// Keeps what was made.
+    pub(crate) fn insert(self, data: &Arc<[u8]>) {
+        self.cache.insert(self.key, data);
+    }
+}
+
+impl<K: Copy + Eq + Hash> Drop for Lead<'_, K> {
+    fn drop(&mut self) {
+        let slot = self.cache.slot(self.key);
+        slot.lock().leads.remove(&self.key);
+        slot.ended.notify_all();
+    }
+}
+
+impl<K> Slot<K> {
+    fn lock(&self) -> MutexGuard<'_, Shard<K>> {
+        // Nothing that can panic runs under the lock, and a cache is right in any state.
+        self.shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<K: Copy + Eq + Hash> Cache<K> {
     /// A cache of at most `capacity` bytes in at most 16 shards, each large enough for some ranges of `largest` bytes.
     pub(crate) fn new(capacity: usize, largest: usize) -> Self {
-        let shard = || {
-            Mutex::new(Shard {
+        let slot = || Slot {
+            shard: Mutex::new(Shard {
+                leads: HashSet::new(),
                 entries: HashMap::new(),
                 queue: VecDeque::new(),
                 bytes: 0,
-            })
+            }),
+            ended: Condvar::new(),
         };
         let count = (capacity / (largest + ENTRY_OVERHEAD)).clamp(1, 16);
         Self {
-            shards: (0..count).map(|_| shard()).collect(),
+            shards: (0..count).map(|_| slot()).collect(),
             hasher: RandomState::new(),
             shard_capacity: capacity / count,
         }
@@ -51,12 +97,27 @@ impl<K: Copy + Eq + Hash> Cache<K> {
         length.saturating_add(ENTRY_OVERHEAD) <= self.shard_capacity
     }
 
-    /// The range at `key`.
-    pub(crate) fn get(&self, key: K) -> Option<Arc<[u8]>> {
-        let mut shard = self.shard(key)?;
-        let entry = shard.entries.get_mut(&key)?;
-        entry.used = true;
-        Some(Arc::clone(&entry.data))
+    /// The range at `key`, if it has at least `length` bytes.
+    pub(crate) fn get(&self, key: K, length: usize) -> Option<Arc<[u8]>> {
+        self.slot(key).lock().get(key, length)
+    }
+
+    /// The range at `key`, if it has at least `length` bytes, or the duty to make it. Waits while somebody else has it.
+    pub(crate) fn get_or_lead(&self, key: K, length: usize) -> Lookup<'_, K> {
+        let slot = self.slot(key);
+        let mut shard = slot.lock();
+        loop {
+            if let Some(data) = shard.get(key, length) {
+                return Lookup::Found(data);
+            }
+            if shard.leads.insert(key) {
+                return Lookup::Lead(Lead { cache: self, key });
+            }
+            shard = slot
+                .ended
+                .wait(shard)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Keeps `data` at `key` if it is not too large. A longer range replaces a shorter one.
@@ -64,9 +125,7 @@ impl<K: Copy + Eq + Hash> Cache<K> {
         if !self.admits(data.len()) {
             return;
         }
-        let Some(mut shard) = self.shard(key) else {
-            return;
-        };
+        let mut shard = self.slot(key).lock();
         let cost = data.len() + ENTRY_OVERHEAD;
         match shard.entries.get_mut(&key) {
             Some(entry) if entry.data.len() >= data.len() => return,
@@ -88,15 +147,22 @@ impl<K: Copy + Eq + Hash> Cache<K> {
         shard.shrink_to(self.shard_capacity);
     }
 
-    fn shard(&self, key: K) -> Option<MutexGuard<'_, Shard<K>>> {
+    fn slot(&self, key: K) -> &Slot<K> {
         let [low, ..] = self.hasher.hash_one(key).to_le_bytes();
-        let shard = self.shards.get(usize::from(low) % self.shards.len())?;
-        // Nothing that can panic runs under the lock, and a cache is right in any state.
-        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+        &self.shards[usize::from(low) % self.shards.len()]
     }
 }
 
 impl<K: Copy + Eq + Hash> Shard<K> {
+    fn get(&mut self, key: K, length: usize) -> Option<Arc<[u8]>> {
+        let entry = self.entries.get_mut(&key)?;
+        if entry.data.len() < length {
+            return None;
+        }
+        entry.used = true;
+        Some(Arc::clone(&entry.data))
+    }
+
     fn shrink_to(&mut self, capacity: usize) {
         while self.bytes > capacity {
             let Some(key) = self.queue.pop_front() else {
@@ -119,13 +185,11 @@ impl<K: Copy + Eq + Hash> Shard<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     fn held(cache: &Cache<u64>) -> usize {
-        cache
-            .shards
-            .iter()
-            .map(|shard| shard.lock().unwrap().bytes)
-            .sum()
+        cache.shards.iter().map(|slot| slot.lock().bytes).sum()
     }
 
     #[test]
@@ -136,12 +200,12 @@ mod tests {
         cache.insert(u64::MAX, &data);
         for key in 0..10_000u64 {
             cache.insert(key, &data);
-            assert!(cache.get(u64::MAX).is_some(), "used range lost at {key}");
+            assert!(cache.get(u64::MAX, 1).is_some(), "used range lost at {key}");
         }
         assert!(held(&cache) <= capacity);
         assert!(held(&cache) > capacity / 2);
-        assert!(cache.get(0).is_none());
-        assert!(cache.get(9_999).is_some());
+        assert!(cache.get(0, 1).is_none());
+        assert!(cache.get(9_999, 1).is_some());
     }
 
     #[test]
@@ -149,7 +213,7 @@ mod tests {
         let cache = Cache::new(1 << 20, 4096);
         let data: Arc<[u8]> = vec![0; 1 << 17].into();
         cache.insert(1, &data);
-        assert!(cache.get(1).is_none());
+        assert!(cache.get(1, 1).is_none());
         assert_eq!(held(&cache), 0);
     }
 
@@ -159,7 +223,29 @@ mod tests {
         for length in [10usize, 30, 20] {
             cache.insert(1, &vec![0; length].into());
         }
-        assert_eq!(cache.get(1).map(|data| data.len()), Some(30));
+        assert_eq!(cache.get(1, 30).map(|data| data.len()), Some(30));
         assert_eq!(held(&cache), 30 + ENTRY_OVERHEAD);
+    }
+
+    #[test]
+    fn one_makes_what_many_want() {
+        let cache = Cache::new(1 << 20, 4096);
+        let made = AtomicUsize::new(0);
+        let want = || match cache.get_or_lead(1u64, 10) {
+            Lookup::Found(data) => assert_eq!(data.len(), 10),
+            Lookup::Lead(lead) => {
+                std::thread::sleep(Duration::from_millis(20));
+                // The first one fails, the next makes it.
+                if made.fetch_add(1, Ordering::Relaxed) > 0 {
+                    lead.insert(&vec![0; 10].into());
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(want);
+            }
+        });
+        assert_eq!(made.into_inner(), 2);
     }
 }

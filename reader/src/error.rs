@@ -169,6 +169,18 @@ pub enum Rule {
         /// The limit that was asked for.
         limit: usize,
     },
+    /// More directory entries than any image of this size can mean.
+    #[error("more than {limit} directory entries")]
+    TooManyEntries {
+        /// Where listing gave up.
+        limit: u64,
+    },
+    /// More extents than any image of this size can have records for.
+    #[error("more than {limit} extents")]
+    TooManyExtents {
+        /// Where looking gave up.
+        limit: u64,
+    },
     /// A symbolic link that no system could follow.
     #[error("symbolic link of {size} bytes, must be 1 to 4095")]
     SymlinkSize {
@@ -268,6 +280,15 @@ pub enum Rule {
     /// Encoded data.
     #[error(transparent)]
     Decode(DecodeError),
+    /// Encoded data that goes on behind the extent, which is not marked as a part of it.
+    #[error("encoded data does not end where its extent does")]
+    LongerThanExtent,
+    /// Bytes in the pcluster behind the encoded data.
+    #[error("{bytes} bytes follow the end of the encoded data")]
+    TrailingBytes {
+        /// How many.
+        bytes: usize,
+    },
 }
 
 /// Features that are named when they are not supported.

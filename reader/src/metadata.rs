@@ -87,7 +87,7 @@ impl Image {
     /// A page of a device, shorter at the device's end.
     fn page(&self, device: DeviceId, number: u64) -> Result<Arc<[u8]>, Error> {
         let cache: &Cache<PageKey> = self.pages();
-        if let Some(page) = cache.get((device, number)) {
+        if let Some(page) = cache.get((device, number), 0) {
             return Ok(page);
         }
         let start = number * PAGE_SIZE as u64;

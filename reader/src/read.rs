@@ -1,6 +1,6 @@
 //! Reading a file's data at an offset.
 
-use crate::decode::Pcluster;
+use crate::decode::{EncodedExtent, Pcluster};
 use crate::error::{Error, Rule};
 use crate::image::Image;
 use crate::inode::Inode;
@@ -76,14 +76,19 @@ impl Image {
                 stored,
                 length,
                 algorithm,
-                ..
+                partial,
             } => {
-                let pcluster = Pcluster {
-                    stored,
-                    length,
-                    algorithm,
+                let encoded = EncodedExtent {
+                    pcluster: Pcluster {
+                        stored,
+                        length,
+                        algorithm,
+                    },
+                    logical: extent.logical,
+                    length: extent.length,
+                    partial,
                 };
-                self.read_encoded(inode, &extent, &pcluster, skip, part)?;
+                self.read_encoded(inode, &encoded, skip, part)?;
             }
         }
         Ok(count)

@@ -5,15 +5,14 @@ use std::fmt;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::{MAX_WINDOW_LOG, MIN_WINDOW_LOG, NAME, frame};
-use crate::{DecodeError, Decoder};
+use crate::{DecodeError, Decoder, Ending};
 
 /// Decodes Zstd frames as EROFS stores them.
 ///
 /// Checked always: magic, no dictionary, window, every block up to the one that
-/// completes the output. Checked when the frame ends inside or exactly at the
-/// end of the output: the declared content size and checksum (if any), and that
-/// nothing follows the frame. Not checked when the frame decodes to more than
-/// the output holds: whatever comes after the block that completes the output.
+/// completes the output. When the frame ends there: the declared content size
+/// and checksum (if any), and whether something follows. Not checked when the
+/// frame goes on: what comes after the block that completes the output.
 pub struct ZstdDecoder {
     context: DCtx<'static>,
     max_window_log: u32,
@@ -45,8 +44,8 @@ impl ZstdDecoder {
 }
 
 impl Decoder for ZstdDecoder {
-    fn decode(&mut self, encoded: &[u8], output: &mut [u8]) -> Result<(), DecodeError> {
-        let content = frame::check_header(encoded, self.max_window_log)?;
+    fn decode(&mut self, encoded: &[u8], output: &mut [u8]) -> Result<Ending, DecodeError> {
+        frame::check_header(encoded, self.max_window_log)?;
         let corrupt = |code| DecodeError::Corrupt {
             codec: NAME,
             reason: zstd_safe::get_error_name(code),
@@ -68,15 +67,14 @@ impl Decoder for ZstdDecoder {
                 let bytes = encoded.len() - input.pos();
                 return match (produced == expected, bytes) {
                     (false, _) => Err(DecodeError::Short { produced, expected }),
-                    (true, 0) => Ok(()),
-                    (true, bytes) => Err(DecodeError::Trailing { bytes }),
+                    (true, 0) => Ok(Ending::Exact),
+                    (true, bytes) => Ok(Ending::Trailing { bytes }),
                 };
             }
             if before == (input.pos(), produced) {
                 // Either the output is full and the frame goes on, or the input is used up.
-                let prefix = produced == expected && content != Some(expected as u64);
-                return if prefix {
-                    Ok(())
+                return if produced == expected {
+                    Ok(Ending::Open)
                 } else {
                     Err(DecodeError::Truncated { produced, expected })
                 };

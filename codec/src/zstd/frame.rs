@@ -43,8 +43,7 @@ pub(super) fn header(content: usize, window: Option<u8>) -> ([u8; MAX_HEADER], u
 
 /// Checks what a frame must look like in EROFS: the standard magic, no
 /// dictionary, no reserved bit, a window of at most `2^max_window_log` bytes.
-/// Returns the content size, in bytes, if the frame declares it.
-pub(super) fn check_header(frame: &[u8], max_window_log: u32) -> Result<Option<u64>, DecodeError> {
+pub(super) fn check_header(frame: &[u8], max_window_log: u32) -> Result<(), DecodeError> {
     let fault = |reason| DecodeError::Header {
         codec: NAME,
         reason,
@@ -86,7 +85,7 @@ pub(super) fn check_header(frame: &[u8], max_window_log: u32) -> Result<Option<u
             allowed,
         });
     }
-    Ok((length > 0).then_some(content))
+    Ok(())
 }
 
 /// Header of a block stored as it is.
