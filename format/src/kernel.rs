@@ -1,6 +1,6 @@
 //! Kernel versions, and since when Linux reads what (format reference §22).
 
-use crate::feature::FeatureIncompat;
+use crate::feature::{FeatureCompat, FeatureIncompat};
 use std::fmt;
 use std::str::FromStr;
 
@@ -157,6 +157,26 @@ impl Requirement {
         .filter_map(|(bit, requirement)| features.contains(bit).then_some(requirement))
         .collect()
     }
+}
+
+/// The first kernel that uses a compatible feature; older ones ignore it. `None` for what no kernel uses, and for several
+/// bits at once.
+pub const fn used_since(feature: FeatureCompat) -> Option<KernelVersion> {
+    const SB_CHKSUM: u32 = FeatureCompat::SB_CHKSUM.bits();
+    const MTIME: u32 = FeatureCompat::MTIME.bits();
+    const XATTR_FILTER: u32 = FeatureCompat::XATTR_FILTER.bits();
+    const SHARED_EA_IN_METABOX: u32 = FeatureCompat::SHARED_EA_IN_METABOX.bits();
+    const PLAIN_XATTR_PFX: u32 = FeatureCompat::PLAIN_XATTR_PFX.bits();
+    const ISHARE_XATTRS: u32 = FeatureCompat::ISHARE_XATTRS.bits();
+    let (major, minor) = match feature.bits() {
+        SB_CHKSUM => (5, 5),
+        MTIME => (5, 18),
+        XATTR_FILTER => (6, 6),
+        SHARED_EA_IN_METABOX | PLAIN_XATTR_PFX => (6, 17),
+        ISHARE_XATTRS => (7, 0),
+        _ => return None,
+    };
+    Some(KernelVersion::new(major, minor))
 }
 
 #[cfg(test)]

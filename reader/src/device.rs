@@ -86,6 +86,13 @@ impl Devices {
             .map_or(0, |source| source.size)
     }
 
+    /// Size of all devices in bytes.
+    pub(crate) fn total_size(&self) -> u64 {
+        self.sources
+            .iter()
+            .fold(0, |sum, source| sum.saturating_add(source.size))
+    }
+
     /// Finds the device of a data range as `erofs_map_dev` (fs/erofs/data.c) does: `device` is masked, an id of its own
     /// leads to its slot, and a byte `position` on device 0 to the first slot whose unified range holds it.
     pub(crate) fn resolve(

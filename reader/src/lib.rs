@@ -12,7 +12,10 @@
 //! | [`map`] | which bytes of a file lie where? |
 //! | [`read`] | what are the bytes at this offset of a file? |
 //! | [`directory`], [`path`], [`walk`] | which names lead to which inodes? |
+//! | [`names`] | how is a tree listed quickly? |
 //! | [`xattr`] | which attributes does an inode have? |
+//! | [`dump`] | what is stored, as it is stored? |
+//! | [`mod@check`] | which rules does an image break? |
 //! | [`mod@extract`] | how does a tree get out of the image? |
 //!
 //! Images are opened if the kernel would mount them, and everything in them is taken for hostile: sizes and offsets are
@@ -37,12 +40,14 @@ mod decode;
 mod device;
 pub mod directory;
 pub mod error;
+pub mod dump;
 pub mod extract;
 pub mod image;
 pub mod inode;
 pub mod map;
 pub mod metadata;
 pub mod path;
+pub mod names;
 pub mod read;
 pub mod source;
 pub mod walk;
@@ -54,6 +59,7 @@ pub use image::{Image, ImageOptions};
 pub use inode::Inode;
 pub use map::{Extent, Extents, Place, Stored};
 pub use path::Symlinks;
+pub use names::{Name, Names};
 pub use source::{ByteSource, FileSource, OffsetSource};
 pub use walk::{Walk, WalkEntry};
 pub use xattr::Xattr;

@@ -101,17 +101,27 @@ impl Image {
         Ok(())
     }
 
-    /// Reads the shared entry `id`: its position and its bytes.
-    fn shared_entry(&self, inode: &Inode, id: u32) -> Result<(ByteOffset, Vec<u8>), Error> {
-        let superblock = self.superblock();
-        let area = if superblock
+    /// Which area shared attributes are in.
+    pub(crate) const fn shared_xattr_area(&self) -> Area {
+        if self
+            .superblock()
             .compat
             .contains(FeatureCompat::SHARED_EA_IN_METABOX)
         {
             Area::Metabox
         } else {
             Area::Primary
-        };
+        }
+    }
+
+    /// Reads the shared entry `id`: its position and its bytes.
+    pub(crate) fn shared_entry(
+        &self,
+        inode: &Inode,
+        id: u32,
+    ) -> Result<(ByteOffset, Vec<u8>), Error> {
+        let superblock = self.superblock();
+        let area = self.shared_xattr_area();
         let offset = superblock
             .xattr_block
             .checked_offset(superblock.block_bits)
@@ -127,7 +137,7 @@ impl Image {
     }
 
     /// Full name of an entry, or `None` when the kernel would not show it.
-    fn full_name(&self, entry: &XattrEntry<'_>) -> Option<Vec<u8>> {
+    pub(crate) fn full_name(&self, entry: &XattrEntry<'_>) -> Option<Vec<u8>> {
         let (base, infix) = match entry.index {
             NameIndex::Base(prefix) => (prefix, &[][..]),
             NameIndex::Long(number) => {
