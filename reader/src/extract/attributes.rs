@@ -107,9 +107,12 @@ fn set_owner(shared: &Shared<'_>, handle: Handle<'_>, inode: &Inode) -> Result<(
     Ok(())
 }
 
-/// The mode without set-id bits that would speak for somebody else than the image meant.
+/// The mode as asked for, without set-id bits that would speak for somebody else than the image meant.
 fn safe_mode(shared: &Shared<'_>, handle: Handle<'_>, inode: &Inode) -> Result<u16, ExtractError> {
     let mode = inode.mode & 0o7777;
+    if !shared.options.same_permissions {
+        return Ok(mode & !(SETUID | SETGID | shared.umask));
+    }
     if mode & (SETUID | SETGID) == 0 {
         return Ok(mode);
     }

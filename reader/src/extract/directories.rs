@@ -175,32 +175,9 @@ fn open_below(at: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     )
 }
 
-/// `name`, if it is one component of a path that leads down.
-///
-/// # Errors
-/// [`ExtractError::Name`]. The reader refuses slash and NUL already; nothing below this line relies on that.
-pub(super) fn component(name: &[u8]) -> Result<&[u8], ExtractError> {
-    let leads_elsewhere =
-        matches!(name, b"" | b"." | b"..") || name.iter().any(|byte| matches!(byte, b'/' | 0));
-    if leads_elsewhere {
-        return Err(ExtractError::Name(name.to_vec()));
-    }
-    Ok(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_that_lead_down_are_taken() {
-        for bad in [&b""[..], b".", b"..", b"/", b"a/b", b"../a", b"a\0"] {
-            assert!(component(bad).is_err(), "{bad:?}");
-        }
-        for good in [&b"..."[..], b"..a", b"a", b"\xff", b"\n"] {
-            assert_eq!(component(good).unwrap(), good);
-        }
-    }
 
     #[test]
     fn deep_directories_are_found_again() {

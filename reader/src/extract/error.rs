@@ -1,5 +1,6 @@
 //! What can go wrong while extracting.
 
+use super::tar::MemberError;
 use crate::error::Error;
 use rustix::io::Errno;
 use std::fmt;
@@ -47,6 +48,12 @@ pub enum ExtractError {
     /// A name that could lead out of its directory.
     #[error("{:?} is not a name below a directory", .0.escape_ascii().to_string())]
     Name(Vec<u8>),
+    /// Something that a tar cannot hold.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// One more name of a file that was left out of a tar.
+    #[error("is one more name of {:?}, which was left out", .0.escape_ascii().to_string())]
+    LinkedToNothing(Vec<u8>),
 }
 
 impl ExtractError {

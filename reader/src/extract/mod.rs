@@ -1,18 +1,25 @@
 //! Extracts an image, or parts of it, into a directory.
 //!
 //! ```text
-//! selection → walk ─┬─ directories, links, special files: made at once
-//!                   └─ regular files → queue → worker threads
-//!           at last: directories get owner, attributes, mode and times, children first
+//! selection → traverse ─┬─ tree:   directories at once; files → window, sorted by place on disk → workers; links
+//!                       │          at last: directories get owner, attributes, mode and times, children first
+//!                       └─ stream: members → workers, which decode ahead → one archive, in order
 //! ```
 //!
 //! | module | question that it answers |
 //! |---|---|
-//! | `tree` | what goes where, in which order? |
+//! | [`selection`] | what is extracted? |
+//! | [`names`] | what may it be called? |
+//! | `traverse` | in which order is it told? |
+//! | `tree` | who makes what in the target? |
+//! | `window` | in which order are files made? |
+//! | `large` | how do several workers make one file? |
 //! | `directories` | how is a directory of the target reached? |
 //! | `node` | how does a file get its name? |
 //! | `content` | which bytes are written? |
 //! | `attributes` | how does it get its owner, mode, attributes, times? |
+//! | [`stream`] | how does a tar come of it? |
+//! | [`tar`] | what does a tar look like? |
 //!
 //! The image is hostile. Nothing outside of the target is touched: every name is one component, looked up in an open
 //! directory, and no symbolic link is ever followed. Files, links and special files are made under a temporary name and
@@ -23,11 +30,21 @@ mod attributes;
 mod content;
 mod directories;
 mod error;
+mod large;
+pub mod names;
 mod node;
+pub mod selection;
 mod shared;
+pub mod stream;
+pub mod tar;
+mod traverse;
 mod tree;
+mod window;
 
 pub use error::{ExtractError, Problem};
+pub use names::HostileNames;
+pub use selection::{GlobError, Globs};
+pub use stream::{StreamError, extract_tar};
 
 use crate::image::Image;
 use crate::walk::DEFAULT_MAX_DEPTH;
@@ -37,6 +54,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// How to extract.
@@ -46,8 +64,19 @@ pub struct ExtractOptions {
     pub replace: bool,
     /// Give files their owners. Without it set-id bits are kept only where the owner happens to be the right one.
     pub same_owner: bool,
+    /// Give files exactly their permissions and set-id bits. Without it the former are cut by the umask, the latter
+    /// dropped.
+    pub same_permissions: bool,
     /// Give files their extended attributes.
     pub xattrs: bool,
+    /// Make device nodes.
+    pub devices: bool,
+    /// What becomes of names that no directory can hold.
+    pub hostile_names: HostileNames,
+    /// Which of the selected paths are extracted.
+    pub globs: Globs,
+    /// Leave holes out of tars; otherwise they are written as zeros. In directories holes stay holes in any case.
+    pub sparse_members: bool,
     /// Threads that write regular files; each has a buffer of 1 MiB.
     pub workers: NonZeroUsize,
     /// Deepest path, in components.
@@ -61,7 +90,12 @@ impl Default for ExtractOptions {
         Self {
             replace: false,
             same_owner: true,
+            same_permissions: true,
             xattrs: true,
+            devices: true,
+            hostile_names: HostileNames::Refuse,
+            globs: Globs::default(),
+            sparse_members: true,
             workers: NonZeroUsize::new(8).map_or(processors, |most| processors.min(most)),
             max_depth: DEFAULT_MAX_DEPTH,
         }
@@ -89,7 +123,7 @@ pub struct Summary {
     pub skipped: Skipped,
     /// Problems that were reported.
     pub problems: u64,
-    /// Whether a problem ended everything early, a full disk for example.
+    /// Whether everything ended early: on a full disk for example, or after a million problems.
     pub stopped: bool,
 }
 
@@ -135,9 +169,12 @@ pub fn extract(
         error,
     };
     let root = image.root().map_err(|error| failed(error.into()))?;
-    let mut directories = Directories::new(target).map_err(failed)?;
+    let directories = Mutex::new(Directories::new(target).map_err(failed)?);
     let shared = Shared::new(image, options, progress, report);
-    tree::make(&shared, &mut directories, &root, selection);
+    tree::make(&shared, &directories, &root, selection);
+    let mut directories = directories
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     tree::describe_directories(&shared, &mut directories, &root);
     Ok(shared.summary())
 }

@@ -5,6 +5,9 @@ use super::{ExtractOptions, Skipped, Summary};
 use crate::image::Image;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// Problems after which an image is given up: whoever repeats one block of a directory makes as many as he likes.
+const MOST_PROBLEMS: u64 = 1_000_000;
+
 /// Image, options, and what is counted.
 pub(super) struct Shared<'a> {
     pub(super) image: &'a Image,
@@ -13,6 +16,8 @@ pub(super) struct Shared<'a> {
     pub(super) report: &'a (dyn Fn(&Problem) + Sync),
     pub(super) made: Made,
     pub(super) skipped: SkippedCounters,
+    /// Permissions that are cut off.
+    pub(super) umask: u16,
     problems: Counter,
     stopped: AtomicBool,
 }
@@ -26,8 +31,9 @@ impl Counter {
         self.add_many(1);
     }
 
-    pub(super) fn add_many(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
+    /// Returns the number before.
+    pub(super) fn add_many(&self, count: u64) -> u64 {
+        self.0.fetch_add(count, Ordering::Relaxed)
     }
 
     fn get(&self) -> u64 {
@@ -54,6 +60,16 @@ pub(super) struct SkippedCounters {
     pub(super) set_id_bits: Counter,
 }
 
+/// The umask of this process. The system call would change it for a moment, for all threads.
+fn umask() -> u16 {
+    const USUAL: u16 = 0o022;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let value = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    value
+        .and_then(|value| u16::from_str_radix(value.trim(), 8).ok())
+        .unwrap_or(USUAL)
+}
+
 impl<'a> Shared<'a> {
     pub(super) fn new(
         image: &'a Image,
@@ -68,21 +84,25 @@ impl<'a> Shared<'a> {
             report,
             made: Made::default(),
             skipped: SkippedCounters::default(),
+            umask: if options.same_permissions { 0 } else { umask() },
             problems: Counter::default(),
             stopped: AtomicBool::new(false),
         }
     }
 
-    /// Reports a problem; one after which nothing could succeed stops all threads.
+    /// Reports a problem; one after which nothing could succeed, or one too many, stops all threads.
     pub(super) fn problem(&self, path: &[u8], error: ExtractError) {
-        if error.is_final() {
-            self.stopped.store(true, Ordering::Relaxed);
+        if self.problems.add_many(1) >= MOST_PROBLEMS || error.is_final() {
+            self.stop();
         }
-        self.problems.add();
         (self.report)(&Problem {
             path: path.to_vec(),
             error,
         });
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_stopped(&self) -> bool {

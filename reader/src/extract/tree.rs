@@ -1,86 +1,41 @@
-//! Walks what was selected and makes it.
+//! Makes what is selected in a directory: directories at once, files by workers, window after window.
 
 use super::attributes::{Handle, describe};
-use super::content::PIECE;
-use super::directories::{Directories, DirectoryId, component};
+use super::content::Copier;
+use super::directories::{Directories, DirectoryId};
 use super::error::ExtractError;
-use super::node::{Place, make_file, make_link, make_special};
+use super::node::{self, Place, is_device, make_link};
 use super::shared::Shared;
-use crate::error::Error;
+use super::traverse::{Entry, Maker, traverse};
+use super::window::{Job, Jobs, Link, Waiting, Window};
 use crate::inode::Inode;
-use crate::walk::WalkEntry;
 use erofs_format::Nid;
-use erofs_format::inode::FileType;
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-
-/// Regular files that wait for a worker; each keeps its directory open.
-const QUEUE: usize = 64;
-
-/// A regular file for a worker to make.
-struct Job {
-    inode: Inode,
-    directory: Arc<OwnedFd>,
-    name: Vec<u8>,
-    path: Vec<u8>,
-    replace: bool,
-    /// Told when the file stands under its name; dropped when it does not.
-    done: Option<SyncSender<()>>,
-}
-
-/// A file with several names.
-struct Linked {
-    directory: DirectoryId,
-    name: Vec<u8>,
-    /// A worker may still be at it.
-    pending: Option<Receiver<()>>,
-}
-
-/// A directory on the way to the current entry.
-struct Level {
-    id: DirectoryId,
-    name: Vec<u8>,
-    inode: Inode,
-    /// Name of the last entry: names ascend, so one that does not may have been there before, and might replace itself.
-    last: Vec<u8>,
-}
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 
 /// Makes what is selected. Directories get their attributes later.
 pub(super) fn make(
     shared: &Shared<'_>,
-    directories: &mut Directories,
+    directories: &Mutex<Directories>,
     root: &Inode,
     selection: &[Vec<u8>],
 ) {
-    thread::scope(|scope| {
-        let (jobs, queue) = sync_channel(QUEUE);
-        // Held by the workers alone: without them, sending fails.
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..shared.options.workers.get() {
-            let queue = Arc::clone(&queue);
-            scope.spawn(move || work(shared, &queue));
-        }
-        drop(queue);
-        let mut making = Making {
+    std::thread::scope(|scope| {
+        let mut planting = Planting {
             shared,
             directories,
-            jobs,
+            scope,
+            levels: vec![DirectoryId::ROOT],
+            filling: Window::first(),
+            running: None,
             linked: HashMap::new(),
-            levels: vec![Level {
-                id: DirectoryId::ROOT,
-                name: Vec::new(),
-                inode: *root,
-                last: Vec::new(),
-            }],
         };
-        for selected in normalized(shared, selection) {
-            if let Err(error) = making.selected(&selected) {
-                shared.problem(&selected.join(&b'/'), error);
-            }
-        }
+        traverse(shared, root, selection, &mut planting);
+        planting.start();
+        planting.wait();
     });
 }
 
@@ -115,211 +70,243 @@ pub(super) fn describe_directories(
     }
 }
 
-fn work(shared: &Shared<'_>, queue: &Mutex<Receiver<Job>>) {
-    let mut buffer = vec![0; PIECE];
-    loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
-        if shared.is_stopped() {
-            continue;
-        }
-        let place = Place {
-            directory: &job.directory,
-            name: &job.name,
-            replace: job.replace,
-        };
-        match make_file(shared, &job.inode, place, &mut buffer) {
-            Ok(()) => {
-                if let Some(done) = job.done {
-                    // Nobody listens once the walk is over.
-                    let _ = done.send(());
-                }
-            }
-            Err(error) => shared.problem(&job.path, error),
-        }
-    }
-}
-
-/// Components of the selected paths in order, each tree once; the whole image without any.
-fn normalized(shared: &Shared<'_>, selection: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
-    if selection.is_empty() {
-        return vec![Vec::new()];
-    }
-    let mut paths: Vec<Vec<Vec<u8>>> = Vec::new();
-    for path in selection {
-        let names = path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !matches!(*name, b"" | b"."));
-        match names
-            .map(|name| component(name).map(<[u8]>::to_vec))
-            .collect()
-        {
-            Ok(names) => paths.push(names),
-            Err(error) => shared.problem(path, error),
-        }
-    }
-    paths.sort();
-    // What a path selects begins with it, and stands right behind it.
-    paths.dedup_by(|later, earlier| later.starts_with(earlier));
-    paths
-}
-
-struct Making<'s, 'd> {
-    shared: &'s Shared<'s>,
-    directories: &'d mut Directories,
-    jobs: SyncSender<Job>,
+struct Planting<'scope, 'env> {
+    shared: &'env Shared<'env>,
+    directories: &'env Mutex<Directories>,
+    scope: &'scope Scope<'scope, 'env>,
+    /// From the root to the current directory.
+    levels: Vec<DirectoryId>,
+    filling: Window,
+    running: Option<Running<'scope>>,
+    /// Files with several names.
     linked: HashMap<Nid, Linked>,
-    /// From the root on; never empty.
-    levels: Vec<Level>,
 }
 
-impl Making<'_, '_> {
-    /// Makes one selected tree and the directories that lead to it.
-    fn selected(&mut self, names: &[Vec<u8>]) -> Result<(), ExtractError> {
-        let image = self.shared.image;
-        let common = self
-            .levels
-            .iter()
-            .skip(1)
-            .zip(names)
-            .take_while(|(level, name)| level.name == **name)
-            .count();
-        self.levels.truncate(common + 1);
-        let Some(mut start) = self.levels.last().map(|level| level.inode) else {
-            return Ok(());
-        };
-        for (index, name) in names.iter().enumerate().skip(common) {
-            let nid = image.lookup(&start, name)?;
-            let nid = nid.ok_or_else(|| Error::NotFound { name: name.clone() })?;
-            start = image.inode(nid)?;
-            if index + 1 < names.len() {
-                if !start.is_directory() {
-                    return Err(Error::NotADirectory(nid).into());
-                }
-                self.entry(
-                    name,
-                    &names.get(..=index).unwrap_or(names).join(&b'/'),
-                    &start,
-                )?;
-            }
-        }
-        let prefix = names.join(&b'/');
-        let depth_left = self.shared.options.max_depth.saturating_sub(names.len());
-        let mut walk = image.walk_from(&start, depth_left);
-        while let Some(entry) = walk.next() {
-            if self.shared.is_stopped() {
-                break;
-            }
-            match entry {
-                Ok(entry) => self.walked(&prefix, names.len(), &entry),
-                Err(error) => {
-                    let path = joined(&prefix, walk.path());
-                    self.shared.problem(&path, error.into());
-                }
-            }
-        }
+/// A window in the hands of the workers.
+struct Running<'scope> {
+    window: Arc<Window>,
+    workers: Vec<ScopedJoinHandle<'scope, ()>>,
+}
+
+enum Linked {
+    /// In a window.
+    Waiting,
+    /// Under this name.
+    Made(DirectoryId, Box<[u8]>),
+}
+
+impl Maker for Planting<'_, '_> {
+    fn enter(&mut self, directory: &Entry<'_>) -> Result<(), ExtractError> {
+        let (nid, replace) = (directory.inode.nid(), self.shared.options.replace);
+        let parent = self.level();
+        let id = lock(self.directories).make(parent, directory.name, nid, replace)?;
+        self.levels.push(id);
+        self.shared.made.directories.add();
         Ok(())
     }
 
-    fn walked(&mut self, prefix: &[u8], prefix_depth: usize, entry: &WalkEntry) {
-        let depth = prefix_depth + entry.depth;
-        // Above, and not the root itself.
-        self.levels.truncate(depth.max(1));
-        if depth == 0 || self.levels.len() < depth {
-            // The root is there; below a directory that could not be made nothing can be.
-            return;
+    fn leave(&mut self) {
+        self.levels.pop();
+    }
+
+    fn make(&mut self, entry: &Entry<'_>) -> Result<(), ExtractError> {
+        let inode = entry.inode;
+        if is_device(inode) && !self.shared.options.devices {
+            return Ok(());
         }
-        let path = joined(prefix, &entry.path);
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(&path);
-        if let Err(error) = self.entry(name, &path, &entry.inode) {
-            self.shared.problem(&path, error);
+        let directory = self.level();
+        if inode.nlink > 1 {
+            if self.linked.contains_key(&inode.nid()) {
+                self.filling.links.push(Link {
+                    inode: *inode,
+                    directory,
+                    name: entry.name.into(),
+                });
+                return Ok(());
+            }
+            self.linked.insert(inode.nid(), Linked::Waiting);
+        }
+        let image = self.shared.image;
+        self.filling.push(image, inode, directory, entry.name);
+        if self.filling.is_full() {
+            self.start();
+        }
+        Ok(())
+    }
+}
+
+impl Planting<'_, '_> {
+    fn level(&self) -> DirectoryId {
+        self.levels.last().copied().unwrap_or(DirectoryId::ROOT)
+    }
+
+    /// Hands the window that was filled to the workers, when they are done with the one before.
+    fn start(&mut self) {
+        self.wait();
+        let next = self.filling.successor();
+        let mut window = std::mem::replace(&mut self.filling, next);
+        let count = self.shared.options.workers.get();
+        let jobs = Arc::new(window.schedule(count));
+        let window = Arc::new(window);
+        let workers = (0..count).map(|_| {
+            let worker = Worker {
+                shared: self.shared,
+                directories: self.directories,
+                window: Arc::clone(&window),
+                last: None,
+            };
+            let jobs = Arc::clone(&jobs);
+            self.scope.spawn(move || worker.work(&jobs))
+        });
+        self.running = Some(Running {
+            workers: workers.collect(),
+            window,
+        });
+    }
+
+    /// Waits for the workers, then makes the links that need their files.
+    fn wait(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        for worker in running.workers {
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        let window = &running.window;
+        for file in window.files.iter().filter(|file| file.inode.nlink > 1) {
+            if file.made.load(Ordering::Relaxed) {
+                let made = Linked::Made(file.directory, file.name.clone());
+                self.linked.insert(file.nid(), made);
+            }
+        }
+        for link in &window.links {
+            if self.shared.is_stopped() {
+                return;
+            }
+            if let Err(error) = self.link(link) {
+                let path = path(self.directories, link.directory, &link.name);
+                self.shared.problem(&path, error);
+            }
         }
     }
 
-    /// Makes an entry of the innermost level.
-    fn entry(&mut self, name: &[u8], path: &[u8], inode: &Inode) -> Result<(), ExtractError> {
-        let name = component(name)?;
-        let Some(level) = self.levels.last_mut() else {
-            return Ok(());
-        };
-        if name <= level.last.as_slice() {
-            return Err(ExtractError::Unordered);
-        }
-        level.last = name.to_vec();
-        let replace = self.shared.options.replace;
-        let parent = level.id;
-        if inode.is_directory() {
-            let id = self.directories.make(parent, name, inode.nid(), replace)?;
-            self.levels.push(Level {
-                id,
-                name: name.to_vec(),
-                inode: *inode,
-                last: Vec::new(),
-            });
-            self.shared.made.directories.add();
-            return Ok(());
-        }
-        let directory = self.directories.open(parent)?;
+    /// Makes one more name of a file, or the file itself if it could not be made under the names before.
+    fn link(&mut self, link: &Link) -> Result<(), ExtractError> {
+        let directory = lock(self.directories).open(link.directory)?;
         let place = Place {
             directory: &directory,
-            name,
-            replace,
+            name: &link.name,
+            replace: self.shared.options.replace,
         };
-        if inode.nlink > 1 && self.link(inode.nid(), place)? {
+        let nid = link.inode.nid();
+        if let Some(Linked::Made(made_in, name)) = self.linked.get(&nid) {
+            let made_in = lock(self.directories).open(*made_in)?;
+            make_link(&made_in, name, place)?;
+            self.shared.made.hard_links.add();
             return Ok(());
         }
-        let mut linked = Linked {
-            directory: parent,
-            name: name.to_vec(),
-            pending: None,
-        };
-        if inode.file_type == FileType::Regular {
-            let mut job = Job {
-                inode: *inode,
-                directory: Arc::clone(&directory),
-                name: name.to_vec(),
-                path: path.to_vec(),
-                replace,
-                done: None,
-            };
-            if inode.nlink > 1 {
-                let (done, pending) = sync_channel(1);
-                job.done = Some(done);
-                linked.pending = Some(pending);
-            }
-            // Fails only when the workers have panicked, which the end of the scope reports.
-            let _ = self.jobs.send(job);
-        } else if !make_special(self.shared, inode, place)? {
-            self.shared.skipped.device_nodes.add();
-            return Ok(());
-        }
-        if inode.nlink > 1 {
-            self.linked.insert(inode.nid(), linked);
+        let mut copier = Copier::new(self.shared.image, self.shared.progress);
+        if node::make(self.shared, &link.inode, place, &mut copier)? {
+            let made = Linked::Made(link.directory, link.name.clone());
+            self.linked.insert(nid, made);
         }
         Ok(())
     }
+}
 
-    /// Makes one more name of a file that was made before. `false` if none was, or not successfully.
-    fn link(&mut self, nid: Nid, place: Place<'_>) -> Result<bool, ExtractError> {
-        let Some(linked) = self.linked.get_mut(&nid) else {
-            return Ok(false);
-        };
-        if let Some(pending) = linked.pending.take()
-            && pending.recv().is_err()
-        {
-            self.linked.remove(&nid);
-            return Ok(false);
+struct Worker<'env> {
+    shared: &'env Shared<'env>,
+    directories: &'env Mutex<Directories>,
+    window: Arc<Window>,
+    /// The directory of the last file: neighbours mostly have it in common.
+    last: Option<(DirectoryId, Arc<OwnedFd>)>,
+}
+
+impl Worker<'_> {
+    fn work(mut self, jobs: &Jobs) {
+        let window = Arc::clone(&self.window);
+        let mut copier = Copier::new(self.shared.image, self.shared.progress);
+        while let Some(job) = jobs.take() {
+            match job {
+                Job::Files(range) => {
+                    for file in window.files.get(range.clone()).unwrap_or_default() {
+                        self.told(file, |worker, place, inode| {
+                            node::make(worker.shared, inode, place, &mut copier)
+                        });
+                    }
+                }
+                Job::Share(large) => {
+                    let Some(file) = window.files.get(large.index) else {
+                        continue;
+                    };
+                    self.told(file, |_, place, inode| {
+                        large
+                            .copy_share(inode, place.directory, &mut copier)
+                            .map(|()| false)
+                    });
+                    if let Some((whole, written)) = large.leave() {
+                        self.told(file, |worker, place, inode| {
+                            whole
+                                .complete(worker.shared, inode, place, written)
+                                .map(|()| true)
+                        });
+                    }
+                }
+            }
         }
-        let directory = self.directories.open(linked.directory)?;
-        make_link(&directory, &linked.name, place)?;
-        self.shared.made.hard_links.add();
-        Ok(true)
+    }
+
+    /// Works on a file unless all has been stopped; notes that it was made, or reports why not.
+    fn told(
+        &mut self,
+        file: &Waiting,
+        work: impl FnOnce(&Self, Place<'_>, &Inode) -> Result<bool, ExtractError>,
+    ) {
+        if self.shared.is_stopped() {
+            return;
+        }
+        let result = self.directory(file.directory).and_then(|directory| {
+            let place = Place {
+                directory: &directory,
+                name: &file.name,
+                replace: self.shared.options.replace,
+            };
+            work(self, place, &file.inode)
+        });
+        match result {
+            Ok(true) => file.made.store(true, Ordering::Relaxed),
+            Ok(false) => {}
+            Err(error) => {
+                let path = path(self.directories, file.directory, &file.name);
+                self.shared.problem(&path, error);
+            }
+        }
+    }
+
+    fn directory(&mut self, id: DirectoryId) -> Result<Arc<OwnedFd>, ExtractError> {
+        if let Some((last, open)) = &self.last
+            && *last == id
+        {
+            return Ok(Arc::clone(open));
+        }
+        let open = lock(self.directories).open(id)?;
+        self.last = Some((id, Arc::clone(&open)));
+        Ok(open)
     }
 }
 
-fn joined(prefix: &[u8], path: &[u8]) -> Vec<u8> {
-    if prefix.is_empty() || path.is_empty() {
-        return [prefix, path].concat();
+fn lock(directories: &Mutex<Directories>) -> MutexGuard<'_, Directories> {
+    // Only ever appended to, so a poisoned lock guards a good value.
+    directories.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn path(directories: &Mutex<Directories>, directory: DirectoryId, name: &[u8]) -> Vec<u8> {
+    let mut path = lock(directories).path(directory);
+    if !path.is_empty() {
+        path.push(b'/');
     }
-    [prefix, b"/", path].concat()
+    path.extend_from_slice(name);
+    path
 }
