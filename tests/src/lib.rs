@@ -5,6 +5,8 @@
 //! | [`tree`] | what a file tree is: the model from which sources are made |
 //! | [`awkward`] | which trees are worth testing: a fixed set and a random strategy |
 //! | [`manifest`] | what a real directory holds, and how it differs from what it should |
+//! | [`listing`] | what our reader sees in an image, errors included, in the form of the kernel matrix |
+//! | [`golden`] | which images of the reference tool are kept, and what they show |
 //! | [`workshop`] | how a source becomes an image, by the real binary |
 //! | [`archive`] | how a source becomes a tar, and what `tar` makes of it |
 //! | [`kernel`] | how the kernel shows an image |
@@ -15,7 +17,9 @@
 
 pub mod archive;
 pub mod awkward;
+pub mod golden;
 pub mod kernel;
+pub mod listing;
 pub mod manifest;
 pub mod peers;
 pub mod skip;
