@@ -4,7 +4,7 @@ use crate::mount;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -70,18 +70,17 @@ pub fn launch(mut server: Command) -> Result<(), LaunchError> {
 pub struct Ready(());
 
 impl Ready {
-    /// Tells it, and lets go of standard output and error.
+    /// Lets go of standard output and error, and tells it.
     ///
     /// # Errors
     /// When nobody waits any more.
     pub fn report(self) -> io::Result<()> {
-        let mut output = io::stdout().lock();
-        output.write_all(&[READY])?;
-        output.flush()?;
+        // In this order, so that whoever knows of the mount can rely on both.
+        let mut launcher = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let null = File::options().write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
-        Ok(())
+        launcher.write_all(&[READY])
     }
 }
 
