@@ -16,6 +16,7 @@
 //! | [`xattr`] | which attributes does an inode have? |
 //! | [`dump`] | what is stored, as it is stored? |
 //! | [`mod@check`] | which rules does an image break? |
+//! | [`disk_order`] | in which order is everything read best? |
 //! | [`mod@extract`] | how does a tree get out of the image? |
 //!
 //! Images are opened if the kernel would mount them, and everything in them is taken for hostile: sizes and offsets are
@@ -36,30 +37,33 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+pub mod check;
 mod decode;
 mod device;
 pub mod directory;
-pub mod error;
 pub mod dump;
+pub mod disk_order;
+pub mod error;
 pub mod extract;
 pub mod image;
 pub mod inode;
 pub mod map;
 pub mod metadata;
-pub mod path;
 pub mod names;
+pub mod path;
 pub mod read;
 pub mod source;
 pub mod walk;
 pub mod xattr;
 
 pub use directory::{DirectoryEntries, DirectoryEntry};
+pub use disk_order::{DiskPosition, FilesInDiskOrder};
 pub use error::{Error, Feature, OpenError, Rule};
 pub use image::{Image, ImageOptions};
 pub use inode::Inode;
-pub use map::{Extent, Extents, Place, Stored};
-pub use path::Symlinks;
+pub use map::{DataRange, Extent, Extents, Place, Stored};
 pub use names::{Name, Names};
+pub use path::Symlinks;
 pub use source::{ByteSource, FileSource, OffsetSource};
 pub use walk::{Walk, WalkEntry};
 pub use xattr::Xattr;

@@ -1,0 +1,429 @@
+//! Checks an image against every rule of the format, also those that reading it does not need.
+//!
+//! ```text
+//! superblock, devices → names, directory by directory → inodes, in stored order ─┬→ ranges, sorted → overlaps
+//!                                                                                └→ data, decoded by threads in that order
+//! ```
+//!
+//! | module | question that it answers |
+//! |---|---|
+//! | `rule` | which rules are there? |
+//! | `finding` | which of them are broken, and where? |
+//! | `opening` | how can a broken image be opened? |
+//! | `whole` | are devices, prefixes and counts right? |
+//! | `tree` | are the directories right, and which inodes do they lead to? |
+//! | `inode`, `xattr`, `map`, `index` | is an inode right, with its attributes and its map? |
+//! | `range`, `sorter`, `sweep` | what lies on top of what? |
+//! | `data` | can everything be decoded? |
+//! | `paths` | what is an inode called? |
+//! | `work` | when is it enough? |
+//!
+//! The image is hostile: each inode, directory, shared attribute and pcluster is looked at once however often it is
+//! referred to, and entangled metadata runs into a limit. Memory holds 48 bytes for each extent and each piece of
+//! metadata, 8 for each name and about 16 for each directory; [`CheckOptions::max_memory`] moves most of it to a file.
+
+mod broken;
+mod data;
+mod finding;
+mod index;
+mod inode;
+mod map;
+mod opening;
+mod paths;
+mod range;
+mod rule;
+mod sorter;
+mod sweep;
+mod tree;
+mod whole;
+mod work;
+mod xattr;
+
+pub use finding::{At, Counts, Finding};
+pub use rule::{Rule, Severity};
+
+use crate::error::Error;
+use crate::image::Image;
+use crate::inode::Inode;
+use crate::path::Symlinks;
+use crate::source::ByteSource;
+use data::Data;
+use erofs_format::Nid;
+use erofs_format::feature::FeatureIncompat;
+use finding::Findings;
+use range::Range;
+use sorter::{Room, Sorter};
+use std::collections::HashMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+use tree::Visitor;
+use work::Work;
+
+/// What to check, and at what cost.
+#[derive(Debug, Clone)]
+pub struct CheckOptions {
+    /// Read and decode all data too.
+    pub data: bool,
+    /// Where to begin; what is not below is not looked at, and counts for the whole image are not compared.
+    pub start: Start,
+    /// Compare the superblock's checksum.
+    pub checksum: bool,
+    /// Threads that decode data; each has a buffer of up to 13 MiB.
+    pub workers: NonZeroUsize,
+    /// Most bytes of memory for the lists of names and ranges; what is more goes to a temporary file.
+    pub max_memory: Option<usize>,
+    /// Folder of that file.
+    pub temporary_folder: PathBuf,
+    /// Most findings of each rule that are kept; all are counted.
+    pub findings_per_rule: u64,
+}
+
+impl Default for CheckOptions {
+    /// Everything but data, with a thread for each processor, at most 8.
+    fn default() -> Self {
+        let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self {
+            data: false,
+            start: Start::Root,
+            checksum: true,
+            workers: NonZeroUsize::new(8).map_or(processors, |most| processors.min(most)),
+            max_memory: None,
+            temporary_folder: std::env::temp_dir(),
+            findings_per_rule: 100,
+        }
+    }
+}
+
+/// Where a check begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the root: the whole image.
+    #[default]
+    Root,
+    /// At an inode.
+    Inode(Nid),
+    /// At a path from the root on.
+    Path(Vec<u8>),
+}
+
+/// How much there was to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Inodes, with the packed inode and the metabox.
+    pub inodes: u64,
+    /// Names, without `.` and `..`; the root is one.
+    pub names: u64,
+    /// Extents of files.
+    pub extents: u64,
+    /// Sizes of regular files in bytes.
+    pub file_bytes: u64,
+    /// Stored bytes of data, shared ones once, overlapping ones as often as they are used.
+    pub stored_bytes: u64,
+    /// Bytes that were decoded.
+    pub decoded_bytes: u64,
+    /// Bytes of uncompressed data that were read.
+    pub read_bytes: u64,
+    /// Bytes of lists that went to a temporary file.
+    pub spilled_bytes: u64,
+}
+
+/// The result of a check.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What was found, up to a number of each rule: the superblock first, then names in the order of the tree, then inodes
+    /// and data in stored order.
+    pub findings: Vec<Finding>,
+    /// How often each rule is broken.
+    pub counts: Counts,
+    /// Whether everything was looked at; the findings say what kept the check from it.
+    pub complete: bool,
+    /// What there was.
+    pub statistics: Statistics,
+}
+
+impl Report {
+    /// Whether the kernel reads the image as it is meant: there are no findings, or only unusual ones.
+    pub fn is_clean(&self) -> bool {
+        self.counts.of_severity(Severity::Rejects) == 0
+            && self.counts.of_severity(Severity::Misreads) == 0
+    }
+}
+
+/// Why an image could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Some devices were given, but not one for each slot.
+    #[error("{given} devices given for an image with {slots} device slots")]
+    DeviceCount {
+        /// Devices given.
+        given: usize,
+        /// Slots of the image.
+        slots: u16,
+    },
+    /// Where to begin was not found.
+    #[error(transparent)]
+    Start(Error),
+    /// The temporary file failed.
+    #[error("temporary file: {0}")]
+    Temporary(#[from] io::Error),
+}
+
+/// Checks the image in `primary`. `devices` holds its extra devices by slot, or nothing: then they are expected behind the
+/// image, and if they are not there their data is not looked at. `progress` counts bytes of data.
+///
+/// # Errors
+/// [`CheckError`]; whatever is wrong with the image is in the report.
+pub fn check(
+    primary: &Arc<dyn ByteSource>,
+    devices: &[Arc<dyn ByteSource>],
+    options: &CheckOptions,
+    progress: &AtomicU64,
+) -> Result<Report, CheckError> {
+    let mut findings = Findings::new(options.findings_per_rule);
+    let mut statistics = Statistics::default();
+    let opened = opening::open(primary, devices, options.checksum, &mut findings)?;
+    let Some(opened) = opened else {
+        let (findings, counts) = findings.finish();
+        return Ok(Report {
+            findings,
+            counts,
+            complete: false,
+            statistics,
+        });
+    };
+    let image = &opened.image;
+    let start = match &options.start {
+        Start::Root => image.root(),
+        Start::Inode(nid) => image.inode(*nid),
+        Start::Path(path) => image.resolve(path, Symlinks::Keep),
+    };
+    let start = start.map_err(CheckError::Start)?;
+    let work = Work::for_image(primary.size());
+    let mut checker = Checker::new(&opened, options, work.clone(), findings);
+    let complete = checker.metadata(&opened, &start, options)?;
+    let Checker {
+        mut findings,
+        ranges,
+        statistics: counted,
+        ..
+    } = checker;
+    statistics = Statistics {
+        spilled_bytes: counted.spilled_bytes + ranges.spilled(),
+        ..counted
+    };
+    let ranges = ranges.sorted()?;
+    if options.data {
+        let data = Data {
+            image,
+            workers: options.workers.get(),
+            limit: options.findings_per_rule,
+            progress,
+        };
+        let (swept, outcome) = data
+            .run(|jobs| sweep::sweep(ranges, &mut findings, Some(jobs), opened.without_devices));
+        statistics.stored_bytes = swept?;
+        statistics.decoded_bytes = outcome.decoded_bytes;
+        statistics.read_bytes = outcome.read_bytes;
+        findings.absorb(outcome);
+    } else {
+        statistics.stored_bytes =
+            sweep::sweep(ranges, &mut findings, None, opened.without_devices)?;
+    }
+    let (mut findings, counts) = findings.finish();
+    let root = image.root().map_err(CheckError::Start)?;
+    paths::name(image, &root, work, &mut findings)?;
+    Ok(Report {
+        findings,
+        counts,
+        complete,
+        statistics,
+    })
+}
+
+/// What is known while the metadata is looked at.
+struct Checker<'a> {
+    image: &'a Image,
+    findings: Findings,
+    ranges: Sorter<Range>,
+    work: Work,
+    statistics: Statistics,
+    without_algorithms: bool,
+    /// Shared attributes that were looked at, by id.
+    shared: HashMap<u32, xattr::Shared>,
+    /// Algorithms that some file uses, as in the superblock.
+    algorithms: u16,
+    /// Features that some file uses and the superblock does not announce.
+    missing: FeatureIncompat,
+    /// Rules that were told of the current inode.
+    told: Vec<Rule>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(
+        opened: &'a opening::Opened,
+        options: &CheckOptions,
+        work: Work,
+        findings: Findings,
+    ) -> Self {
+        Self {
+            image: &opened.image,
+            findings,
+            ranges: Sorter::new(&options.room()),
+            work,
+            statistics: Statistics::default(),
+            without_algorithms: opened.without_algorithms,
+            shared: HashMap::new(),
+            algorithms: 0,
+            missing: FeatureIncompat::empty(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Looks at all metadata. Tells whether that was possible within the budget.
+    fn metadata(
+        &mut self,
+        opened: &opening::Opened,
+        start: &Inode,
+        options: &CheckOptions,
+    ) -> io::Result<bool> {
+        self.whole_image(opened)?;
+        let mut names = Names {
+            findings: &mut self.findings,
+            nids: Sorter::new(&options.room()),
+            names: 0,
+        };
+        let walked = tree::walk(self.image, start, &mut self.work, &mut names)?;
+        let (nids, count) = (names.nids, names.names);
+        self.statistics.names = count;
+        self.statistics.spilled_bytes = nids.spilled();
+        let mut complete = self.inodes(nids)?;
+        if !walked || !complete {
+            let value = format!("{} inodes were looked at", self.statistics.inodes);
+            self.findings.image(Rule::Limit, 0, value);
+            complete = false;
+        }
+        let unreadable = [
+            Rule::InodeOutside,
+            Rule::InodeFormat,
+            Rule::InodeLayout,
+            Rule::InodeMode,
+            Rule::InodeSize,
+            Rule::InodeAlgorithm,
+            Rule::ChunkFormat,
+            Rule::DirectoryBlock,
+            Rule::DirectoryName,
+            Rule::DirectoryNameByte,
+            Rule::DirectoryDepth,
+            Rule::PackedInode,
+            Rule::MetaboxInode,
+            Rule::AlgorithmConfig,
+        ];
+        let all = complete
+            && options.start == Start::Root
+            && !unreadable.into_iter().any(|rule| self.findings.found(rule));
+        self.whole_tree(all);
+        Ok(complete)
+    }
+
+    /// Looks at each inode once. Tells whether that was possible within the budget.
+    fn inodes(&mut self, nids: Sorter<u64>) -> io::Result<bool> {
+        let special = [self.image.metabox().copied(), self.image.packed().copied()];
+        let [metabox, packed] = special;
+        for (inode, rule) in [(metabox, Rule::MetaboxInode), (packed, Rule::PackedInode)] {
+            let Some(inode) = inode else {
+                continue;
+            };
+            if inode.file_type != erofs_format::inode::FileType::Regular {
+                let (area, offset) = inode.position();
+                let value = format!("mode {:#o}", inode.mode);
+                self.findings
+                    .inode(rule, inode.nid(), At::area(area, offset), value);
+            }
+            if !self.inode(&inode, None)? {
+                return Ok(false);
+            }
+        }
+        let mut nids = nids.sorted()?.peekable();
+        while let Some(nid) = nids.next() {
+            let nid = nid?;
+            let mut names = 1;
+            while nids
+                .next_if(|next| next.as_ref().is_ok_and(|next| *next == nid))
+                .is_some()
+            {
+                names += 1;
+            }
+            let nid = Nid(nid);
+            // Anything but an I/O error was met when the name was.
+            let inode = match self.image.inode(nid) {
+                Ok(inode) => inode,
+                Err(error) => {
+                    let finding = broken::finding(&error, nid);
+                    self.findings.add(finding.rule, || finding);
+                    continue;
+                }
+            };
+            if special.contains(&Some(inode)) {
+                continue;
+            }
+            if inode.file_type == erofs_format::inode::FileType::Regular {
+                let sum = self.statistics.file_bytes.saturating_add(inode.size);
+                self.statistics.file_bytes = sum;
+            }
+            // Directories count their subdirectories, which was compared when they were listed.
+            let names = (!inode.is_directory()).then_some(names);
+            if !self.inode(&inode, names)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes a broken rule, once for each inode.
+    fn found(&mut self, inode: &Inode, rule: Rule, at: At, value: impl FnOnce() -> String) {
+        if !self.told.contains(&rule) {
+            self.told.push(rule);
+            self.findings.inode(rule, inode.nid(), at, value());
+        }
+    }
+
+    /// Notes an error of the reader.
+    fn broken(&mut self, inode: &Inode, error: &Error) {
+        let finding = broken::finding(error, inode.nid());
+        if !self.told.contains(&finding.rule) {
+            self.told.push(finding.rule);
+            self.findings.add(finding.rule, || finding);
+        }
+    }
+}
+
+impl CheckOptions {
+    fn room(&self) -> Room {
+        Room {
+            bytes: self.max_memory,
+            folder: self.temporary_folder.clone(),
+        }
+    }
+}
+
+/// Collects what names lead to.
+struct Names<'a> {
+    findings: &'a mut Findings,
+    nids: Sorter<u64>,
+    names: u64,
+}
+
+impl Visitor for Names<'_> {
+    fn name(&mut self, _: &[u8], inode: &Inode) -> io::Result<()> {
+        self.names += 1;
+        self.nids.push(inode.nid().0)
+    }
+
+    fn found(&mut self, rule: Rule, finding: &dyn Fn() -> Finding) {
+        self.findings.add(rule, finding);
+    }
+}
