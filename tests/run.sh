@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/peers/debian-set.sh
 
-steps=(packages peers scripts fmt lock deny clippy test arm64)
+steps=(packages peers scripts fmt lock deny clippy test fuzz arm64)
 skipped=77 # exit code of a step that this machine cannot run, as Automake and Meson use it
 export EROFS_CACHE EROFS_PEERS=${EROFS_PEERS:-$EROFS_CACHE/peers/bin}
 export DEBIAN_FRONTEND=noninteractive
@@ -22,7 +22,7 @@ if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then as_root=(sudo -E); fi
 # Debian packages that the steps below use, installed only when missing.
 step_packages() {
     local wanted missing=() package
-    wanted=(gcc libc6-dev git util-linux systemd kmod time fuse3 attr acl tar gzip bzip2 xz-utils zstd shellcheck
+    wanted=(gcc g++ libc6-dev git util-linux systemd kmod time fuse3 attr acl tar gzip bzip2 xz-utils zstd shellcheck
         libarchive-tools python3 gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
     # Debian 13 made the statically linked emulators the ordinary ones.
     if [ "$(. /etc/os-release && echo "${VERSION_ID%%.*}")" -ge 13 ]; then wanted+=(qemu-user); else wanted+=(qemu-user-static); fi
@@ -52,10 +52,16 @@ step_scripts() {
     echo "${#scripts[@]} scripts"
 }
 
-step_fmt() { cargo fmt --all --check; }
+step_fmt() {
+    cargo fmt --all --check
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+}
 
 # The versions that are tested are those that are committed.
-step_lock() { cargo metadata --locked --format-version 1 >/dev/null; }
+step_lock() {
+    cargo metadata --locked --format-version 1 >/dev/null
+    cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
+}
 
 # cargo-deny is in neither Debian nor rustup, so it is asked only where somebody has it.
 step_deny() {
@@ -82,6 +88,9 @@ step_test() {
     cargo build --quiet --workspace --lib --bins --tests
     cargo test --quiet --workspace
 }
+
+# Every fuzz target replays what is kept, and looks for news for a few seconds.
+step_fuzz() { fuzz/run.sh --seconds 6; }
 
 # The crates below the system layer, for arm64 under qemu-user.
 step_arm64() { tests/arm64.sh; }
