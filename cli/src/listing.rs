@@ -2,7 +2,7 @@
 
 use crate::names::Printable;
 use erofs_format::device::DeviceNumber;
-use erofs_format::inode::{FileType, InodePayload, Timestamp};
+use erofs_format::inode::{DataLayout, FileType, InodePayload, Timestamp};
 use erofs_reader::{Error, Image, Inode};
 use serde::Serialize;
 use std::fmt;
@@ -51,7 +51,7 @@ impl fmt::Display for Entry<'_> {
 }
 
 /// A mode as ls shows it, for example `drwxr-sr-x`.
-struct Mode<'a>(&'a Inode);
+pub(crate) struct Mode<'a>(pub(crate) &'a Inode);
 
 impl fmt::Display for Mode<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +88,7 @@ impl fmt::Display for Mode<'_> {
 }
 
 /// A time in UTC, with nanoseconds where there are any.
-struct Utc(Timestamp);
+pub(crate) struct Utc(pub(crate) Timestamp);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,6 +110,37 @@ impl fmt::Display for Utc {
             write!(f, ".{nanoseconds:09}")?;
         }
         Ok(())
+    }
+}
+
+/// A time in UTC without nanoseconds, as ctime(3) writes it.
+pub(crate) struct CTime(pub(crate) Timestamp);
+
+impl fmt::Display for CTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: i64 = 86_400;
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let days = self.0.seconds.div_euclid(DAY);
+        let second = self.0.seconds.rem_euclid(DAY);
+        let (year, month, day) = civil(days);
+        let of = |names: &[&'static str], index: i64| {
+            let name = usize::try_from(index)
+                .ok()
+                .and_then(|index| names.get(index));
+            name.copied().unwrap_or_default()
+        };
+        write!(
+            f,
+            "{} {} {day:>2} {:02}:{:02}:{:02} {year}",
+            of(&DAYS, days.rem_euclid(7)),
+            of(&MONTHS, month - 1),
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        )
     }
 }
 
@@ -175,15 +206,7 @@ impl JsonEntry {
         Self {
             path,
             path_hex,
-            file_type: match inode.file_type {
-                FileType::Regular => "file",
-                FileType::Directory => "directory",
-                FileType::CharDevice => "character-device",
-                FileType::BlockDevice => "block-device",
-                FileType::Fifo => "fifo",
-                FileType::Socket => "socket",
-                FileType::Symlink => "symlink",
-            },
+            file_type: type_name(inode.file_type),
             nid: inode.nid().0,
             mode: format!("{:04o}", inode.mode & 0o7777),
             nlink: inode.nlink,
@@ -200,8 +223,43 @@ impl JsonEntry {
     }
 }
 
+/// A file type as results name it.
+pub(crate) const fn type_name(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Regular => "file",
+        FileType::Directory => "directory",
+        FileType::CharDevice => "character-device",
+        FileType::BlockDevice => "block-device",
+        FileType::Fifo => "fifo",
+        FileType::Socket => "socket",
+        FileType::Symlink => "symlink",
+    }
+}
+
+/// A layout as results name it.
+pub(crate) const fn layout_name(layout: DataLayout) -> &'static str {
+    match layout {
+        DataLayout::FlatPlain => "flat-plain",
+        DataLayout::FlatInline => "flat-inline",
+        DataLayout::ChunkBased => "chunk-based",
+        DataLayout::CompressedFull => "compressed-full",
+        DataLayout::CompressedCompact => "compressed-compact",
+    }
+}
+
+/// Units of 512 bytes as the kernel counts them (`erofs_read_inode`, fs/erofs/inode.c): blocks of compressed data, else
+/// the size in whole blocks, holes included.
+pub(crate) fn st_blocks(image: &Image, inode: &Inode) -> u64 {
+    let bits = image.superblock().block_bits;
+    let blocks = match inode.payload {
+        InodePayload::CompressedBlocks(blocks) => blocks,
+        _ => bits.blocks_for(inode.size),
+    };
+    blocks.saturating_mul(bits.bytes() / 512)
+}
+
 /// Bytes as text, and in hexadecimal where that is not exact.
-fn text(bytes: &[u8]) -> (String, Option<String>) {
+pub(crate) fn text(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (

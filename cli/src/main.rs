@@ -14,6 +14,7 @@ mod mounting;
 mod names;
 mod progress;
 mod report;
+mod sheet;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,9 @@ enum Command {
     Fuse(command::fuse::Fuse),
     Ls(command::ls::Ls),
     Cat(command::cat::Cat),
+    Stat(command::stat::Stat),
+    Find(command::find::Find),
+    Dump(command::dump::Dump),
     Extract(command::extract::Extract),
 }
 
@@ -66,5 +70,8 @@ fn main() -> ExitCode {
         Command::Cat(cat) => cat.run(),
         Command::Extract(extract) => extract.run(),
     };
+        Command::Stat(stat) => stat.run(),
+        Command::Find(find) => find.run(),
+        Command::Dump(dump) => dump.run(),
     error::exit_code(result)
 }

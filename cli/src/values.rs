@@ -17,6 +17,15 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(error)
 }
 
+/// A number, decimal or with `0x` hexadecimal.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| format!("{text:?} is not a number: expected e.g. 4096 or 0x1000"))
+}
+
 /// A block size in bytes.
 pub(crate) fn block_size(text: &str) -> Result<BlockBits, String> {
     BlockBits::from_bytes(size(text)?).map_err(|error| error.to_string())
@@ -42,6 +51,65 @@ pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {
         seconds,
         nanoseconds,
     })
+}
+
+/// A point in time: a Unix time as [`timestamp`] takes it, or a date with or without a time of day, in UTC.
+pub(crate) fn point_in_time(text: &str) -> Result<Timestamp, String> {
+    match date(text) {
+        Some(seconds) => Ok(Timestamp {
+            seconds,
+            nanoseconds: 0,
+        }),
+        None => timestamp(text).map_err(|_| {
+            format!("{text:?} is no time: expected Unix seconds or YYYY-MM-DD[THH:MM:SS]")
+        }),
+    }
+}
+
+/// Seconds since 1970 of `YYYY-MM-DD`, perhaps with `THH:MM:SS` behind it.
+fn date(text: &str) -> Option<i64> {
+    let (date, time) = match text.split_once(['T', ' ']) {
+        Some((date, time)) => (date, time.strip_suffix('Z').unwrap_or(time)),
+        None => (text, "00:00:00"),
+    };
+    let numbers = |text: &str, separator: char, lengths: [usize; 3]| -> Option<[i64; 3]> {
+        let mut numbers = [0; 3];
+        let mut parts = text.split(separator);
+        for (number, length) in numbers.iter_mut().zip(lengths) {
+            let part = parts.next()?;
+            let digits = part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit());
+            *number = part.parse().ok().filter(|_| digits)?;
+        }
+        parts.next().is_none().then_some(numbers)
+    };
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let lengths = [
+        31,
+        28 + i64::from(leap),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
+    let before = usize::try_from(month - 1).ok()?;
+    let length = *lengths.get(before)?;
+    if !(1..=length).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Leap days before this year, counted from year 0 on; 719,528 days lie between its first day and 1970.
+    let past = year - 1;
+    let leap_days = past.div_euclid(4) - past.div_euclid(100) + past.div_euclid(400) + 1;
+    let days_before: i64 = lengths.iter().take(before).sum();
+    let days = year * 365 + leap_days + days_before + day - 1 - 719_528;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
 /// A UUID, `clear` for zeros, or `random`.

@@ -29,12 +29,18 @@ pub(crate) struct Ls {
     #[arg(short = 'R', long)]
     recursive: bool,
 
+    /// Directories themselves, not what is in them
+    #[arg(short, long, conflicts_with = "recursive")]
+    directory: bool,
+
     /// Print an array of objects
     #[arg(long)]
     json: bool,
 }
 
 const EXAMPLES: &str = "\
+Without -l and --json only names are read: files whose inodes are broken are listed too.
+
 Examples:
   erofs ls rootfs.erofs
   erofs ls rootfs.erofs -lR usr/bin
@@ -43,7 +49,7 @@ Examples:
 impl Ls {
     /// Runs the command.
     pub(crate) fn run(mut self) -> anyhow::Result<Outcome> {
-        let image = self.input.open()?;
+        let image = self.input.open_for_metadata()?;
         if self.paths.is_empty() {
             self.paths.push(PathBuf::new());
         }
@@ -63,11 +69,14 @@ impl Ls {
         for path in &paths {
             let path = path.as_os_str().as_bytes();
             match image.resolve(path, Symlinks::Keep) {
-                Ok(inode) if inode.is_directory() => {
+                Ok(inode) if inode.is_directory() && !self.directory => {
                     let prefix = if with_prefix { path } else { b"" };
-                    listing.directory(path, prefix, &inode)?;
+                    listing.directory(prefix, &inode)?;
                 }
-                Ok(inode) => listing.entry(path, &inode)?,
+                Ok(inode) => {
+                    let path = if path.is_empty() { b"/" } else { path };
+                    listing.entry(path, &inode)?;
+                }
                 Err(error) => listing.complain(path, &error),
             }
         }
@@ -89,47 +98,49 @@ struct Listing<'a> {
 
 impl Listing<'_> {
     /// Lists a directory, not itself.
-    fn directory(&mut self, path: &[u8], prefix: &[u8], inode: &Inode) -> anyhow::Result<()> {
-        if self.options.recursive {
-            let mut walk = self
-                .image
-                .walk_from(inode, erofs_reader::walk::DEFAULT_MAX_DEPTH);
-            while let Some(entry) = walk.next() {
-                match entry {
-                    Ok(entry) if entry.depth == 0 => {}
-                    Ok(entry) => self.entry(&joined(prefix, &entry.path), &entry.inode)?,
-                    Err(error) => {
-                        let path = joined(prefix, walk.path());
-                        self.complain(&path, &error);
-                    }
-                }
-            }
-            return Ok(());
+    fn directory(&mut self, prefix: &[u8], directory: &Inode) -> anyhow::Result<()> {
+        let with_inodes = self.options.long || self.options.json;
+        let mut names = self.image.names_from(directory);
+        if with_inodes {
+            names = names.with_inodes();
         }
-        let entries = match self.image.read_directory(inode) {
-            Ok(entries) => entries,
-            Err(error) => {
-                self.complain(path, &error);
-                return Ok(());
-            }
-        };
-        for entry in entries {
-            match entry {
-                Ok(entry) if entry.is_dot_or_dot_dot() => {}
-                Ok(entry) => {
-                    let name = joined(prefix, &entry.name);
-                    match self.image.inode(entry.nid) {
-                        Ok(inode) => self.entry(&name, &inode)?,
-                        Err(error) => self.complain(&name, &error),
+        // Every path begins with the prefix and a slash, if there is one.
+        let mut path = prefix.to_vec();
+        if !prefix.is_empty() && !prefix.ends_with(b"/") {
+            path.push(b'/');
+        }
+        let start = path.len();
+        while let Some(name) = names.next() {
+            path.truncate(start);
+            let error = match name {
+                Ok(name) if name.depth == 0 => continue,
+                Ok(name) => {
+                    path.extend_from_slice(name.path);
+                    match name.inode.filter(|_| with_inodes) {
+                        Some(inode) => self.entry(&path, &inode)?,
+                        None => self.name(&path)?,
                     }
+                    if !self.options.recursive {
+                        names.prune();
+                    }
+                    continue;
                 }
-                Err(error) => self.complain(path, &error),
-            }
+                Err(error) => error,
+            };
+            path.extend_from_slice(names.path());
+            self.complain(&path, &error);
         }
         Ok(())
     }
 
+    fn name(&mut self, name: &[u8]) -> std::io::Result<()> {
+        writeln!(self.out, "{}", Printable(name))
+    }
+
     fn entry(&mut self, name: &[u8], inode: &Inode) -> anyhow::Result<()> {
+        if !self.options.json && !self.options.long {
+            return Ok(self.name(name)?);
+        }
         let entry = match Entry::new(self.image, name, inode) {
             Ok(entry) => entry,
             Err(error) => {
@@ -142,10 +153,8 @@ impl Listing<'_> {
             write!(self.out, "{separator}")?;
             serde_json::to_writer(&mut self.out, &JsonEntry::new(&entry))
                 .map_err(std::io::Error::from)?;
-        } else if self.options.long {
-            writeln!(self.out, "{entry}")?;
         } else {
-            writeln!(self.out, "{}", Printable(name))?;
+            writeln!(self.out, "{entry}")?;
         }
         self.entries += 1;
         Ok(())
@@ -156,11 +165,4 @@ impl Listing<'_> {
         let path = if path.is_empty() { b"/" } else { path };
         eprintln!("erofs: {}: {error}", Printable(path));
     }
-}
-
-fn joined(prefix: &[u8], name: &[u8]) -> Vec<u8> {
-    if prefix.is_empty() || prefix.ends_with(b"/") {
-        return [prefix, name].concat();
-    }
-    [prefix, b"/", name].concat()
 }

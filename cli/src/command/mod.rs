@@ -2,11 +2,14 @@
 
 pub(crate) mod build;
 pub(crate) mod cat;
+pub(crate) mod dump;
 pub(crate) mod extract;
 pub(crate) mod features;
 pub(crate) mod fuse;
 pub(crate) mod index;
+pub(crate) mod find;
 pub(crate) mod ls;
 pub(crate) mod mount;
 pub(crate) mod try_;
 pub(crate) mod umount;
+pub(crate) mod stat;
