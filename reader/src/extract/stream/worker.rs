@@ -268,6 +268,14 @@ pub(super) fn member(
     if options.xattrs && !matches!(kind, Kind::HardLink { .. }) {
         xattrs = shared.image.xattrs(inode)?;
         xattrs.sort();
+        // Names end at a NUL for whoever sets them.
+        xattrs.retain(|xattr| {
+            let settable = !xattr.name.contains(&0);
+            if !settable {
+                shared.skipped.xattrs.add();
+            }
+            settable
+        });
     }
     Ok(Member {
         path: path.to_vec(),
