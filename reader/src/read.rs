@@ -15,6 +15,9 @@ impl Image {
     /// Reads from byte `offset` of a file (regular, directory or symbolic link) and returns the number of bytes, less
     /// than `buffer.len()` only at the end of the file. The content of `buffer` behind them is unspecified.
     ///
+    /// Encoded extents of which only a part is read are decoded once and kept in the cache. Those that lie in `buffer` as
+    /// a whole are decoded right into it and are not kept: so scans read extent by extent.
+    ///
     /// # Errors
     /// [`Error::Corrupt`] when map or data break a rule; [`Error::Unsupported`]; I/O errors. No byte is then valid.
     pub fn read(&self, inode: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {

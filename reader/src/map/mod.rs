@@ -87,6 +87,17 @@ pub enum Stored {
     },
 }
 
+/// Bytes of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataRange {
+    /// Which device: 0 is the image, `i + 1` the source given for slot `i`.
+    pub device: DeviceId,
+    /// First byte on it.
+    pub offset: ByteOffset,
+    /// Length in bytes, never 0.
+    pub length: u64,
+}
+
 impl Extent {
     /// First byte behind it in the file.
     pub const fn end(&self) -> u64 {
@@ -129,6 +140,43 @@ impl Image {
     /// All extents of a file, see [`Image::extents_from`].
     pub fn extents<'a>(&'a self, inode: &Inode) -> Extents<'a> {
         self.extents_from(inode, 0)
+    }
+
+    /// The bytes of a device that are the whole file as it is, if there are such: neither encoded nor a hole nor scattered.
+    /// `None` for empty files too.
+    ///
+    /// # Errors
+    /// As [`Image::extent_at`].
+    pub fn data_range(&self, inode: &Inode) -> Result<Option<DataRange>, Error> {
+        let mut range: Option<DataRange> = None;
+        for extent in self.extents(inode) {
+            let extent = extent?;
+            let (device, offset) = match extent.place {
+                Place::Data { device, offset } => (device, offset),
+                Place::Inline {
+                    area: Area::Primary,
+                    offset,
+                } => (DeviceId::PRIMARY, offset),
+                _ => return Ok(None),
+            };
+            match &mut range {
+                None => {
+                    range = Some(DataRange {
+                        device,
+                        offset,
+                        length: extent.length,
+                    });
+                }
+                Some(range)
+                    if range.device == device
+                        && range.offset.checked_add(range.length) == Some(offset) =>
+                {
+                    range.length += extent.length;
+                }
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(range)
     }
 
     /// Resolves a range of blocks to the device that it lies on; the extent ends where the device does.
