@@ -65,7 +65,7 @@ pub(crate) struct ImageArguments {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum WhiteoutMode {
+pub(crate) enum WhiteoutMode {
     /// Overlayfs whiteouts and opaque directories
     Overlay,
     /// The same for mounts with userxattr

@@ -46,8 +46,10 @@ enum Command {
     Cat(command::cat::Cat),
     Stat(command::stat::Stat),
     Find(command::find::Find),
+    Check(command::check::Check),
     Dump(command::dump::Dump),
     Extract(command::extract::Extract),
+    Diff(command::diff::Diff),
 }
 
 fn main() -> ExitCode {
@@ -68,10 +70,12 @@ fn main() -> ExitCode {
         Command::Fuse(fuse) => fuse.run(),
         Command::Ls(ls) => ls.run(),
         Command::Cat(cat) => cat.run(),
-        Command::Extract(extract) => extract.run(),
-    };
         Command::Stat(stat) => stat.run(),
         Command::Find(find) => find.run(),
+        Command::Check(check) => check.run(),
         Command::Dump(dump) => dump.run(),
+        Command::Extract(extract) => extract.run(),
+        Command::Diff(diff) => diff.run(),
+    };
     error::exit_code(result)
 }

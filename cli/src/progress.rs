@@ -49,6 +49,14 @@ impl Progress {
         }
     }
 
+    /// Prints something while nothing is shown.
+    pub(crate) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.shown {
+            Some((bar, ..)) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// The counter to advance.
     pub(crate) const fn counter(&self) -> &Arc<AtomicU64> {
         &self.counter

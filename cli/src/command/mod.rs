@@ -2,14 +2,16 @@
 
 pub(crate) mod build;
 pub(crate) mod cat;
+pub(crate) mod check;
+pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod extract;
 pub(crate) mod features;
+pub(crate) mod find;
 pub(crate) mod fuse;
 pub(crate) mod index;
-pub(crate) mod find;
 pub(crate) mod ls;
 pub(crate) mod mount;
+pub(crate) mod stat;
 pub(crate) mod try_;
 pub(crate) mod umount;
-pub(crate) mod stat;

@@ -1,7 +1,9 @@
 //! `erofs try`: builds, mounts, compares and cleans up, with all reasons and timings in view.
 
 use super::build::archive;
-use crate::compare::{Comparison, Expected, Origin};
+use crate::compare::{
+    self, Difference, DirectorySide, Options, Problem, Side, Sink, Totals, TreeSide,
+};
 use crate::error::Outcome;
 use crate::progress::Progress;
 use crate::{report, values};
@@ -10,13 +12,18 @@ use clap::Args;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::Compression;
 use erofs_mkfs::options::ImageOptions;
-use erofs_mkfs::source::Rules;
 use erofs_mkfs::source::raw::RawFile;
+use erofs_mkfs::source::tar::Archive;
+use erofs_mkfs::source::{Rules, Whiteouts};
 use erofs_mkfs::summary::Summary;
 use erofs_mount::{FuseRequest, MountOptions, MountRequest, Mounted, Via};
 use serde::Serialize;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// Build an image of a source, mount it, compare every byte and attribute, clean up.
@@ -83,8 +90,9 @@ impl Try {
         std::fs::create_dir(&target).with_context(|| target.display().to_string())?;
 
         let (source, origin) = self.source()?;
+        let excluded = work_below(&origin, work.path());
         let rules = Rules {
-            excluded: work_below(&origin, work.path()),
+            excluded: excluded.clone(),
             ..Rules::default()
         };
         let options = BuildOptions {
@@ -93,7 +101,7 @@ impl Try {
                 max_pcluster: 64 << 10,
             }),
             image: ImageOptions {
-                rules: rules.clone(),
+                rules,
                 ..ImageOptions::default()
             },
             ..BuildOptions::default()
@@ -129,7 +137,7 @@ impl Try {
         }
 
         let started = Instant::now();
-        let comparison = Expected::read(&origin, &rules)?.compare(&target)?;
+        let (totals, differences) = compared(&origin, &target, excluded)?;
         let compare_time = started.elapsed();
         guard.unmount()?;
         if let Some(keep) = &self.keep {
@@ -145,15 +153,15 @@ impl Try {
                 mounted: way(&mounted),
                 attempts: mounted.attempts.iter().map(ToString::to_string).collect(),
                 mount_seconds: mount_time.as_secs_f64(),
-                compared_entries: comparison.entries,
-                compared_bytes: comparison.bytes,
+                compared_entries: totals.entries,
+                compared_bytes: totals.bytes,
                 compare_seconds: compare_time.as_secs_f64(),
-                differences: &comparison.differences,
+                differences: &differences,
             })?;
         } else {
-            print_comparison(&comparison, compare_time);
+            print_comparison(&totals, &differences, compare_time);
         }
-        Ok(if comparison.differences.is_empty() {
+        Ok(if differences.is_empty() {
             Outcome::Fine
         } else {
             Outcome::Problems
@@ -201,6 +209,60 @@ impl Try {
         let plan = prepared.plan.to_string();
         let mut launcher = |request: &FuseRequest<'_>| super::fuse::launch(request);
         Ok((plan, prepared.execute(Some(&mut launcher))?))
+    }
+}
+
+/// What an image was made from.
+enum Origin {
+    Directory(PathBuf),
+    Tar(PathBuf),
+    RawFiles(Vec<RawFile>),
+}
+
+impl Origin {
+    /// The source, read once more by itself.
+    fn side(&self, progress: &AtomicU64) -> anyhow::Result<Box<dyn Side>> {
+        Ok(match self {
+            Self::Directory(path) => Box::new(DirectorySide::open(path)?),
+            Self::Tar(path) => {
+                let archive = Archive::open(File::open(path)?)?;
+                Box::new(TreeSide::of_tar(archive, Whiteouts::Keep, progress)?.with_root())
+            }
+            Self::RawFiles(files) => Box::new(TreeSide::of_raw_files(files)?),
+        })
+    }
+}
+
+/// Compares the source with what the mount shows. Differences and problems are told as lines.
+fn compared(
+    origin: &Origin,
+    target: &Path,
+    excluded: Vec<Vec<u8>>,
+) -> anyhow::Result<(Totals, Vec<String>)> {
+    let progress = AtomicU64::new(0);
+    let source = origin.side(&progress)?;
+    let shown = DirectorySide::open(target)?;
+    let options = Options {
+        excluded,
+        // A file that has moved is no less wrong.
+        renames: false,
+        ..Options::default()
+    };
+    let mut lines = Lines(Vec::new());
+    let totals = compare::compare([source.as_ref(), &shown], &options, &progress, &mut lines)?;
+    Ok((totals, lines.0))
+}
+
+struct Lines(Vec<String>);
+
+impl Sink for Lines {
+    fn difference(&mut self, difference: &Difference) -> io::Result<ControlFlow<()>> {
+        self.0.push(difference.to_string());
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        self.0.push(problem.to_string());
     }
 }
 
@@ -270,17 +332,17 @@ fn built(summary: &Summary) -> String {
     )
 }
 
-fn print_comparison(comparison: &Comparison, elapsed: Duration) {
+fn print_comparison(totals: &Totals, differences: &[String], elapsed: Duration) {
     println!(
         "compared  {} entries and {} in {}",
-        comparison.entries,
-        report::bytes(comparison.bytes),
+        totals.entries,
+        report::bytes(totals.bytes),
         report::seconds(elapsed),
     );
-    for difference in comparison.differences.iter().take(SHOWN_DIFFERENCES) {
+    for difference in differences.iter().take(SHOWN_DIFFERENCES) {
         println!("          {difference}");
     }
-    match comparison.differences.len() {
+    match differences.len() {
         0 => println!("identical every name, mode, owner, time, attribute, link and byte"),
         count => println!("DIFFERENT {count} differences"),
     }

@@ -274,8 +274,11 @@ impl Scanner<'_> {
     }
 }
 
-/// Attributes of an entry that EROFS can hold.
-fn xattrs(
+/// Attributes of the entry `name` of a directory that EROFS can hold, in the order of the filesystem. `path` is for errors.
+///
+/// # Errors
+/// [`DirectoryError::System`].
+pub fn xattrs(
     directory: BorrowedFd<'_>,
     name: &CStr,
     path: &[u8],
@@ -409,9 +412,12 @@ pub(crate) fn read_at(
     Ok((out.len() - start) as u64)
 }
 
-/// Opens an entry below `root` without leaving it and without following links. A path too long for one system call is
-/// followed in pieces.
-fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+/// Opens an entry below `root` (itself for an empty path) without leaving it and without following links. A path too long
+/// for one system call is followed in pieces.
+///
+/// # Errors
+/// As openat2(2).
+pub fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     const LONGEST: usize = 4000;
     let mut rest = if path.is_empty() { &b"."[..] } else { path };
     let mut reached: Option<OwnedFd> = None;
@@ -446,7 +452,11 @@ fn open_piece(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::R
     }
 }
 
-fn list(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
+/// Names of a directory's entries but `.` and `..`, in the order of the filesystem.
+///
+/// # Errors
+/// As getdents64(2).
+pub fn list(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
     let mut buffer = Vec::with_capacity(64 << 10);
     let mut names = Vec::new();
     let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
