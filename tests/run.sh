@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/peers/debian-set.sh
 
-steps=(packages peers scripts fmt lock deny clippy test fuzz arm64)
+steps=(packages peers scripts fmt lock deny clippy test kernels fuzz arm64)
 skipped=77 # exit code of a step that this machine cannot run, as Automake and Meson use it
 export EROFS_CACHE EROFS_PEERS=${EROFS_PEERS:-$EROFS_CACHE/peers/bin}
 export DEBIAN_FRONTEND=noninteractive
@@ -23,7 +23,7 @@ if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then as_root=(sudo -E); fi
 step_packages() {
     local wanted missing=() package
     wanted=(gcc g++ libc6-dev git util-linux systemd kmod time fuse3 attr acl tar gzip bzip2 xz-utils zstd shellcheck
-        libarchive-tools python3 gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+        libarchive-tools python3 e2fsprogs gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
     # Debian 13 made the statically linked emulators the ordinary ones.
     if [ "$(. /etc/os-release && echo "${VERSION_ID%%.*}")" -ge 13 ]; then wanted+=(qemu-user); else wanted+=(qemu-user-static); fi
     for package in "${wanted[@]}"; do
@@ -91,6 +91,9 @@ step_test() {
 
 # Every fuzz target replays what is kept, and looks for news for a few seconds.
 step_fuzz() { fuzz/run.sh --seconds 6; }
+
+# What kernels of other versions make of our images: one from before most features, one from in between, the newest.
+step_kernels() { tests/kernels/run.sh --kernels 6.1,6.12,7.2; }
 
 # The crates below the system layer, for arm64 under qemu-user.
 step_arm64() { tests/arm64.sh; }

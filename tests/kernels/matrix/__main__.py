@@ -10,20 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import debian, guest, payload, report
+from . import debian, document, guest, payload, project, report
 from .images import Image, Job, jobs_of, read_list, version
 from .verdict import judge
 
+# As Automake and Meson say that a test cannot run.
+SKIPPED = 77
 KERNELS = "5.10,6.1,6.12,6.16,6.17,6.18,7.2"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/kernels/run.sh", description=__doc__)
-    parser.add_argument("lists", nargs="*", type=Path, metavar="LIST", help="image lists")
+    parser.add_argument("lists", nargs="*", type=Path, metavar="LIST", help="image lists instead of the project's own")
     parser.add_argument("-k", "--kernels", default=KERNELS, help="such as 6.1,7.2,host")
     parser.add_argument("-j", "--parallel", type=int, default=os.cpu_count(), help="guests at a time")
     parser.add_argument("-t", "--patience", type=float, default=120, help="seconds of silence after which a guest hangs")
     parser.add_argument("-o", "--output", type=Path, help="keep results, manifests and logs here")
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="replace the tables in this page")
+    parser.add_argument("--table", action="store_true", help="print every cell, not failures alone")
     parser.add_argument("--only", default="*", help="images with such names")
     parser.add_argument("--fetch-only", action="store_true", help="fetch what is missing in the cache, and end")
     return parser.parse_args()
@@ -70,34 +74,52 @@ def judge_all(jobs: list[Job], runs: dict[str, guest.Run], kernels: dict[str, de
     return cells
 
 
+def matrix(options: argparse.Namespace, kernels: dict[str, debian.Kernel], work: Path) -> report.Results:
+    """Makes the images, runs everything and leaves the files in the folder."""
+    setup = guest.Setup(project.agent(), work, options.patience)
+    with TemporaryDirectory(prefix="images.", dir=work) as folder:
+        lists = options.lists or [project.images(Path(folder), setup.agent)]
+        images = [image for path in lists for image in read_list(path) if fnmatch.fnmatch(image.name, options.only)]
+        payload.build(setup.disk, images)
+        results = run_all(options.kernels.split(","), kernels, images, setup, options.parallel)
+        setup.disk.unlink()
+    report.write_files(results, work)
+    return results
+
+
+def temporary_folder() -> Path:
+    """Not /tmp: Debian 13 keeps it in memory, from where the kernel mounts no image."""
+    folder = Path(os.environ.get("TMPDIR") or project.built() / "tmp")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def main() -> int:
     options = arguments()
-    wanted = options.kernels.split(",")
+    began = time.monotonic()
     try:
-        kernels = fetch(wanted)
-    except LookupError as error:
+        kernels = fetch(options.kernels.split(","))
+        if options.fetch_only:
+            return 0
+        with TemporaryDirectory(prefix="kernels.", dir=temporary_folder()) as temporary:
+            work = options.output.absolute() if options.output else Path(temporary)
+            work.mkdir(parents=True, exist_ok=True)
+            results = matrix(options, kernels, work)
+    except project.Missing as reason:
+        print(f"skipped, because {reason}", file=sys.stderr)
+        # Continuous integration must have everything.
+        return 1 if os.environ.get("CI") == "true" else SKIPPED
+    except (LookupError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    if options.fetch_only:
-        return 0
-    images = [image for path in options.lists for image in read_list(path) if fnmatch.fnmatch(image.name, options.only)]
-    if not images:
-        print("no images", file=sys.stderr)
-        return 2
-    began = time.monotonic()
-    with TemporaryDirectory() as temporary:
-        work = options.output.absolute() if options.output else Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
-        setup = guest.Setup(Path(os.environ["EROFS_KERNEL_AGENT"]), work, options.patience)
-        payload.build(setup.disk, images)
-        results = run_all(wanted, kernels, images, setup, options.parallel)
-        setup.disk.unlink()
-        report.write_files(results, work)
-    failures = len(results.failures())
-    print(report.table(results))
+    if options.report:
+        document.write(options.report, results)
+    if options.table:
+        print(report.table(results))
     print(report.summary(results))
-    print(f"{len(images)} images, {len(results.jobs)} jobs on {len(wanted)} kernels, "
-          f"{failures} failures, {time.monotonic() - began:.0f} s")
+    failures = len(results.failures())
+    print(f"{len(results.jobs)} jobs on each of {len(results.kernels)} kernels, {failures} failures, "
+          f"{time.monotonic() - began:.0f} s")
     return 1 if failures else 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import payload
+from . import payload, project
 from .debian import Kernel
 from .images import GUEST_MODES, Image, Job
 from .records import Record, Report, parse
@@ -154,7 +154,6 @@ def run_host(jobs: list[Job], images: list[Image], setup: Setup) -> Run:
         # A /run of its own keeps the mount points out of the host's.
         script = 'mount -t tmpfs none /run && exec "$@"'
         command = ["unshare", "--mount", "sh", "-c", script, "sh", str(setup.agent), "jobs", str(listed), f"{work}/payload"]
-        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        done = subprocess.run([*sudo, *command], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run([*project.as_root(), *command], stdout=subprocess.PIPE, check=True)
     report = parse(done.stdout.decode("utf-8", "replace"))
     return Run("host", [report], report.records, time.monotonic() - began)

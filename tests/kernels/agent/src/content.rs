@@ -1,6 +1,6 @@
 //! What a regular file holds.
 
-use std::{fs::File, num::NonZero, os::unix::fs::FileExt, path::Path, ptr};
+use std::{fs::File, num::NonZero, ops::Range, os::unix::fs::FileExt, path::Path, ptr};
 
 use rustix::{
     fs::{Advice, fadvise},
@@ -19,6 +19,16 @@ pub(crate) enum Depth {
     Thrice,
 }
 
+/// What reads need, made once: in an emulated guest the zeros of a fresh one take as long as the file.
+#[derive(Debug)]
+pub(crate) struct Buffer(Vec<u8>);
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self(vec![0; BUFFER])
+    }
+}
+
 const BUFFER: usize = 1 << 17;
 /// Of larger files only both ends are read.
 const WHOLE: u64 = 64 << 20;
@@ -30,20 +40,27 @@ const STEP: usize = 4096 * 7 + 13;
 
 /// The SHA-256 of the file's bytes in hexadecimal digits, or what failed: `!WHAT@OFFSET:ERRNO`, and for a failed read a
 /// colon and the digest of the bytes in front of it. Files over 64 MiB are told by their first and last MiB: `ends:`.
-pub(crate) fn of_file(path: &Path, size: u64, depth: Depth) -> Result<String, String> {
+pub(crate) fn of_file(
+    path: &Path,
+    size: u64,
+    depth: Depth,
+    buffer: &mut Buffer,
+) -> Result<String, String> {
     let file = File::open(path).map_err(|error| format!("!open:{}", errno(&error)))?;
-    let mut bytes = Vec::new();
+    let buffer = &mut buffer.0[..];
     if size > WHOLE {
         let mut hash = Sha256::new();
-        front_to_back(&file, 0, END, &mut hash, None)?;
-        front_to_back(&file, size - END, size, &mut hash, None)?;
+        front_to_back(&file, 0..END, &mut hash, buffer, None)?;
+        front_to_back(&file, size - END..size, &mut hash, buffer, None)?;
         return Ok(format!("ends:{}", hexadecimal(&hash.finalize())));
     }
     let mut hash = Sha256::new();
+    let mut bytes = Vec::new();
     let again = depth == Depth::Thrice && size <= KEEP && size > 0;
-    front_to_back(&file, 0, size, &mut hash, again.then_some(&mut bytes))?;
+    let keep = again.then_some(&mut bytes);
+    front_to_back(&file, 0..size, &mut hash, buffer, keep)?;
     if again {
-        backwards(&file, &bytes)?;
+        backwards(&file, &bytes, buffer)?;
         mapped(&file, &bytes)?;
     }
     Ok(hexadecimal(&hash.finalize()))
@@ -51,15 +68,14 @@ pub(crate) fn of_file(path: &Path, size: u64, depth: Depth) -> Result<String, St
 
 fn front_to_back(
     file: &File,
-    start: u64,
-    end: u64,
+    range: Range<u64>,
     hash: &mut Sha256,
+    buffer: &mut [u8],
     mut keep: Option<&mut Vec<u8>>,
 ) -> Result<(), String> {
-    let mut buffer = vec![0; BUFFER];
-    let mut at = start;
-    while at < end {
-        let want = BUFFER.min(usize::try_from(end - at).unwrap_or(BUFFER));
+    let mut at = range.start;
+    while at < range.end {
+        let want = BUFFER.min(usize::try_from(range.end - at).unwrap_or(BUFFER));
         match file.read_at(&mut buffer[..want], at) {
             Ok(0) => return Err(format!("!short@{at}:0")),
             Ok(read) => {
@@ -79,10 +95,9 @@ fn front_to_back(
 }
 
 /// Without read-ahead, as page after page would be asked for by a program that starts.
-fn backwards(file: &File, expected: &[u8]) -> Result<(), String> {
+fn backwards(file: &File, expected: &[u8], buffer: &mut [u8]) -> Result<(), String> {
     forget(file);
     let _ = fadvise(file, 0, None, Advice::Random);
-    let mut buffer = vec![0; STEP];
     let mut end = expected.len();
     while end > 0 {
         let start = end.saturating_sub(STEP);

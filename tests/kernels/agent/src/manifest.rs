@@ -35,9 +35,28 @@ pub(crate) struct Walk<'a> {
     root: &'a Path,
     depth: Depth,
     until: Option<Instant>,
+    buffers: Buffers,
     lines: Vec<Line>,
     entries: u64,
     errors: u64,
+}
+
+/// Room for what is read, kept from one file to the next.
+#[derive(Debug)]
+struct Buffers {
+    content: content::Buffer,
+    xattr_names: Vec<u8>,
+    xattr_value: Vec<u8>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            content: content::Buffer::default(),
+            xattr_names: vec![0; XATTR_BYTES],
+            xattr_value: vec![0; XATTR_BYTES],
+        }
+    }
 }
 
 /// A line in the making.
@@ -68,6 +87,7 @@ impl<'a> Walk<'a> {
             root,
             depth,
             until: None,
+            buffers: Buffers::default(),
             lines: Vec::new(),
             entries: 0,
             errors: 0,
@@ -193,7 +213,8 @@ impl<'a> Walk<'a> {
         let kind = metadata.file_type();
         let device = || format!("{:x}", metadata.rdev());
         if kind.is_file() {
-            let content = content::of_file(path, metadata.len(), self.depth);
+            let content =
+                content::of_file(path, metadata.len(), self.depth, &mut self.buffers.content);
             ('f', metadata.len(), self.value(content))
         } else if kind.is_symlink() {
             let target = fs::read_link(path)
@@ -222,19 +243,28 @@ impl<'a> Walk<'a> {
 
     /// `name=value` of every attribute, sorted, the values in hexadecimal digits.
     fn xattrs(&mut self, path: &Path) -> String {
-        let mut list = vec![0; XATTR_BYTES];
-        let length = match llistxattr(path, &mut list[..]) {
+        let Buffers {
+            xattr_names: names,
+            xattr_value: value,
+            ..
+        } = &mut self.buffers;
+        let length = match llistxattr(path, &mut names[..]) {
             Ok(length) => length,
             Err(error) => return self.value(Err(format!("!list:{}", number(error)))),
         };
-        let names = list[..length].split(|byte| *byte == 0);
         let mut all: Vec<String> = Vec::new();
-        for name in names.filter(|name| !name.is_empty()) {
-            let mut bytes = vec![0; XATTR_BYTES];
-            let value = lgetxattr(path, name, &mut bytes[..])
-                .map(|length| hexadecimal(&bytes[..length]))
-                .map_err(|error| format!("!{}", number(error)));
-            all.push(format!("{}={}", escaped(name), self.value(value)));
+        for name in names[..length].split(|byte| *byte == 0) {
+            if name.is_empty() {
+                continue;
+            }
+            let value = match lgetxattr(path, name, &mut value[..]) {
+                Ok(length) => hexadecimal(&value[..length]),
+                Err(error) => {
+                    self.errors += 1;
+                    format!("!{}", number(error))
+                }
+            };
+            all.push(format!("{}={value}", escaped(name)));
         }
         all.sort();
         all.join(",")

@@ -1,0 +1,195 @@
+//! The images that this project writes.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use erofs_format::{BlockBits, kernel::KernelVersion};
+use erofs_mount::Ability;
+use erofs_tests::workshop::open;
+use rustix::{
+    fs::{SeekFrom as Place, seek},
+    io::Errno,
+};
+
+use crate::{
+    list::{Entry, List},
+    sources::{Source, Sources},
+};
+
+/// Options of `erofs build` for the tree with everything.
+const FORMS_OF_ALL: [(&str, &[&str]); 4] = [
+    ("holes", &[]),
+    ("dense", &["--no-sparse"]),
+    ("block-512", &["-b512"]),
+    ("xattrs-shared", &["-x0"]),
+];
+
+/// Those that change how content is stored.
+const FORMS_OF_CONTENT: [(&str, &[&str]); 18] = [
+    ("xattrs-inline", &["-x1000000"]),
+    ("no-inline", &["-Enoinline_data"]),
+    ("no-dedupe", &["--no-dedupe"]),
+    ("chunks-4k", &["--chunksize=4096"]),
+    ("chunks-64k", &["--chunksize=65536"]),
+    ("zstd", &["-zzstd"]),
+    ("zstd-no-inline", &["-zzstd", "-Enoinline_data"]),
+    ("zstd-4k", &["-zzstd", "-C4k"]),
+    ("zstd-1m", &["-zzstd,9", "-C1m"]),
+    ("zstd-full-4k", &["-zzstd", "-C4k", "-Elegacy-compress"]),
+    ("zstd-full-16k", &["-zzstd", "-C16k", "-Elegacy-compress"]),
+    ("block-1k", &["-b1024"]),
+    ("block-2k", &["-b2048"]),
+    ("block-512-chunks", &["-b512", "--chunksize=4096"]),
+    ("block-512-zstd", &["-b512", "-zzstd"]),
+    (
+        "block-1k-zstd",
+        &["-b1024", "-zzstd", "-C16k", "-Elegacy-compress"],
+    ),
+    ("block-2k-zstd", &["-b2048", "-zzstd", "-C4k"]),
+    ("label-16", &["-L", "sixteen bytes..."]),
+];
+
+/// How metadata is read does not depend on the way to the image: for many names one way is enough.
+const METADATA_ONCE: &str = "modes=loop";
+
+/// Full images of directories.
+pub(crate) fn directories(list: &mut List, sources: &Sources) -> Result<()> {
+    for (name, options) in FORMS_OF_ALL {
+        let mut entry = list.make("build", name, &sources.tree, options)?;
+        if name != "dense" {
+            entry.more = METADATA_ONCE.into();
+        }
+        list.add(&entry);
+    }
+    for (name, options) in FORMS_OF_CONTENT {
+        list.add(&list.make("build", name, &sources.content, options)?);
+    }
+    Ok(())
+}
+
+/// Full images of tars, and indexes over them.
+pub(crate) fn tars(list: &mut List, sources: &Sources) -> Result<()> {
+    let mut built = list.make("build", "tar", &sources.tar, &[])?;
+    built.label = "build (of a tar)".into();
+    built.more = METADATA_ONCE.into();
+    list.add(&built);
+    indexed(list, "tar-index", "tar", &sources.tar)?;
+    indexed(list, "huge-tar-index", "tar of 1.5 TiB", &sources.huge_tar)
+}
+
+/// Indexes over raw files, with devices and in one file.
+pub(crate) fn raw_files(list: &mut List, sources: &Sources) -> Result<()> {
+    indexed(list, "raw-index", "raw files", &sources.raw)?;
+    indexed(
+        list,
+        "huge-raw-index",
+        "raw files of 13 TiB",
+        &sources.huge_raw,
+    )
+}
+
+fn indexed(list: &mut List, name: &str, what: &str, source: &Source) -> Result<()> {
+    let mut entry = list.make("index", name, source, &[])?;
+    entry.label = format!("index ({what})");
+    entry.devices = devices_beside(&entry.file);
+    // The root of raw files is the command's own.
+    entry.more = "ignore=root".into();
+    list.add(&entry);
+    let whole = concatenated(&entry.file, &entry.devices)?;
+    let flat = Entry {
+        name: format!("{name}-flat"),
+        file: whole,
+        devices: Vec::new(),
+        label: format!("{}, everything in one file", entry.label),
+        since: later(&entry.since, Ability::FlatDevices)?,
+        ..entry
+    };
+    list.add(&flat);
+    Ok(())
+}
+
+/// The devices of an index, by the tags of its slots: a file that is in the index whole is none.
+fn devices_beside(index: &Path) -> Vec<PathBuf> {
+    let image = open(index, &[]);
+    let slots = image.device_slots().iter();
+    slots
+        .map(|slot| index.with_file_name(OsStr::from_bytes(slot.tag_bytes())))
+        .collect()
+}
+
+/// The index and its devices in one file, each at the block that its slot says.
+fn concatenated(index: &Path, devices: &[PathBuf]) -> Result<PathBuf> {
+    let image = open(index, &[]);
+    let path = index.with_extension("flat");
+    let mut whole = File::create(&path)?;
+    io::copy(&mut File::open(index)?, &mut whole)?;
+    let bits = image.superblock().block_bits;
+    for (slot, device) in image.device_slots().iter().zip(devices) {
+        let start = slot.unified_start.0 << bits.bits();
+        copy_sparse(device, &mut whole, start)?;
+        whole.set_len(start + slot.blocks * bits.bytes())?;
+    }
+    Ok(path)
+}
+
+/// Copies what is not a hole.
+fn copy_sparse(from: &Path, to: &mut File, start: u64) -> Result<()> {
+    let mut from = File::open(from)?;
+    let mut end = 0;
+    loop {
+        let data = match seek(&from, Place::Data(end)) {
+            Err(Errno::NXIO) => return Ok(()),
+            other => other?,
+        };
+        end = seek(&from, Place::Hole(data))?;
+        from.seek(SeekFrom::Start(data))?;
+        to.seek(SeekFrom::Start(start + data))?;
+        io::copy(&mut (&from).take(end - data), to)?;
+    }
+}
+
+/// One plain image in every way that a kernel offers.
+pub(crate) fn ways(list: &mut List, sources: &Sources) -> Result<()> {
+    let mut plain = list.make("build", "ways", &sources.content, &["--no-sparse"])?;
+    plain.group = "ways";
+    plain.more =
+        "modes=blk,loop,loop-direct,file,fs-verity,fs-verity-flip,dm-verity,dm-verity-flip".into();
+    list.add(&plain);
+
+    let direct = Entry {
+        name: "ways-direct".into(),
+        since: later(&plain.since, Ability::DirectIo)?,
+        label: "directio".into(),
+        more: "modes=file options=directio".into(),
+        ..plain.clone()
+    };
+    list.add(&direct);
+
+    let file = plain.file.with_extension("offset");
+    let mut shifted = File::create(&file)?;
+    shifted.seek(SeekFrom::Start(8192))?;
+    io::copy(&mut File::open(&plain.file)?, &mut shifted)?;
+    let offset = Entry {
+        name: "ways-offset".into(),
+        file,
+        since: later(&plain.since, Ability::FsOffset)?,
+        label: "fsoffset".into(),
+        more: "options=fsoffset=8192".into(),
+        ..plain
+    };
+    list.add(&offset);
+    Ok(())
+}
+
+/// The later of what a summary says and what this project says of an ability.
+fn later(since: &str, ability: Ability) -> Result<String> {
+    let since: KernelVersion = since.parse()?;
+    let own = ability.since(BlockBits::B4096).context("a kernel has it")?;
+    Ok(since.max(own).to_string())
+}

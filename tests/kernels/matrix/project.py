@@ -1,0 +1,45 @@
+"""This project's own programs: the agent, and the images that it writes."""
+
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+MACHINE = "x86_64-unknown-linux-gnu"
+
+
+class Missing(Exception):
+    """What this machine would need."""
+
+
+def as_root() -> list[str]:
+    """The words in front of a command that needs root. Raises Missing."""
+    if os.geteuid() == 0:
+        return []
+    if subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        raise Missing("it needs root, or sudo without a password")
+    return ["sudo", "-n", "-E"]
+
+
+def built() -> Path:
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+
+
+def cargo_build(*options: str, flags: str = "") -> None:
+    environment = dict(os.environ, RUSTFLAGS=flags) if flags else None
+    subprocess.run(["cargo", "build", "--quiet", *options], cwd=ROOT, env=environment, check=True)
+
+
+def agent() -> Path:
+    """Builds the agent: static, since the guests have no libraries."""
+    cargo_build("--release", "--package", "erofs-kernel-agent", "--target", MACHINE, flags="-C target-feature=+crt-static")
+    return built() / MACHINE / "release" / "erofs-kernel-agent"
+
+
+def images(folder: Path, using: Path) -> Path:
+    """Writes all images into the folder and returns their list. Raises Missing."""
+    sudo = as_root()
+    cargo_build("--package", "erofs", "--package", "erofs-kernel-images")
+    debug = built() / "debug"
+    subprocess.run([*sudo, debug / "erofs-kernel-images", debug / "erofs", using, folder], check=True)
+    return folder / "images.list"
