@@ -229,8 +229,12 @@ impl Checker<'_> {
             None => self.hole(inode, at),
             Some(Location::Packed { offset }) => self.fragment(inode, extent, offset),
             Some(Location::Inline { area, offset }) => {
+                let end = offset.checked_add(extent.stored_length);
+                if end.is_none_or(|end| !self.is_inside(inode, offset, end)) {
+                    return Ok(None);
+                }
                 let Form::Encoded { algorithm, .. } = extent.form else {
-                    return Ok(offset.checked_add(extent.stored_length));
+                    return Ok(end);
                 };
                 range.space = space_of(area);
                 range.start = offset.0;
