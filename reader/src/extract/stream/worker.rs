@@ -7,6 +7,7 @@ use crate::extract::shared::Shared;
 use crate::extract::tar::{Encoded, Kind, Member};
 use crate::inode::Inode;
 use erofs_format::inode::{FileType, InodePayload};
+use erofs_format::xattr::Prefix;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -268,9 +269,9 @@ pub(super) fn member(
     if options.xattrs && !matches!(kind, Kind::HardLink { .. }) {
         xattrs = shared.image.xattrs(inode)?;
         xattrs.sort();
-        // Names end at a NUL for whoever sets them.
+        // The kernel lists more than can be set: a NUL ends names, a prefix alone is none, an ACL has none behind it.
         xattrs.retain(|xattr| {
-            let settable = !xattr.name.contains(&0);
+            let settable = !xattr.name.contains(&0) && Prefix::split(&xattr.name).is_some();
             if !settable {
                 shared.skipped.xattrs.add();
             }
