@@ -324,3 +324,23 @@ fn older_images_stay() {
     refused(command.arg(images.image()));
     assert_eq!(fs::read(images.image()).expect("there"), b"older");
 }
+
+#[test]
+fn options_that_mean_nothing_here() {
+    require!(erofs());
+    let images = Images::new();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("file");
+    fs::write(&source, "content").expect("written");
+    for (options, expected) in [
+        (&["-C", "64k"][..], "needs -z"),
+        (&["--one-file-system"], "for directories"),
+        (&["--aufs"], "for tars"),
+        (&["-z", "zstd", "--chunksize", "4096"], "exclude each other"),
+    ] {
+        let mut arguments = vec![source.as_path()];
+        arguments.extend(options.iter().map(Path::new));
+        let error = images.refused(&arguments);
+        assert!(error.contains(expected), "{options:?}: {error}");
+    }
+}

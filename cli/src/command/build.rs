@@ -60,9 +60,9 @@ struct Layout {
     #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = values::compressor)]
     compressor: Option<i32>,
 
-    /// Largest compressed cluster in bytes, up to 1 MiB
-    #[arg(short = 'C', long, value_name = "BYTES", value_parser = values::size, default_value = "64k")]
-    cluster_size: u64,
+    /// Largest compressed cluster in bytes, up to 1 MiB; 64k by default
+    #[arg(short = 'C', long, value_name = "BYTES", value_parser = values::size)]
+    cluster_size: Option<u64>,
 
     /// Block size in bytes, 512 to 65536; smaller than 4096 needs Linux 6.4, larger a machine with larger pages
     #[arg(short = 'b', long, value_name = "BYTES", value_parser = values::block_size, default_value = "4096")]
@@ -156,6 +156,9 @@ impl Build {
         if options.image.whiteouts != Whiteouts::Keep && !matches!(source, BuildSource::Tar(_)) {
             bail!("--whiteouts and --aufs are for tars: this source is none");
         }
+        if options.one_file_system && !matches!(source, BuildSource::Directory(_)) {
+            bail!("--one-file-system is for directories: this source is none");
+        }
         let quiet = self.run.report.quiet || self.run.report.json;
         let progress = Progress::start("building", quiet);
         let summary = build(source, &self.output, &options, progress.counter())?;
@@ -192,7 +195,7 @@ impl Build {
         if let Some(level) = layout.compressor {
             // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
             let most = (1 << 20).min(block * 2047);
-            let size = layout.cluster_size;
+            let size = layout.cluster_size.unwrap_or(64 << 10);
             if size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block) {
                 bail!(
                     "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
@@ -202,6 +205,8 @@ impl Build {
                 level,
                 max_pcluster: usize::try_from(size.min(most))?,
             });
+        } else if layout.cluster_size.is_some() {
+            bail!("-C is about compressed clusters: it needs -z");
         }
         if let Some(size) = layout.chunk_size {
             if !size.is_power_of_two() || size < block || size > block << 31 {
