@@ -52,6 +52,10 @@ fuzz() {
     if [ -e "kept/$target.tar.zst" ]; then zstd -dc "kept/$target.tar.zst" | tar -xf - -C "$corpus"; fi
     shopt -s nullglob
     fixtures=("fixtures/$target"/*)
+    case $target in
+        # Images themselves.
+        superblock_walk | image_read | check | extract) fixtures+=(../images/malformed/*.erofs) ;;
+    esac
     if [ ${#fixtures[@]} -gt 0 ]; then
         "$programs/$target" "${limits[@]}" "${fixtures[@]}" >"$log" 2>&1 || return 1
     fi

@@ -48,8 +48,9 @@ impl Seeds {
         }
         if input.len() <= MAX_IMAGE {
             seal(&mut input);
-            self.write("image_read", &[&input])?;
-            self.write("superblock_walk", &[&input])?;
+            for target in ["superblock_walk", "image_read", "check", "extract"] {
+                self.write(target, &[&input])?;
+            }
         }
         self.write(
             "format_records",

@@ -30,27 +30,48 @@ pub fn seal(image: &mut [u8]) {
     image[CHECKSUM].copy_from_slice(&checksum);
 }
 
-/// Opens an input with small caches, each device guarded.
-pub fn open(input: &[u8]) -> Option<Image> {
-    let mut image = input.to_vec();
-    let units = usize::from(*image.get(DEVICE_UNITS)?);
-    let slots = image[EXTRA_DEVICES]
-        .iter()
-        .rev()
-        .fold(0, |value, byte| value << 8 | usize::from(*byte));
-    let mut devices: Vec<Box<dyn ByteSource>> = Vec::new();
-    if units > 0 && slots <= 4 {
-        let device = image.split_off(image.len().saturating_sub(units * 512));
-        devices.extend(
-            (0..slots).map(|_| Box::new(Guarded::new(device.clone())) as Box<dyn ByteSource>),
-        );
+/// An input, taken apart.
+#[derive(Debug)]
+pub struct Input {
+    /// The image, its checksum right.
+    pub image: Vec<u8>,
+    /// Contents of the extra devices; none when they are inside of the image.
+    pub devices: Vec<Vec<u8>>,
+}
+
+impl Input {
+    /// Takes an input apart; `None` when it is too short for a superblock.
+    pub fn split(input: &[u8]) -> Option<Self> {
+        let mut image = input.to_vec();
+        let units = usize::from(*image.get(DEVICE_UNITS)?);
+        let slots = image[EXTRA_DEVICES]
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | usize::from(*byte));
+        let mut devices = Vec::new();
+        if units > 0 && slots <= 4 {
+            let device = image.split_off(image.len().saturating_sub(units * 512));
+            devices.resize(slots, device);
+        }
+        seal(&mut image);
+        Some(Self { image, devices })
     }
-    seal(&mut image);
-    let options = ImageOptions {
-        devices,
-        extent_cache: 1 << 20,
-        metadata_cache: 256 << 10,
-        ..ImageOptions::default()
-    };
-    Image::open(Guarded::new(image), options).ok()
+
+    /// Opens the image with small caches, each device guarded.
+    pub fn open(&self) -> Option<Image> {
+        let guard =
+            |device: &Vec<u8>| Box::new(Guarded::new(device.clone())) as Box<dyn ByteSource>;
+        let options = ImageOptions {
+            devices: self.devices.iter().map(guard).collect(),
+            extent_cache: 1 << 20,
+            metadata_cache: 256 << 10,
+            ..ImageOptions::default()
+        };
+        Image::open(Guarded::new(self.image.clone()), options).ok()
+    }
+}
+
+/// Opens an input, see [`Input`].
+pub fn open(input: &[u8]) -> Option<Image> {
+    Input::split(input)?.open()
 }

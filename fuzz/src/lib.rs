@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | [`superblock_walk`] | the same | an image, see [`image`] |
 //! | [`image_read`] | the same | an image |
+//! | [`check`] | the same | an image |
+//! | [`extract`] | the same | an image |
 //! | [`map`] | `map_full`, `map_compact`, `map_extents`, `chunk_map` | parameters, then what follows an inode |
 //! | [`directory`] | the same | parameters, then a directory's data |
 //! | [`xattr`] | the same | parameters, then xattr body, shared area and prefixes |
@@ -15,8 +17,10 @@
 //! What it asserts beyond that is in its module's documentation.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod decode;
 pub mod directory;
+pub mod extract;
 pub mod format_records;
 pub mod image;
 pub mod image_read;
