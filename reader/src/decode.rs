@@ -14,7 +14,6 @@ use erofs_codec::{Decoder, Ending};
 use erofs_format::ByteOffset;
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
-use erofs_format::feature::FeatureIncompat;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -156,17 +155,13 @@ impl Image {
             (_, Ending::Exact) | (Algorithm::Zstd, _) => return Ok(()),
             // fs/erofs/decompressor_deflate.c wants the end of the stream, not of the pcluster.
             (Algorithm::Deflate, Ending::Trailing { .. }) => return Ok(()),
-            // Without padding in front, LZ4 has it behind.
-            (Algorithm::Lz4, _) if !self.pads_lz4() => return Ok(()),
+            // The kernel knows only the front of such an extent (`z_erofs_map_blocks_fo`, fs/erofs/zmap.c), so it
+            // asks for no end.
+            (Algorithm::Lz4, _) => return Ok(()),
             (_, Ending::Trailing { bytes }) => Rule::TrailingBytes { bytes },
             (_, Ending::Open) => Rule::LongerThanExtent,
         };
         Err(inode.corrupt(rule, ByteOffset(extent.logical)))
-    }
-
-    fn pads_lz4(&self) -> bool {
-        let incompat = self.superblock().incompat;
-        incompat.contains(FeatureIncompat::ZERO_PADDING)
     }
 
     /// Decodes the front of `extent` into `output`, and tells where the encoded data ends.

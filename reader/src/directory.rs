@@ -89,7 +89,8 @@ impl Image {
         let mut bytes = Vec::new();
         let mut candidate = Vec::new();
         while low < high {
-            let middle = low + (high - low) / 2;
+            // Where several names are equal or unsorted, the middle decides which one is found: here the kernel's.
+            let middle = low + (high - 1 - low) / 2;
             self.read_directory_block(directory, middle << bits.bits(), &mut bytes)?;
             let first = entry_at(directory, middle << bits.bits(), &bytes, 0)?;
             match first.name.cmp(name) {
@@ -109,7 +110,7 @@ impl Image {
         let count = block_at(directory, start, &candidate)?.count();
         let (mut low, mut high) = (1, count);
         while low < high {
-            let middle = low + (high - low) / 2;
+            let middle = low + (high - 1 - low) / 2;
             let entry = entry_at(directory, start, &candidate, middle)?;
             match entry.name.cmp(name) {
                 Ordering::Equal => return Ok(Some(entry.nid)),

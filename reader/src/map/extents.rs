@@ -11,7 +11,7 @@ use erofs_format::compression::encoded_extent::{
 };
 use erofs_format::compression::map_header::{ExtentRecords, ExtentsHeader};
 
-/// 4-byte records that are summed up in one step.
+/// 4-byte records that are summed up in one step, a part of those between sums that are kept.
 const SUMMED_AT_ONCE: usize = 256;
 
 struct Table<'a> {
@@ -139,9 +139,10 @@ impl Table<'_> {
             self.start,
             &mut base,
         )?;
-        let mut address = decode_base_address(&base).map_err(|_| self.overflow())?;
+        let base = decode_base_address(&base).map_err(|_| self.overflow())?;
         let number = position >> extent_bits;
-        let mut before = 0;
+        let (sums, table) = (self.image.sums(), (self.inode.position().0, self.start));
+        let (mut before, mut address) = sums.before(table, number).unwrap_or((0, base));
         while before < number {
             let mut bytes = [0; SUMMED_AT_ONCE * 4];
             let count = usize::try_from(number - before)
@@ -153,6 +154,7 @@ impl Table<'_> {
                 address = address.checked_add(length).ok_or_else(|| self.overflow())?;
                 before += 1;
             }
+            sums.keep(table, before, address);
         }
         let mut record = self.record(number)?;
         record.address = address;
@@ -161,11 +163,11 @@ impl Table<'_> {
         Ok((record, end))
     }
 
-    /// Binary search for the last record that does not begin behind `position`.
+    /// Binary search for the last record that does not begin behind `position`; what is in front of the first is a hole.
     fn search(&self, count: u64, position: u64) -> Result<(ExtentRecord, u64), Error> {
         let size = self.inode.data_size();
         let (mut low, mut high) = (0, count);
-        let (mut found, mut end) = (None, size);
+        let (mut found, mut end) = (ExtentRecord::default(), size);
         while low < high {
             let middle = low + (high - low) / 2;
             let record = self.record(middle)?;
@@ -174,11 +176,9 @@ impl Table<'_> {
                 end = record.start.min(size);
             } else {
                 low = middle + 1;
-                found = Some(record);
+                found = record;
             }
         }
-        found
-            .map(|record| (record, end))
-            .ok_or_else(|| self.inode.corrupt(Rule::MapGap, ByteOffset(position)))
+        Ok((found, end))
     }
 }
