@@ -7,7 +7,7 @@ what tests/peers/fetch.sh prints, and root is needed.
 import hashlib, os, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, f"{HERE}/../golden")
+sys.path[:0] = [f"{HERE}/../golden", f"{HERE}/.."]
 
 import trees
 from layout import Image

@@ -272,7 +272,7 @@ header("inline-size-0", "lz4-tail", "inline tail of no bytes", "lz4 data is corr
 header("inline-across-blocks", "lz4-tail", "inline tail that leaves its block", "bytes crosses a block boundary", "H", 2, 4096)
 header("fragment-outside", "fragments", "fragment behind the end of the packed inode (2026-06)", "of a packed inode of", "I", 0, 0x7FFFFFFF)
 header("fragment-without-packed", "lz4-full", "fragment in an image without a packed inode", "fragment in an image without a packed inode", "H", 4, 0x20)
-header("extents-zero", "48bit", "encoded extents read as records of 32 bytes", "no extent holds this byte", "H", 4, 7)
+header("extents-zero", "48bit", "encoded extents of which there are none: a hole", "-", "H", 4, 7)
 
 index("first-not-head", "lz4-full", "index that does not begin with a head", "look-back distance", "H", 0, 2)
 index("look-back-0", "lz4-full", "distance of 0 to the head: endless where reading begins there", "-", "H", 12, 0)
