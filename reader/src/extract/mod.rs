@@ -46,9 +46,12 @@ pub use names::HostileNames;
 pub use selection::{GlobError, Globs};
 pub use stream::{StreamError, extract_tar};
 
+use crate::error::Error;
 use crate::image::Image;
+use crate::inode::Inode;
 use crate::walk::DEFAULT_MAX_DEPTH;
 use directories::Directories;
+use erofs_format::Nid;
 use shared::Shared;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
@@ -60,6 +63,8 @@ use std::thread;
 /// How to extract.
 #[derive(Debug, Clone)]
 pub struct ExtractOptions {
+    /// The directory that is taken for the root: paths begin there, and what is in it goes right into the target.
+    pub start: Option<Nid>,
     /// Replace files that exist, and merge directories; otherwise each is a [`Problem`].
     pub replace: bool,
     /// Give files their owners. Without it set-id bits are kept only where the owner happens to be the right one.
@@ -88,6 +93,7 @@ impl Default for ExtractOptions {
     fn default() -> Self {
         let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Self {
+            start: None,
             replace: false,
             same_owner: true,
             same_permissions: true,
@@ -98,6 +104,20 @@ impl Default for ExtractOptions {
             sparse_members: true,
             workers: NonZeroUsize::new(8).map_or(processors, |most| processors.min(most)),
             max_depth: DEFAULT_MAX_DEPTH,
+        }
+    }
+}
+
+impl ExtractOptions {
+    fn root(&self, image: &Image) -> Result<Inode, Error> {
+        let root = match self.start {
+            Some(start) => image.inode(start)?,
+            None => image.root()?,
+        };
+        if root.is_directory() {
+            Ok(root)
+        } else {
+            Err(Error::NotADirectory(root.nid()))
         }
     }
 }
@@ -168,7 +188,9 @@ pub fn extract(
         path: target.as_os_str().as_bytes().to_vec(),
         error,
     };
-    let root = image.root().map_err(|error| failed(error.into()))?;
+    let root = options
+        .root(image)
+        .map_err(|error| failed(error.into()))?;
     let directories = Mutex::new(Directories::new(target).map_err(failed)?);
     let shared = Shared::new(image, options, progress, report);
     tree::make(&shared, &directories, &root, selection);

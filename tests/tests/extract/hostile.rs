@@ -103,6 +103,41 @@ impl Hostile {
         )
     }
 
+    /// A directory that consists of `count` times the same block with these entries. Its map and the block stand behind
+    /// all inodes.
+    pub(crate) fn repeated_directory(&mut self, entries: &[(&[u8], Nid)], count: u64) -> Nid {
+        let inode = Inode {
+            layout: DataLayout::ChunkBased,
+            payload: InodePayload::ChunkFormat(0),
+            ..Self::inode(FileType::Directory, count * 4096)
+        };
+        let own = Self::nid(self.inodes.len() as u64);
+        let mut bytes = Vec::new();
+        inode.encode(&self.superblock, &mut bytes).expect("fits");
+        // The map follows the inode at once, over as many blocks as it needs, which no other inode may be in.
+        let map = bytes.len() as u64 + 4 * count;
+        let block = self.inodes.len() as u64 + 1 + map.div_ceil(4096);
+        let block = u32::try_from(block).expect("32 bits").to_le_bytes();
+        for _ in 0..count {
+            bytes.extend_from_slice(&block);
+        }
+        bytes.resize(bytes.len().next_multiple_of(4096), 0);
+        let mut names = Vec::new();
+        let dirents: Vec<Dirent<'_>> = entries
+            .iter()
+            .map(|&(name, nid)| Dirent {
+                nid,
+                file_type: None,
+                name,
+            })
+            .collect();
+        directory::encode_block(&dirents, &mut names);
+        names.resize(4096, 0);
+        bytes.append(&mut names);
+        self.inodes.extend(bytes.chunks(4096).map(<[u8]>::to_vec));
+        own
+    }
+
     pub(crate) fn file(&mut self, content: &[u8]) -> Nid {
         self.push(
             &Self::inode(FileType::Regular, content.len() as u64),

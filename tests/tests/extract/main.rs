@@ -1,6 +1,9 @@
 //! `erofs extract`, `cat` and `ls`: what was built comes back, and nothing that an image says leads outside.
 
 mod hostile;
+mod safety;
+mod selection;
+mod tar;
 
 use std::{
     fs,
@@ -290,7 +293,8 @@ fn names_that_lead_out_are_refused() {
         // Behind the last name of a block a NUL would only be padding.
         image.directory(&[(name, Hostile::nid(1)), (b"z", Hostile::nid(1))]);
         image.file(b"evil");
-        assert_eq!(stays_inside(&workshop, image), [""]);
+        // What stands beside it is not to blame.
+        assert_eq!(stays_inside(&workshop, image), ["", "z"]);
     }
 }
 

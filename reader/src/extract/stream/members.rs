@@ -28,7 +28,13 @@ pub(super) struct Gathering<'a> {
     members: Vec<Small>,
     data: u64,
     /// Files with several names: the first one, and whether it is in the archive.
-    linked: HashMap<Nid, (Arc<[u8]>, Arc<OnceLock<bool>>)>,
+    linked: HashMap<Nid, Linked>,
+}
+
+/// The first name of a file.
+struct Linked {
+    path: Arc<[u8]>,
+    is_there: Arc<OnceLock<bool>>,
 }
 
 impl<'a> Gathering<'a> {
@@ -114,7 +120,7 @@ impl<'a> Gathering<'a> {
         self.send();
         self.send_task(Work::Header(header));
         if let Some(first) = first {
-            first.is_there();
+            first.written();
         }
         let path: Arc<[u8]> = path.into();
         for range in ranges {
@@ -161,14 +167,18 @@ impl Maker for Gathering<'_> {
         }
         let mut first = None;
         if inode.nlink > 1 {
-            if let Some((target, there)) = self.linked.get(&inode.nid()) {
-                let content = Content::LinkTo(Arc::clone(target), Arc::clone(there));
+            if let Some(linked) = self.linked.get(&inode.nid()) {
+                let content = Content::LinkTo {
+                    target: Arc::clone(&linked.path),
+                    is_there: Arc::clone(&linked.is_there),
+                };
                 self.push(entry.path, inode, content);
                 return Ok(());
             }
-            let there = Arc::new(OnceLock::new());
-            first = Some(First::new(Arc::clone(&there)));
-            self.linked.insert(inode.nid(), (entry.path.into(), there));
+            let is_there = Arc::new(OnceLock::new());
+            first = Some(First::new(Arc::clone(&is_there)));
+            let path = entry.path.into();
+            self.linked.insert(inode.nid(), Linked { path, is_there });
         }
         if inode.file_type == FileType::Regular && inode.data_size() > PIECE as u64 {
             return self.large(entry.path, inode, first);

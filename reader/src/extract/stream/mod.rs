@@ -76,7 +76,7 @@ pub fn extract_tar(
     progress: &AtomicU64,
     report: &(dyn Fn(&Problem) + Sync),
 ) -> Result<super::Summary, StreamError> {
-    let root = image.root()?;
+    let root = options.root(image)?;
     let shared = Shared::new(image, options, progress, report);
     let mut archive = Archive::new(BufWriter::with_capacity(WRITE, out));
     thread::scope(|scope| {

@@ -47,18 +47,22 @@ pub(super) enum Content {
     Own(Option<First>),
     /// One more name of the member at a path, if it is there. Whoever works on that has begun before, so it can be
     /// waited for.
-    LinkTo(Arc<[u8]>, Arc<OnceLock<bool>>),
+    LinkTo {
+        target: Arc<[u8]>,
+        is_there: Arc<OnceLock<bool>>,
+    },
 }
 
 /// The first name of a file with several ones. Dropped, it tells the others that it is not in the archive.
 pub(super) struct First(Arc<OnceLock<bool>>);
 
 impl First {
-    pub(super) const fn new(there: Arc<OnceLock<bool>>) -> Self {
-        Self(there)
+    pub(super) const fn new(is_there: Arc<OnceLock<bool>>) -> Self {
+        Self(is_there)
     }
 
-    pub(super) fn is_there(self) {
+    /// Tells them that it is.
+    pub(super) fn written(self) {
         // Set here and by drop only.
         let _ = self.0.set(true);
     }
@@ -159,8 +163,8 @@ impl Worker<'_> {
     ) -> Result<Encoded, ExtractError> {
         let shared = self.shared;
         let first = match content {
-            Content::LinkTo(target, there) => {
-                if !*there.wait() {
+            Content::LinkTo { target, is_there } => {
+                if !*is_there.wait() {
                     return Err(ExtractError::LinkedToNothing(target.to_vec()));
                 }
                 let target = target.to_vec();
@@ -175,7 +179,7 @@ impl Worker<'_> {
             _ => member(shared, path, inode, kind(shared, inode)?)?.encode()?,
         };
         if let Some(first) = first {
-            first.is_there();
+            first.written();
         }
         match inode.file_type {
             FileType::Regular => {

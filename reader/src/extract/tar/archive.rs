@@ -3,7 +3,7 @@
 use super::header::Header;
 use super::member::{Kind, Member, MemberError};
 use super::pax::Records;
-use super::{BLOCK_SIZE, padding, sparse};
+use super::{BLOCK_SIZE, acl, padding, sparse};
 use std::io::{self, Write};
 
 /// Why an archive cannot be continued.
@@ -183,6 +183,9 @@ fn encode(member: &Member, out: &mut Vec<u8>) -> Result<(u64, u64), MemberError>
     }
     for xattr in &member.xattrs {
         records.push_xattr(&xattr.name, &xattr.value);
+        if let (Some(keyword), Some(text)) = (acl::keyword(&xattr.name), acl::text(&xattr.value)) {
+            records.push(keyword, text.as_bytes());
+        }
     }
     records.encode(out);
     out.extend_from_slice(&header.finish());
