@@ -1,5 +1,6 @@
 //! The image that a reading command reads: its file, its extra devices, where it begins.
 
+use crate::error::one_line;
 use crate::values;
 use anyhow::Context;
 use clap::Args;
@@ -52,7 +53,10 @@ impl ImageInput {
         let Ok(image) = Image::open(open(&self.image)?, options) else {
             return Err(error);
         };
-        eprintln!("erofs: {error:#}; going on without the extra devices");
+        eprintln!(
+            "erofs: {}; going on without the extra devices",
+            one_line(&error)
+        );
         Ok(image)
     }
 }

@@ -180,6 +180,38 @@ mod tests {
     }
 
     #[test]
+    fn dates_are_those_of_date() {
+        // As `date -u -d DATE +%s` tells them.
+        for (text, expected) in [
+            ("1970-01-01", Some(0)),
+            ("2000-02-29T12:34:56", Some(951_827_696)),
+            ("2100-03-01 00:00:00Z", Some(4_107_542_400)),
+            ("1899-12-31T23:59:59", Some(-2_208_988_801)),
+            ("0001-01-01", Some(-62_135_596_800)),
+            ("-7", Some(-7)),
+            ("2100-02-29", None),
+            ("2026-13-01", None),
+            ("2026-00-01", None),
+            ("2026-01-01T24:00:00", None),
+            ("2026-1-1", None),
+            ("yesterday", None),
+        ] {
+            let seconds = point_in_time(text).ok().map(|time| time.seconds);
+            assert_eq!(seconds, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_hexadecimal() {
+        assert_eq!(number("4096"), Ok(4096));
+        assert_eq!(number("0x1F"), Ok(31));
+        assert_eq!(number("18446744073709551615"), Ok(u64::MAX));
+        for text in ["", "0x", "-1", "+0x1", "12x", "18446744073709551616"] {
+            assert!(number(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
     fn times_keep_their_nanoseconds() {
         let time = |seconds, nanoseconds| {
             Some(Timestamp {

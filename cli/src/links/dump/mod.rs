@@ -6,6 +6,7 @@ mod extents;
 mod statistics;
 mod superblock;
 
+use crate::error::{is_broken_pipe, one_line};
 use crate::image::ImageInput;
 use crate::listing::{self, Utc};
 use crate::names::Printable;
@@ -14,7 +15,6 @@ use crate::values;
 use anyhow::Context;
 use clap::Parser;
 use erofs_format::Nid;
-use erofs_format::directory::file_type_value;
 use erofs_format::inode::{FileType, Timestamp};
 use erofs_reader::{FileSource, Image, Inode, OpenError, Symlinks};
 use rustix::io::Errno;
@@ -112,16 +112,16 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
     let image = match arguments.open() {
         Ok(image) => image,
         Err((code, error)) => {
-            eprintln!("dump.erofs: {error:#}");
+            eprintln!("dump.erofs: {}", one_line(&error));
             return ExitCode::from(code);
         }
     };
     match arguments.show(&image) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILURE),
-        Err(error) if crate::error::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("dump.erofs: {error:#}");
+            eprintln!("dump.erofs: {}", one_line(&error));
             ExitCode::from(FAILURE)
         }
     }
@@ -345,12 +345,12 @@ fn stored_size(image: &Image, inode: &Inode) -> u64 {
 
 fn list(image: &Image, inode: &Inode, out: &mut Out<'_>) -> anyhow::Result<()> {
     writeln!(out.lock, "\n       NID TYPE  FILENAME")?;
-    for entry in image.read_directory(inode)? {
-        let entry = entry?;
-        let kind = entry.file_type.map_or(0, file_type_value);
-        write!(out.lock, "{:>10}    {kind}  ", entry.nid.0)?;
-        out.name(&entry.name)?;
-        writeln!(out.lock)?;
+    for block in image.directory_blocks(inode)? {
+        for entry in block?.entries {
+            write!(out.lock, "{:>10}    {}  ", entry.nid.0, entry.file_type)?;
+            out.name(&entry.name)?;
+            writeln!(out.lock)?;
+        }
     }
     Ok(())
 }

@@ -42,7 +42,13 @@ pub(super) fn show(image: &Image, out: &mut impl Write) -> anyhow::Result<()> {
     };
     line("Filesystem magic number", &format_args!("0x{MAGIC:04X}"))?;
     line("Filesystem blocksize", &superblock.block_bits.bytes())?;
-    line("Filesystem blocks", &superblock.blocks)?;
+    let blocks = image
+        .device_slots()
+        .iter()
+        .fold(superblock.blocks, |sum, slot| {
+            sum.saturating_add(slot.blocks)
+        });
+    line("Filesystem blocks", &blocks)?;
     line(
         "Filesystem inode metadata start block",
         &superblock.meta_block,
