@@ -5,6 +5,7 @@ use crate::decode::{DecoderPool, Pcluster};
 use crate::device::Devices;
 use crate::error::{Error, OpenError, Rule};
 use crate::inode::Inode;
+use crate::map::Sums;
 use crate::metadata::{PAGE_SIZE, PageKey};
 use crate::source::{ByteSource, OffsetSource};
 use erofs_format::compression::MAX_EXTENT_SIZE;
@@ -26,6 +27,8 @@ pub struct ImageOptions {
     pub devices: Vec<Box<dyn ByteSource>>,
     /// Where the image begins in its source, in bytes. Devices of their own are not moved.
     pub offset: ByteOffset,
+    /// Refuse images whose superblock has another checksum than it says, as the kernel does.
+    pub checksum: bool,
     /// Most bytes of decoded extents to keep.
     pub extent_cache: usize,
     /// Most bytes of metadata to keep.
@@ -37,6 +40,7 @@ impl Default for ImageOptions {
         Self {
             devices: Vec::new(),
             offset: ByteOffset(0),
+            checksum: true,
             extent_cache: 64 << 20,
             metadata_cache: 16 << 20,
         }
@@ -48,6 +52,7 @@ impl fmt::Debug for ImageOptions {
         f.debug_struct("ImageOptions")
             .field("devices", &self.devices.len())
             .field("offset", &self.offset)
+            .field("checksum", &self.checksum)
             .field("extent_cache", &self.extent_cache)
             .field("metadata_cache", &self.metadata_cache)
             .finish()
@@ -62,6 +67,7 @@ pub struct Image {
     pages: Cache<PageKey>,
     extents: Cache<Pcluster>,
     decoders: DecoderPool,
+    sums: Sums,
     metabox: Option<Inode>,
     packed: Option<Inode>,
     xattr_prefixes: Vec<LongPrefix>,
@@ -90,7 +96,7 @@ impl Image {
         } else {
             Box::new(OffsetSource::new(source, options.offset))
         };
-        let superblock = read_superblock(primary.as_ref())?;
+        let superblock = read_superblock(primary.as_ref(), options.checksum)?;
         let configs = read_configs(primary.as_ref(), &superblock)?;
         let slots = read_slots(primary.as_ref(), &superblock)?;
         if !options.devices.is_empty() && options.devices.len() != slots.len() {
@@ -107,6 +113,7 @@ impl Image {
             pages: Cache::new(options.metadata_cache, PAGE_SIZE),
             extents: Cache::new(options.extent_cache, MAX_EXTENT_SIZE as usize),
             decoders: DecoderPool::default(),
+            sums: Sums::default(),
             metabox: None,
             packed: None,
             xattr_prefixes: Vec::new(),
@@ -166,6 +173,10 @@ impl Image {
         &self.decoders
     }
 
+    pub(crate) const fn sums(&self) -> &Sums {
+        &self.sums
+    }
+
     pub(crate) const fn metabox(&self) -> Option<&Inode> {
         self.metabox.as_ref()
     }
@@ -201,14 +212,16 @@ fn read_start(source: &dyn ByteSource, offset: u64, length: usize) -> Result<Vec
     Ok(bytes)
 }
 
-fn read_superblock(source: &dyn ByteSource) -> Result<Superblock, OpenError> {
+fn read_superblock(source: &dyn ByteSource, verify: bool) -> Result<Superblock, OpenError> {
     let longest = SUPERBLOCK_SIZE + EXTENSION_SLOT_SIZE;
     let superblock = Superblock::decode(&read_start(source, SUPERBLOCK_OFFSET, longest)?)?;
-    let covered = checksum_length(superblock.block_bits);
-    verify_checksum(
-        &superblock,
-        &read_start(source, SUPERBLOCK_OFFSET, covered)?,
-    )?;
+    if verify {
+        let covered = checksum_length(superblock.block_bits);
+        verify_checksum(
+            &superblock,
+            &read_start(source, SUPERBLOCK_OFFSET, covered)?,
+        )?;
+    }
     Ok(superblock)
 }
 

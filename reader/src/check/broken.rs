@@ -61,7 +61,7 @@ fn classify(rule: &Broken) -> (Rule, bool) {
         }
         Broken::ChunkFormat(_) => (Rule::ChunkFormat, false),
         Broken::NoStartBlock { .. } => (Rule::FlatStart, false),
-        Broken::MapGap => (Rule::MapGap, true),
+        Broken::MapGap => (Rule::ExtentOrder, true),
         Broken::InlineCrossesBlock { .. } => (Rule::InlineCrosses, false),
         Broken::Directory(_) => (Rule::DirectoryBlock, true),
         Broken::DirectoryCycle(_) => (Rule::DirectoryCycle, true),

@@ -89,7 +89,7 @@ impl Checker<'_> {
         }
         if complete && sum.end < size {
             let value = format!("the map ends at byte {}", sum.end);
-            self.found(inode, Rule::MapGap, At::File(sum.end), || value);
+            self.found(inode, Rule::ExtentOrder, At::File(sum.end), || value);
         } else if complete && let InodePayload::CompressedBlocks(blocks) = inode.payload {
             self.compressed_blocks(inode, blocks, sum.stored);
         }
@@ -208,14 +208,12 @@ impl Checker<'_> {
         let at = At::File(extent.logical);
         if extent.logical != sum.end {
             let value = format!("the map goes on at byte {}", extent.logical);
-            self.found(inode, Rule::MapGap, At::File(sum.end), || value);
+            self.found(inode, Rule::ExtentOrder, At::File(sum.end), || value);
         }
         sum.end = extent.logical.saturating_add(extent.length);
         let compressed = inode.layout.is_compressed();
         let in_pcluster = matches!(extent.form, Form::Plain { .. } | Form::Encoded { .. });
-        if in_pcluster {
-            self.pcluster(inode, extent, sum);
-        }
+        let sound = !in_pcluster || self.pcluster(inode, extent, sum);
         let mut range = Range {
             space: space_of(Area::Primary),
             start: 0,
@@ -244,7 +242,9 @@ impl Checker<'_> {
                     inline: true,
                 };
                 range.more = u32::try_from(extent.length).unwrap_or(u32::MAX);
-                self.ranges.push(range)?;
+                if sound {
+                    self.ranges.push(range)?;
+                }
             }
             Some(Location::Device { device, offset }) => {
                 range.space = Space::Device(device);
@@ -269,7 +269,7 @@ impl Checker<'_> {
                     }
                     _ => {}
                 }
-                if range.length > 0 {
+                if sound && range.length > 0 {
                     self.ranges.push(range)?;
                 }
             }
@@ -277,22 +277,25 @@ impl Checker<'_> {
         Ok(None)
     }
 
-    /// Rules for a pcluster, encoded or plain.
-    fn pcluster(&mut self, inode: &Inode, extent: &StoredExtent, sum: &Sum) {
+    /// Rules for a pcluster, encoded or plain. Tells whether its sizes are such that it can be decoded.
+    fn pcluster(&mut self, inode: &Inode, extent: &StoredExtent, sum: &Sum) -> bool {
         let at = At::File(extent.logical);
         let (length, stored) = (extent.length, extent.stored_length);
-        if !(1..=MAX_EXTENT_SIZE).contains(&length) {
+        let extent_fits = (1..=MAX_EXTENT_SIZE).contains(&length);
+        if !extent_fits {
             self.found(inode, Rule::ExtentSize, at, || format!("{length} bytes"));
         }
-        if stored > MAX_PCLUSTER_SIZE {
+        let pcluster_fits = stored <= MAX_PCLUSTER_SIZE;
+        if !pcluster_fits {
             self.found(inode, Rule::PclusterSize, at, || format!("{stored} bytes"));
         }
+        let sound = extent_fits && pcluster_fits;
         let Form::Encoded { algorithm, partial } = extent.form else {
             if length > stored {
                 let value = || format!("{length} bytes in a pcluster of {stored}");
                 self.found(inode, Rule::PlainSize, at, value);
             }
-            return;
+            return sound;
         };
         let superblock = self.image.superblock();
         if superblock.algorithms() & algorithm.bit() == 0 {
@@ -327,6 +330,7 @@ impl Checker<'_> {
         {
             self.broken(inode, &error);
         }
+        sound
     }
 
     fn hole(&mut self, inode: &Inode, at: At) {

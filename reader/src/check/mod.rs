@@ -295,12 +295,14 @@ impl<'a> Checker<'a> {
             findings: &mut self.findings,
             nids: Sorter::new(&options.room()),
             names: 0,
+            without_algorithms: self.without_algorithms,
         };
         let walked = tree::walk(self.image, start, &mut self.work, &mut names)?;
         let (nids, count) = (names.nids, names.names);
         self.statistics.names = count;
         self.statistics.spilled_bytes = nids.spilled();
-        let mut complete = self.inodes(nids)?;
+        let whole = options.start == Start::Root;
+        let mut complete = self.inodes(nids, whole)?;
         if !walked || !complete {
             let value = format!("{} inodes were looked at", self.statistics.inodes);
             self.findings.image(Rule::Limit, 0, value);
@@ -322,17 +324,16 @@ impl<'a> Checker<'a> {
             Rule::MetaboxInode,
             Rule::AlgorithmConfig,
         ];
-        let all = complete
-            && options.start == Start::Root
-            && !unreadable.into_iter().any(|rule| self.findings.found(rule));
+        let all =
+            complete && whole && !unreadable.into_iter().any(|rule| self.findings.found(rule));
         self.whole_tree(all);
         Ok(complete)
     }
 
-    /// Looks at each inode once. Tells whether that was possible within the budget.
-    fn inodes(&mut self, nids: Sorter<u64>) -> io::Result<bool> {
+    /// Looks at each inode once; `whole` if all names are known. Tells whether that was possible within the budget.
+    fn inodes(&mut self, nids: Sorter<u64>, whole: bool) -> io::Result<bool> {
         let special = [self.image.metabox().copied(), self.image.packed().copied()];
-        let [metabox, packed] = special;
+        let [metabox, packed] = special.map(|inode| inode.filter(|_| whole));
         for (inode, rule) in [(metabox, Rule::MetaboxInode), (packed, Rule::PackedInode)] {
             let Some(inode) = inode else {
                 continue;
@@ -367,7 +368,7 @@ impl<'a> Checker<'a> {
                     continue;
                 }
             };
-            if special.contains(&Some(inode)) {
+            if whole && special.contains(&Some(inode)) {
                 continue;
             }
             if inode.file_type == erofs_format::inode::FileType::Regular {
@@ -375,7 +376,7 @@ impl<'a> Checker<'a> {
                 self.statistics.file_bytes = sum;
             }
             // Directories count their subdirectories, which was compared when they were listed.
-            let names = (!inode.is_directory()).then_some(names);
+            let names = (whole && !inode.is_directory()).then_some(names);
             if !self.inode(&inode, names)? {
                 return Ok(false);
             }
@@ -415,6 +416,8 @@ struct Names<'a> {
     findings: &'a mut Findings,
     nids: Sorter<u64>,
     names: u64,
+    /// Compressed directories cannot be read, which was told.
+    without_algorithms: bool,
 }
 
 impl Visitor for Names<'_> {
@@ -424,6 +427,9 @@ impl Visitor for Names<'_> {
     }
 
     fn found(&mut self, rule: Rule, finding: &dyn Fn() -> Finding) {
-        self.findings.add(rule, finding);
+        let compression = [Rule::MapHeader, Rule::AlgorithmListed, Rule::DataEncoded];
+        if !(self.without_algorithms && compression.contains(&rule)) {
+            self.findings.add(rule, finding);
+        }
     }
 }

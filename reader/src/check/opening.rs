@@ -257,7 +257,7 @@ impl Draft {
         }
     }
 
-    /// Takes out what the kernel refuses at mount, and the checksum. Tells whether the inode-sharing prefix was among it.
+    /// Takes out what the kernel refuses at mount. Tells whether the inode-sharing prefix was among it.
     /// The long prefixes are left for later.
     fn mend(&mut self, findings: &mut Findings) -> bool {
         let raw = &mut self.raw;
@@ -305,8 +305,7 @@ impl Draft {
             );
             found(Rule::SuperblockSharePrefix, 105, value);
         }
-        let kept = compat - FeatureCompat::SB_CHKSUM - FeatureCompat::ISHARE_XATTRS;
-        raw.feature_compat = U32::new(kept.bits());
+        raw.feature_compat &= !share_bit();
         raw.xattr_prefix_count = 0;
         bad_share
     }
@@ -334,6 +333,7 @@ impl Draft {
                 .iter()
                 .map(|device| Box::new(Arc::clone(device)) as Box<dyn ByteSource>)
                 .collect(),
+            checksum: false,
             ..ImageOptions::default()
         };
         Image::open(source, options)
@@ -359,7 +359,10 @@ impl Draft {
                     let size = EXTENSION_SLOT_SIZE * usize::from(self.raw.sb_extslots);
                     let at = SUPERBLOCK_OFFSET + (SUPERBLOCK_SIZE + size) as u64;
                     findings.image(Rule::AlgorithmConfig, at, text);
-                    self.raw.available_compr_algs = U16::new(0);
+                    // Compressed inodes can still be told from broken ones.
+                    self.raw.feature_incompat &=
+                        !U32::new(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER.bits());
+                    self.raw.feature_incompat |= U32::new(FeatureIncompat::ZERO_PADDING.bits());
                     without_algorithms = true;
                     continue;
                 }
@@ -375,6 +378,7 @@ impl Draft {
             if nid.is_none() && self.slots() != 0 {
                 findings.image(Rule::DeviceTable, offset, text);
                 self.raw.extra_devices = U16::new(0);
+                self.raw.devt_slotoff = U16::new(0);
             } else if is(known.as_ref().and_then(|known| known.metabox)) {
                 findings.image(Rule::MetaboxInode, offset, text);
                 self.raw.feature_incompat &= !U32::new(FeatureIncompat::METABOX.bits());
