@@ -9,6 +9,7 @@ mod extents;
 mod flat;
 mod index;
 mod stored;
+mod sums;
 
 use crate::error::Error;
 use crate::image::Image;
@@ -17,6 +18,8 @@ use crate::metadata::Area;
 use erofs_format::compression::Algorithm;
 use erofs_format::inode::{DataLayout, InodePayload};
 use erofs_format::{ByteOffset, DeviceId};
+
+pub(crate) use sums::Sums;
 
 pub use stored::{Form, Location, StoredExtent, StoredExtents};
 
