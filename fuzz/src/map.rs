@@ -8,9 +8,10 @@
 //! last extent ends where the file does.
 
 use crate::synthetic::{Content, FILE, Parameters};
+use erofs_format::ByteOffset;
 use erofs_format::compression::{MAX_EXTENT_SIZE, MAX_PCLUSTER_SIZE};
 use erofs_format::inode::DataLayout;
-use erofs_reader::{Image, Inode, Place};
+use erofs_reader::{Extent, Image, Inode, Place};
 
 /// Most extents of one file that are looked at.
 const MAX_EXTENTS: usize = 300;
@@ -46,6 +47,52 @@ pub fn run(layout: DataLayout, input: &[u8]) {
             Ok(None) => assert!(position >= inode.data_size()),
             Err(_) => {}
         }
+    }
+}
+
+/// Whether every byte in `start..end` is mapped to the same place from wherever its extent is found. The two distances in an
+/// lcluster index may contradict each other; then the kernel too reads what depends on where it begins.
+pub fn is_consistent(image: &Image, inode: &Inode, start: u64, end: u64) -> bool {
+    let step = image.superblock().block_bits.bytes();
+    let mut position = start;
+    while position < end {
+        let Ok(Some(extent)) = image.extent_at(inode, position) else {
+            return false;
+        };
+        let last = extent.end().min(end) - 1;
+        let next_block = (position / step + 1) * step;
+        let probes = (next_block..last).step_by(step as usize).take(MAX_EXTENTS);
+        for probe in probes.chain([last]) {
+            match image.extent_at(inode, probe) {
+                Ok(Some(other)) if place(&other, probe) == place(&extent, probe) => {}
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        position = last + 1;
+    }
+    true
+}
+
+/// Where a byte of an extent is: a pcluster and the offset in what it decodes to, or an address.
+fn place(extent: &Extent, position: u64) -> (Place, u64) {
+    let skip = position - extent.logical;
+    match extent.place {
+        Place::Hole => (Place::Hole, 0),
+        Place::Data { device, offset } => {
+            let offset = ByteOffset(offset.0 + skip);
+            (Place::Data { device, offset }, 0)
+        }
+        Place::Inline { area, offset } => {
+            let offset = ByteOffset(offset.0 + skip);
+            (Place::Inline { area, offset }, 0)
+        }
+        Place::Packed { offset } => (
+            Place::Packed {
+                offset: offset.wrapping_add(skip),
+            },
+            0,
+        ),
+        encoded @ Place::Encoded { .. } => (encoded, skip),
     }
 }
 

@@ -74,7 +74,7 @@ fn set_field(image: &mut [u8], anatomy: &Anatomy, random: &mut Random) {
         9 => random.below(64) as u64,
         // What is right somewhere else: another inode's number, another extent's address.
         10 => pick(&anatomy.fields, random).map_or(0, |other| other.get(image)),
-        _ => (image.len() as u64 / 512 >> random.below(8))
+        _ => ((image.len() as u64 / 512) >> random.below(8))
             .wrapping_add(random.below(3) as u64)
             .wrapping_sub(1),
     };
