@@ -70,6 +70,7 @@ impl Checker<'_> {
             number: 0,
             head: None,
             furthest: 0,
+            without_blocks: None,
         };
         if inode.layout == DataLayout::CompressedFull {
             let first = full_index::position(start, 0);
@@ -80,13 +81,15 @@ impl Checker<'_> {
             if !self.is_inside(inode, start, end) {
                 return Scan::Unreadable;
             }
-            return self.table(inode, first, end, &mut |checker, _, piece| {
+            let scan = self.table(inode, first, end, &mut |checker, _, piece| {
                 for bytes in piece.chunks_exact(full_index::RECORD_SIZE as usize) {
                     if let Ok(record) = full_index::decode(bytes) {
                         checker.lcluster(inode, &mut lookups, &record);
                     }
                 }
             });
+            self.last_extent(inode, &lookups);
+            return scan;
         }
         let Some(first) = compact_index::position(start) else {
             return self.outside(inode, start);
@@ -97,7 +100,18 @@ impl Checker<'_> {
         if !self.is_inside(inode, start, end) {
             return Scan::Unreadable;
         }
-        self.packs(inode, &layout, first, end, &mut lookups)
+        let scan = self.packs(inode, &layout, first, end, &mut lookups);
+        self.last_extent(inode, &lookups);
+        scan
+    }
+
+    /// The last extent has no blocks when it is a fragment or inlined; otherwise it is a hole.
+    fn last_extent(&mut self, inode: &Inode, lookups: &Lookups) {
+        let header = &lookups.header;
+        let elsewhere = header.advise.contains(Advise::FRAGMENT_PCLUSTER) || header.inline_size > 0;
+        if let Some(at) = lookups.without_blocks.filter(|_| !elsewhere) {
+            self.found(inode, Rule::IndexHole, at, || "0 blocks".to_owned());
+        }
     }
 
     fn packs(
@@ -204,6 +218,13 @@ impl Checker<'_> {
         if head.kind == LclusterType::Head2 {
             self.needs_feature(inode, FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2);
         }
+        // A head at the end of the file only marks it.
+        let start = (number << lookups.header.lcluster_bits).saturating_add(head.offset.into());
+        if start < inode.size
+            && let Some(at) = lookups.without_blocks.take()
+        {
+            self.found(inode, Rule::IndexHole, at, || "0 blocks".to_owned());
+        }
         lookups.head = Some((number, head.kind));
         lookups.furthest = 0;
     }
@@ -212,22 +233,19 @@ impl Checker<'_> {
     fn size_record(
         &mut self,
         inode: &Inode,
-        lookups: &Lookups,
+        lookups: &mut Lookups,
         at: At,
         kind: LclusterType,
         distance: u64,
         record: &NonHead,
     ) {
         let big = lookups.header.advise.contains(Advise::big_pcluster(kind));
-        // Fragments and inlined tails have no pcluster to give a size of; which extent is the last is not known here.
         match record.blocks {
             Some(blocks) if !big || distance != 1 => {
                 let value = || format!("{blocks} blocks, {distance} lclusters behind the head");
                 self.found(inode, Rule::IndexSize, at, value);
             }
-            Some(0) => {
-                self.found(inode, Rule::IndexHole, at, || "0 blocks".to_owned());
-            }
+            Some(0) => lookups.without_blocks = Some(at),
             _ => {}
         }
     }
@@ -305,4 +323,6 @@ struct Lookups {
     head: Option<(u64, LclusterType)>,
     /// The furthest lcluster to which a distance ahead leads from behind the last head.
     furthest: u64,
+    /// Where the extent of the last head says that it has no blocks.
+    without_blocks: Option<At>,
 }

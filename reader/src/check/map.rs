@@ -249,11 +249,11 @@ impl Checker<'_> {
             Some(Location::Device { device, offset }) => {
                 range.space = Space::Device(device);
                 range.start = offset.0;
-                if !self.is_on_device(inode, extent, device, offset.0) {
-                    return Ok(None);
-                }
                 if compressed {
                     sum.stored = sum.stored.saturating_add(extent.stored_length);
+                }
+                if !self.is_on_device(inode, extent, device, offset.0) {
+                    return Ok(None);
                 }
                 match extent.form {
                     Form::Encoded { algorithm, partial } => {
@@ -298,7 +298,8 @@ impl Checker<'_> {
             return sound;
         };
         let superblock = self.image.superblock();
-        if superblock.algorithms() & algorithm.bit() == 0 {
+        let listed = superblock.algorithms() & algorithm.bit() != 0;
+        if !listed {
             let value = || algorithm.name().to_owned();
             self.found(inode, Rule::AlgorithmListed, at, value);
         }
@@ -330,7 +331,7 @@ impl Checker<'_> {
         {
             self.broken(inode, &error);
         }
-        sound
+        sound && listed
     }
 
     fn hole(&mut self, inode: &Inode, at: At) {

@@ -172,8 +172,7 @@ fn index_cases() -> Vec<Case> {
             HEADER + 4,
             &[byte(HEADER + 4) | 0x40],
         ),
-        put(Rule::AlgorithmListed, At::File(0), HEADER + 6, &[0])
-            .also(&[Rule::DataEncoded, Rule::DataLength]),
+        put(Rule::AlgorithmListed, At::File(0), HEADER + 6, &[0]),
         compact,
         put(Rule::IndexOffset, At::File(0), record(0) + 2, &[1]).also(&[Rule::IndexLookBack]),
         put(
