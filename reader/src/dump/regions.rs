@@ -15,9 +15,11 @@ use erofs_format::xattr::body_size;
 use erofs_format::{ByteOffset, DeviceId, Nid};
 use std::collections::HashSet;
 
-/// Extents that are looked at in an image of any size; beyond them one for each byte of the image, since every record of
-/// an index takes more than that.
+/// Extents that are looked at in an image of any size; beyond them one for each 4 bytes of the image, which is what the
+/// smallest record of an index takes where extents need no blocks of their own.
 const EXTENTS_GRANTED: u64 = 1 << 20;
+/// Bytes of the image for each extent beyond those.
+const BYTES_PER_EXTENT: u64 = 4;
 
 /// Which address space a region lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,10 +177,7 @@ impl Image {
             list: Vec::new(),
             shared_seen: HashSet::new(),
             extents: 0,
-            limit: self
-                .devices()
-                .size(DeviceId::PRIMARY)
-                .saturating_add(EXTENTS_GRANTED),
+            limit: self.devices().size(DeviceId::PRIMARY) / BYTES_PER_EXTENT + EXTENTS_GRANTED,
         };
         regions.add_image()?;
         Ok(regions)
