@@ -47,14 +47,14 @@ programs=$built/$machine/release
 # Replays and fuzzes one target; its figures go to logs/TARGET.
 fuzz() {
     local target=$1 corpus=corpus/$1 log=logs/$1 limits fixtures
-    limits=(-rss_limit_mb=1024 -timeout=20 "-artifact_prefix=artifacts/$1/")
+    limits=(-rss_limit_mb=1024 -timeout=60 "-artifact_prefix=artifacts/$1/")
     mkdir -p "$corpus" "artifacts/$target"
     if [ -e "kept/$target.tar.zst" ]; then zstd -dc "kept/$target.tar.zst" | tar -xf - -C "$corpus"; fi
     shopt -s nullglob
     fixtures=("fixtures/$target"/*)
     case $target in
         # Images themselves.
-        superblock_walk | image_read | check | extract) fixtures+=(../images/malformed/*.erofs) ;;
+        superblock_walk | image_read | check | dump | extract) fixtures+=(../images/malformed/*.erofs) ;;
     esac
     if [ ${#fixtures[@]} -gt 0 ]; then
         "$programs/$target" "${limits[@]}" "${fixtures[@]}" >"$log" 2>&1 || return 1
@@ -81,6 +81,8 @@ figures() {
         "$(find "corpus/$target" -type f | wc -l)"
 }
 
+# What targets write to folders goes to memory.
+if [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
 mkdir -p logs
 declare -A running=()
 failed=()

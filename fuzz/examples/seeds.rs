@@ -48,7 +48,7 @@ impl Seeds {
         }
         if input.len() <= MAX_IMAGE {
             seal(&mut input);
-            for target in ["superblock_walk", "image_read", "check", "extract"] {
+            for target in ["superblock_walk", "image_read", "check", "dump", "extract"] {
                 self.write(target, &[&input])?;
             }
         }

@@ -5,6 +5,7 @@
 //! | [`superblock_walk`] | the same | an image, see [`image`] |
 //! | [`image_read`] | the same | an image |
 //! | [`check`] | the same | an image |
+//! | [`dump`] | the same | an image |
 //! | [`extract`] | the same | an image |
 //! | [`map`] | `map_full`, `map_compact`, `map_extents`, `chunk_map` | parameters, then what follows an inode |
 //! | [`directory`] | the same | parameters, then a directory's data |
@@ -20,6 +21,7 @@
 pub mod check;
 pub mod decode;
 pub mod directory;
+pub mod dump;
 pub mod extract;
 pub mod format_records;
 pub mod image;
