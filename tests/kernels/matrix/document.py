@@ -53,7 +53,7 @@ def table(results: Results, what: str, rows: Iterable[list[str]]) -> str:
 
 def image_row(results: Results, image: Image) -> list[str]:
     label = f"{image.name.removeprefix('golden-')}: {image.label}" if image.group == "golden" else f"`{image.label}`"
-    since = ".".join(map(str, image.since))
+    since = "never" if image.expect == "unreadable" else ".".join(map(str, image.since))
     return [label, since, *(merged(results, image, kernel) for kernel in results.kernels)]
 
 

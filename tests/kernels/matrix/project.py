@@ -31,15 +31,18 @@ def cargo_build(*options: str, flags: str = "") -> None:
 
 
 def agent() -> Path:
-    """Builds the agent: static, since the guests have no libraries."""
-    cargo_build("--release", "--package", "erofs-kernel-agent", "--target", MACHINE, flags="-C target-feature=+crt-static")
-    return built() / MACHINE / "release" / "erofs-kernel-agent"
+    """Builds the agent: static, since the guests have no libraries. In a folder of its own, lest its flags disturb others."""
+    folder = built() / "kernel-agent"
+    cargo_build("--release", "--package", "erofs-kernel-agent", "--target", MACHINE, "--target-dir", str(folder),
+                flags="-C target-feature=+crt-static")
+    return folder / MACHINE / "release" / "erofs-kernel-agent"
 
 
 def images(folder: Path, using: Path) -> Path:
     """Writes all images into the folder and returns their list. Raises Missing."""
     sudo = as_root()
-    cargo_build("--package", "erofs", "--package", "erofs-kernel-images")
+    # As tests/run.sh builds: with fewer packages their dependencies have other features, and all is built again.
+    cargo_build("--workspace", "--lib", "--bins", "--tests")
     debug = built() / "debug"
     subprocess.run([*sudo, debug / "erofs-kernel-images", debug / "erofs", using, folder], check=True)
     return folder / "images.list"

@@ -8,6 +8,9 @@ from .guest import Run
 from .images import Job
 from .verdict import Cell
 
+# After so many the rest is told by their number.
+MOST_FAILURES = 40
+
 Cells = dict[str, dict[str, Cell]]
 """Cells by job and kernel."""
 
@@ -43,9 +46,12 @@ def summary(results: Results) -> str:
         run = results.runs[kernel]
         boots = f"{len(run.reports)} boots, " if len(run.reports) > 1 else ""
         lines.append(f"{kernel}: Linux {run.release()}, {boots}{len(run.records)} jobs in {run.seconds:.1f} s")
-    for job, kernel, cell in results.failures():
+    failures = results.failures()
+    for job, kernel, cell in failures[:MOST_FAILURES]:
         lines.append(f"FAILED {job} on {kernel}: {cell.text}")
         lines += [f"    {line}" for line in cell.detail]
+    if len(failures) > MOST_FAILURES:
+        lines.append(f"and {len(failures) - MOST_FAILURES} more; --table shows them")
     return "\n".join(lines)
 
 
