@@ -103,8 +103,16 @@ fn check_unit(codec: &Codec, decoder: &mut dyn Decoder, data: &[u8]) {
     assert!(output == data);
 }
 
+/// Each case is slow: fewer than usual, unless asked for.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(32)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn any_data_round_trips_whole_and_in_part(seed in 0u64..1 << 40, length in 1usize..300_000) {

@@ -127,8 +127,16 @@ fn check_segment(encoder: &mut ZstdEncoder, segment: &[u8], output: usize, windo
     assert_eq!(at, segment.len());
 }
 
+/// Each case is slow: fewer than usual, unless asked for.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(48)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn any_segment_round_trips(

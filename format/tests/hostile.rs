@@ -35,7 +35,7 @@ fn superblock() -> impl Strategy<Value = Superblock> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn superblocks(mut bytes in bytes(), valid in superblock()) {

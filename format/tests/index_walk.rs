@@ -276,7 +276,7 @@ fn big_pclusters() -> impl Strategy<Value = Advise> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn full_index_walks_to_the_same_extents(

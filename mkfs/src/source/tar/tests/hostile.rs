@@ -67,7 +67,7 @@ fn the_seed_is_valid() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
