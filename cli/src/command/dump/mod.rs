@@ -15,6 +15,7 @@ use clap::{ArgGroup, Args};
 use erofs_format::Nid;
 use erofs_reader::{Error, Image, Inode, Symlinks};
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{BufWriter, StdoutLock};
 use std::os::unix::ffi::OsStrExt;
 
@@ -102,14 +103,15 @@ impl Problems {
     /// More of these are only counted.
     const MOST_SHOWN: u64 = 20;
 
-    fn tell(&mut self, path: &[u8], error: &dyn std::fmt::Display) {
+    fn tell(&mut self, path: &[u8], error: &dyn Display) {
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        self.tell_of(&format_args!("/{}", Printable(path)), error);
+    }
+
+    fn tell_of(&mut self, subject: &dyn Display, error: &dyn Display) {
         self.0 += 1;
         if self.0 <= Self::MOST_SHOWN {
-            eprintln!(
-                "erofs: {}{}: {error}",
-                if path.starts_with(b"/") { "" } else { "/" },
-                Printable(path)
-            );
+            eprintln!("erofs: {subject}: {error}");
         }
     }
 
@@ -189,7 +191,7 @@ impl Dump {
                     let path = image.path_of(nid)?;
                     show(path.as_deref(), &inode, problems)?;
                 }
-                Err(error) => problems.tell(nid.to_string().as_bytes(), &error),
+                Err(error) => problems.tell_of(&format_args!("NID {}", nid.0), &error),
             }
         }
         for path in &self.path {

@@ -64,10 +64,7 @@ impl Counts {
         let suffix = dot.and_then(|dot| name.get(dot..)).unwrap_or_default();
         // The C tool compares as many characters as the name has behind its last dot.
         let known = |known: &&str| !suffix.is_empty() && known.as_bytes().starts_with(suffix);
-        let class = SUFFIXES
-            .iter()
-            .position(|suffix| known(suffix))
-            .unwrap_or(SUFFIXES.len());
+        let class = SUFFIXES.iter().position(known).unwrap_or(SUFFIXES.len());
         add(&mut self.suffixes, class);
         add(&mut self.sizes, size_class(inode.size));
         add(&mut self.stored_sizes, size_class(stored));
