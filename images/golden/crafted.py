@@ -35,7 +35,11 @@ def craft(name, options, source, expected, kernel, shows, block=4096):
 @craft("head-2", "-zlz4:deflate -C4096 -Elegacy-compress", "lines", "lines", "6.6", "files whose second algorithm is in use")
 def _(image):
     at = image.find(b"lines")
-    image[image.map_header(at) + 6] |= 2 << 4
+    image.put("I", image.SB + 80, image.get("I", image.SB + 80) | 8)
+    header = image.map_header(at)
+    image[header + 6] |= 2 << 4
+    # The size of its cluster is told as HEAD2 tells it.
+    image.put("H", header + 4, image.get("H", header + 4) | 4)
     first = image.index(at)
     image.put("H", first, 3)
     coder = zlib.compressobj(9, wbits=-15)
@@ -48,8 +52,9 @@ def _(image):
 
 @craft("index-hole", "-zlz4hc -C4096 -Elegacy-compress", "lines", "lines-hole", "7.2", "hole in a full index")
 def _(image):
-    first = image.index(image.find(b"lines"))
-    image.put("H", first, 1 | 1 << 14)
+    at = image.find(b"lines")
+    image.put("I", image.u(at), 0)
+    image.put("H", image.index(at), 1 | 1 << 14)
     return image
 
 
@@ -99,6 +104,36 @@ def with_records(form, selector):
 
 craft("extents-8", "-zzstd -C4096 -E48bit", "lines", "lines", "6.15", "encoded extents with records of 8 bytes")(with_records("8", 1))
 craft("extents-32", "-zzstd -C4096 -E48bit", "lines", "lines", "6.15", "encoded extents with records of 32 bytes")(with_records("32", 3))
+
+
+# ---- chunks and attributes --------------------------------------------------------------------------------------------------------
+@craft("chunk-wide", "-b512 --chunksize=1024 -E48bit -Eforce-chunk-indexes", "holes", "holes", "6.15", "chunk indexes of 48 bits", 512)
+def _(image):
+    for _, _, name in image.entries(image.inode(image.root())):
+        at = image.find(name)
+        if image.layout(at) != 4:
+            continue
+        image.put("H", image.u(at), image.get("H", image.u(at)) | 0x40)
+        first = image.behind_xattrs(at, 8)
+        for number in range(-(-image.size(at) // 1024)):
+            if image.get("I", first + 8 * number + 4) == 0xFFFFFFFF:
+                image.put("H", first + 8 * number, 0xFFFF)
+    return image
+
+
+@craft("xattr-metabox", "-m4096", "nodes", "nodes-coarse", "6.17", "shared attributes in the metabox")
+def _(image):
+    metabox = image.inode(image.get("Q", image.SB + 128))
+    size = image.size(metabox)
+    data = image.data(metabox)
+    assert image.layout(metabox) == 0 and data[-1] + image.block == len(image) and size % image.block == 0, "it can grow"
+    # The block that holds the shared attributes, once more, at the end of the metabox.
+    image.extend(image[:image.block])
+    image.put("I", metabox + 8, size + image.block)
+    image.put("II", image.SB + 36, len(image) // image.block, image.get("I", image.SB + 40))
+    image.put("I", image.SB + 44, size // image.block)
+    image.put("I", image.SB + 8, image.get("I", image.SB + 8) | 8)
+    return image
 
 
 # ---- large blocks -----------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 //! | [`kernel`] | how the kernel shows an image |
 //! | [`peers`] | where the other tools are |
 //! | [`ustar`] | how to write a tar too large to keep |
+//! | [`numbers`] | which choice is next, the same everywhere |
 //! | [`skip`] | what to do where a machine cannot run a test |
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod golden;
 pub mod kernel;
 pub mod listing;
 pub mod manifest;
+pub mod numbers;
 pub mod peers;
 pub mod skip;
 pub mod tree;

@@ -3,9 +3,14 @@
 //! `tests/peers/fetch.sh` puts a newer erofs-utils than stable Debian has into the user's cache; `EROFS_PEERS`
 //! names another folder. An older one that happens to be installed is never taken instead.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use crate::skip::Reason;
+use crate::{manifest::Manifest, skip::Reason, workshop::succeed};
 
 /// A program of erofs-utils: `mkfs.erofs`, `fsck.erofs`, `dump.erofs` or `erofsfuse`.
 ///
@@ -19,6 +24,41 @@ pub fn erofs_utils(program: &str) -> Result<Command, Reason> {
             "the peer {program} is missing: run tests/peers/fetch.sh"
         ))),
     }
+}
+
+/// What `fsck.erofs --extract` makes of an image, and `expected` without what it loses by its nature: both the same where it
+/// extracts what is expected.
+///
+/// # Panics
+/// It fails.
+#[track_caller]
+pub fn extracted(image: &Path, devices: &[&Path], expected: &Manifest) -> (Manifest, Manifest) {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let target = folder.path().join("extracted");
+    let mut option = OsString::from("--extract=");
+    option.push(&target);
+    let mut fsck = erofs_utils("fsck.erofs").expect("asked for");
+    fsck.args(["--preserve", "--xattrs"]);
+    for device in devices {
+        fsck.arg("--device").arg(device);
+    }
+    succeed(fsck.args([option.as_os_str(), image.as_os_str()]));
+    let mut expected = expected.clone();
+    let mut seen = Manifest::of_directory(&target).expect("readable");
+    // It sets attributes before the owner, which costs capabilities; gives up an inode's attributes at an empty
+    // value; and sets default ACLs on directories that it fills afterwards.
+    for (path, node) in &mut expected.nodes {
+        node.xattrs.remove(b"security.capability".as_slice());
+        let seen = seen.nodes.get_mut(path).map(|node| &mut node.xattrs);
+        let Some(seen) = seen else { continue };
+        if node.xattrs.values().any(Vec::is_empty) {
+            node.xattrs.clear();
+            seen.clear();
+        } else if path == b"xattrs/acl-directory/child" {
+            seen.remove(b"system.posix_acl_access".as_slice());
+        }
+    }
+    (seen, expected)
 }
 
 fn folder() -> Option<PathBuf> {

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use erofs_reader::{ByteSource, FileSource, Image, ImageOptions};
+use erofs_reader::{ByteSource, FileSource, Image, ImageOptions, OpenError};
 use tempfile::TempDir;
 
 use crate::{
@@ -137,6 +137,14 @@ pub fn fsck_accepts(image: &Path) {
 /// Opens an image in our reader.
 #[track_caller]
 pub fn open(image: &Path, devices: &[PathBuf]) -> Image {
+    try_open(image, devices).expect("an image")
+}
+
+/// Opens what may be no image.
+///
+/// # Errors
+/// What the reader says.
+pub fn try_open(image: &Path, devices: &[PathBuf]) -> Result<Image, OpenError> {
     let source = |path: &Path| FileSource::open(path).expect("opens");
     let options = ImageOptions {
         devices: devices
@@ -145,5 +153,5 @@ pub fn open(image: &Path, devices: &[PathBuf]) -> Image {
             .collect(),
         ..ImageOptions::default()
     };
-    Image::open(source(image), options).expect("an image")
+    Image::open(source(image), options)
 }

@@ -1,6 +1,6 @@
 //! Peers in both directions: our reader reads what mkfs.erofs writes, and fsck.erofs extracts what we write.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{fs, path::Path};
 
 use erofs_tests::{
     archive,
@@ -102,33 +102,7 @@ fn our_reader_reads_tars_of_the_peer() {
 
 /// Asserts that fsck.erofs extracts what is expected from an image.
 fn extracts(image: &Path, devices: &[&Path], expected: &Manifest) {
-    let folder = tempfile::tempdir().expect("a temporary directory");
-    let target = folder.path().join("extracted");
-    let mut option = OsString::from("--extract=");
-    option.push(&target);
-    let mut fsck = peers::erofs_utils("fsck.erofs").expect("asked for");
-    fsck.args(["--preserve", "--xattrs"]);
-    for device in devices {
-        fsck.arg("--device").arg(device);
-    }
-    succeed(fsck.args([option.as_os_str(), image.as_os_str()]));
-    let (mut expected, mut seen) = (
-        expected.clone(),
-        Manifest::of_directory(&target).expect("readable"),
-    );
-    // It sets attributes before the owner, which costs capabilities; gives up an inode's attributes at an empty
-    // value; and sets default ACLs on directories that it fills afterwards.
-    for (path, node) in &mut expected.nodes {
-        node.xattrs.remove(b"security.capability".as_slice());
-        let seen = seen.nodes.get_mut(path).map(|node| &mut node.xattrs);
-        if node.xattrs.values().any(Vec::is_empty) {
-            node.xattrs.clear();
-            seen.expect("extracted").clear();
-        } else if path == b"xattrs/acl-directory/child" {
-            let acl = b"system.posix_acl_access".as_slice();
-            seen.expect("extracted").remove(acl);
-        }
-    }
+    let (seen, expected) = peers::extracted(image, devices, expected);
     expected.assert_same(&seen, &[]);
 }
 

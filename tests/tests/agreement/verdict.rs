@@ -1,0 +1,255 @@
+//! Whether our reader and a kernel agree about an image that may be broken anywhere.
+//!
+//! * What Linux reads, our reader reads, and the same bytes: names, attributes, content. Of a file that Linux reads only
+//!   in part, the front is the same as far as both read it.
+//! * What our reader reads beyond that is nowhere else than Linux says: no name that a listing without errors lacks.
+//!
+//! Linux is asked three times for a file's bytes (from the front, backwards, through a map), for what it makes of a broken
+//! index depends on where reading begins; it has read a file if all three gave the same.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use erofs_reader::{Image, Inode, Symlinks};
+use erofs_tests::{
+    listing::{self, Columns},
+    workshop,
+};
+
+/// What a kernel showed of an image, in the form of `tests/kernels`.
+#[derive(Debug)]
+pub(crate) struct Shown<'a> {
+    lines: Vec<Vec<&'a str>>,
+}
+
+/// Differences, by whether they are meant to be.
+#[derive(Debug, Default)]
+pub(crate) struct Disagreements {
+    /// Mistakes.
+    pub(crate) wrong: Vec<String>,
+    /// Differences for a reason, see [`KNOWN`].
+    pub(crate) known: Vec<String>,
+}
+
+/// Differences that are meant to be: part of what our reader says, and the reason.
+const KNOWN: [(&str, &str); 7] = [
+    ("on end behind device", BEHIND),
+    ("of a packed inode of", BEHIND),
+    ("end behind the metabox", BEHIND),
+    ("configuration needs", BEHIND),
+    (
+        "without the big-pcluster bits",
+        "Linux looks at a record of an index only when reading begins there",
+    ),
+    ("name contains 0x00", "Linux cuts names off at a NUL"),
+    ("\\x00", "listxattr(2) cannot tell a name with a NUL"),
+];
+const BEHIND: &str = "behind the end of a device or a special inode Linux reads zeros, where our reader tells what is cut off";
+
+impl Disagreements {
+    fn add(&mut self, line: String) {
+        if KNOWN.iter().any(|(part, _)| line.contains(part)) {
+            self.known.push(line);
+        } else {
+            self.wrong.push(line);
+        }
+    }
+}
+
+/// The reasons of the known differences.
+pub(crate) fn reasons() -> BTreeSet<&'static str> {
+    KNOWN.iter().map(|(_, reason)| *reason).collect()
+}
+
+/// A path back from its column.
+fn unescaped(column: &str) -> Vec<u8> {
+    let bytes = column.as_bytes();
+    if bytes == b"." {
+        return Vec::new();
+    }
+    let (mut path, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let code = column.get(at + 2..at + 4).filter(|_| bytes[at] == b'\\');
+        if let Some(byte) = code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            path.push(byte);
+            at += 4;
+        } else {
+            path.push(bytes[at]);
+            at += 1;
+        }
+    }
+    path
+}
+
+impl<'a> Shown<'a> {
+    /// From the lines of a manifest.
+    pub(crate) fn new(manifest: &'a str) -> Self {
+        Self {
+            lines: manifest
+                .lines()
+                .map(|line| line.split('\t').collect())
+                .collect(),
+        }
+    }
+
+    /// Lines that are about what can be read.
+    fn entries(&self) -> impl Iterator<Item = &Vec<&'a str>> {
+        self.lines.iter().filter(|line| line.len() >= 9)
+    }
+
+    /// Errors of the kernel, of any kind.
+    pub(crate) fn errors(&self) -> usize {
+        let error = |line: &&Vec<&str>| line.iter().any(|column| column.contains('!'));
+        self.lines.iter().filter(error).count()
+    }
+
+    /// Where our reader and Linux differ: a line for each place, the known differences apart.
+    pub(crate) fn disagreements(&self, image: &Path, devices: &[PathBuf]) -> Disagreements {
+        let mut found = Disagreements::default();
+        let image = match workshop::try_open(image, devices) {
+            Ok(image) => image,
+            Err(error) => {
+                found.add(format!("Linux mounts it, our reader says: {error}"));
+                return found;
+            }
+        };
+        for line in self.entries() {
+            let path = unescaped(line[0]);
+            match image.resolve(&path, Symlinks::Keep) {
+                Err(error) => {
+                    found.add(format!(
+                        "{}: Linux shows it, our reader says: {error}",
+                        line[0]
+                    ));
+                }
+                Ok(inode) => {
+                    let ours = Columns::of(&image, &inode);
+                    compare(&image, &inode, line, &ours, &mut found);
+                }
+            }
+        }
+        for surplus in self.surplus(&image) {
+            found.add(surplus);
+        }
+        found
+    }
+
+    /// Names that only our reader shows, in directories that Linux lists to the end.
+    fn surplus(&self, image: &Image) -> Vec<String> {
+        if self
+            .lines
+            .iter()
+            .any(|line| line.get(2) == Some(&"!budget"))
+        {
+            return Vec::new();
+        }
+        let known: BTreeSet<Vec<u8>> = self.lines.iter().map(|line| unescaped(line[0])).collect();
+        let broken: BTreeSet<Vec<u8>> = self
+            .lines
+            .iter()
+            .filter(|line| line.get(1) == Some(&"?"))
+            .map(|line| unescaped(line[0]))
+            .collect();
+        let Ok(walk) = image.walk() else {
+            return Vec::new();
+        };
+        walk.flatten()
+            .filter(|entry| !known.contains(&entry.path))
+            .filter(|entry| !broken.iter().any(|path| is_below(&entry.path, path)))
+            .map(|entry| {
+                format!(
+                    "{}: our reader shows it, Linux does not",
+                    listing::name_of(&entry.path)
+                )
+            })
+            .collect()
+    }
+}
+
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    above.is_empty()
+        || path
+            .strip_prefix(above)
+            .is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+/// Compares a line of Linux with our columns.
+fn compare(image: &Image, inode: &Inode, line: &[&str], ours: &Columns, found: &mut Disagreements) {
+    let path = line[0];
+    for (theirs, own) in line[1..7].iter().zip(&ours.metadata) {
+        if theirs != own {
+            found.add(format!("{path}: {theirs} by Linux, {own} by our reader"));
+        }
+    }
+    compare_content(image, inode, line, ours, found);
+    let xattrs = line[8];
+    if xattrs.starts_with('!') {
+        return;
+    }
+    let theirs: Vec<&str> = xattrs
+        .split(',')
+        .filter(|xattr| !xattr.is_empty())
+        .collect();
+    match &ours.xattrs {
+        Err(error) => found.add(format!(
+            "{path}: Linux lists {xattrs}, our reader says: {error}"
+        )),
+        Ok(own) => {
+            for xattr in theirs.iter().filter(|xattr| !xattr.contains("=!")) {
+                if !own.iter().any(|other| other == xattr) {
+                    found.add(format!("{path}: {xattr} by Linux, not by our reader"));
+                }
+            }
+            let name = |xattr: &str| xattr.split('=').next().unwrap_or_default().to_owned();
+            let names: BTreeSet<String> = theirs.iter().map(|xattr| name(xattr)).collect();
+            for xattr in own.iter().filter(|xattr| !names.contains(&name(xattr))) {
+                found.add(format!("{path}: {xattr} by our reader, not by Linux"));
+            }
+        }
+    }
+}
+
+fn compare_content(
+    image: &Image,
+    inode: &Inode,
+    line: &[&str],
+    ours: &Columns,
+    found: &mut Disagreements,
+) {
+    let (path, content) = (line[0], line[7]);
+    if let Some(error) = content.strip_prefix("!read@") {
+        // OFFSET:ERRNO:DIGEST of what could be read before.
+        let mut parts = error.split(':');
+        let (end, digest) = (parts.next(), parts.nth(1));
+        if let (Some(Ok(end)), Some(digest)) = (end.map(str::parse), digest)
+            && let Ok(own) = listing::beginning(image, inode, end)
+            && own != digest
+        {
+            found.add(format!(
+                "{path}: first {end} bytes: {digest} by Linux, {own} by our reader"
+            ));
+        }
+    } else if !content.starts_with('!') {
+        match &ours.content {
+            Ok(own) if own == content => {}
+            Ok(own) => found.add(format!("{path}: {content} by Linux, {own} by our reader")),
+            Err(error) => found.add(format!(
+                "{path}: {content} by Linux, our reader says: {error}"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_come_back() {
+        for path in [&b""[..], b"a/b", b"\\x41", b"\n \xff\\"] {
+            assert_eq!(unescaped(&listing::name_of(path)), path);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Three readers, one image: of what mkfs.erofs writes by its options, our reader, the kernel (by file and by loop device) and
+//! `fsck.erofs --extract` show the same, and it is what the source holds.
+//!
+//! `EROFS_ROWS`: rows of options (default: 10, or 2000 for the long form).
+
+mod options;
+
+use std::{env, fs, path::Path, process::Output};
+
+use erofs_tests::{
+    awkward,
+    kernel::{Mounted, Way},
+    manifest::{Field, Manifest},
+    peers, require,
+    skip::{self, Reason},
+    tree::Tree,
+    workshop::{Workshop, open},
+};
+use options::Row;
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+const SHORT: usize = 10;
+const LONG: usize = 2000;
+/// Rows that share a random tree in the long form; the fixed set takes its turn with each.
+const ROWS_OF_A_TREE: usize = 10;
+
+fn needs() -> Result<Vec<Way>, Reason> {
+    skip::root()?;
+    for program in ["mkfs.erofs", "fsck.erofs"] {
+        peers::erofs_utils(program)?;
+    }
+    Way::all()
+}
+
+fn mkfs(options: &[&str], image: &Path, source: &Path) -> Output {
+    let mut mkfs = peers::erofs_utils("mkfs.erofs").expect("asked for");
+    // No file is as old as the image, which would cost its nanoseconds.
+    mkfs.args(["--quiet", "-T77", "--mkfs-time"])
+        .args(options)
+        .args([image, source]);
+    mkfs.output().expect("starts")
+}
+
+/// What keeps an image from showing its source, by mistakes of mkfs.erofs 1.9.4.
+fn known_mistakes(row: &Row) -> Vec<(Field, &'static str)> {
+    let mut known = Vec::new();
+    if row.is_48bit() {
+        let reason = "compact inodes of the 48-bit layout get 32 bits of seconds alone";
+        known.extend([(Field::Seconds, reason), (Field::Nanoseconds, reason)]);
+    }
+    if row.has_configured_metabox() {
+        known.push((
+            Field::Xattrs,
+            "shared attributes stand 8 bytes behind where their ids lead",
+        ));
+    }
+    known
+}
+
+/// What the row does to the source on purpose.
+fn intended(row: &Row) -> Vec<Field> {
+    if row.separates_links() {
+        vec![Field::Links, Field::HardLinks]
+    } else {
+        Vec::new()
+    }
+}
+
+fn runs(row: &Row) -> bool {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= row.since()
+}
+
+/// Whether the kernel of this machine reads all of the image, which it is new enough for.
+fn linux_reads(image: &Path, row: &Row, ways: &[Way]) -> bool {
+    let read = |way: &Way| {
+        let mounted = Mounted::new(image, *way, "").ok()?;
+        Manifest::of_directory(mounted.path()).ok()
+    };
+    runs(row) && ways.iter().any(|way| read(way).is_some())
+}
+
+/// Builds one image and compares its readers; an error tells the row.
+fn compare(
+    workshop: &Workshop,
+    expected: &Manifest,
+    row: &Row,
+    ways: &[Way],
+) -> Result<(), String> {
+    let options = row.options();
+    let image = workshop.path("image.erofs");
+    let failed = |what: &str| Err(format!("{options:?}: {what}"));
+    let output = mkfs(&options, &image, &workshop.source);
+    if !output.status.success() {
+        return failed(&format!(
+            "mkfs.erofs: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    let ours = match Manifest::of_image(&open(&image, &[])) {
+        Ok(ours) => ours,
+        // A mistake of mkfs.erofs 1.9.4, if Linux cannot read it either.
+        Err(error) if row.has_compressed_zone() && !linux_reads(&image, row, ways) => {
+            println!("{options:?}: not readable, by Linux neither: {error:#}");
+            return Ok(());
+        }
+        Err(error) => return failed(&format!("our reader: {error:#}")),
+    };
+    let mut ignored = intended(row);
+    for (field, reason) in known_mistakes(row) {
+        println!("{options:?}: {field:?} not held against the source: {reason}");
+        ignored.push(field);
+    }
+    let differ = |left: &Manifest, right: &Manifest, ignored: &[Field], who: &str| {
+        let all = left.differences(right, ignored);
+        let first: Vec<_> = all.iter().take(5).map(ToString::to_string).collect();
+        if all.is_empty() {
+            Ok(())
+        } else {
+            failed(&format!("{who}: {}", first.join("\n    ")))
+        }
+    };
+    differ(expected, &ours, &ignored, "source -> our reader")?;
+    if runs(row) {
+        for way in ways {
+            let mounted = Mounted::new(&image, *way, "")
+                .map_err(|error| format!("{options:?}: {way:?}: {error:#}"))?;
+            let shown = Manifest::of_directory(mounted.path())
+                .map_err(|error| format!("{options:?}: {error:#}"))?;
+            differ(
+                &shown,
+                &ours,
+                &[],
+                &format!("kernel ({way:?}) -> our reader"),
+            )?;
+        }
+    } else {
+        println!(
+            "{options:?}: not mounted, because it needs Linux {:?}",
+            row.since()
+        );
+    }
+    let (extracted, comparable) = peers::extracted(&image, &[], &ours);
+    let mut lost = Vec::new();
+    if row.has_plain_metabox() {
+        println!(
+            "{options:?}: content not held against fsck.erofs, which reads plain data of inodes in the metabox wrongly"
+        );
+        lost.push(Field::Content);
+    }
+    differ(&comparable, &extracted, &lost, "our reader -> fsck.erofs")?;
+    fs::remove_file(&image).expect("there");
+    Ok(())
+}
+
+/// The source as every reader should show it.
+fn expected(workshop: &Workshop) -> Manifest {
+    let mut expected = workshop.expected.clone();
+    // A device 0:0 is a whiteout for mkfs.erofs, which marks its directory as merged.
+    let parents: Vec<Vec<u8>> = expected
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.kind == erofs_tests::manifest::Type::CharacterDevice)
+        .filter(|(_, node)| node.device == Some(erofs_tests::tree::Device { major: 0, minor: 0 }))
+        .map(|(path, _)| erofs_tests::tree::split(path).0.to_vec())
+        .collect();
+    for parent in parents {
+        let node = expected.nodes.get_mut(&parent).expect("a parent");
+        node.xattrs
+            .insert(b"trusted.overlay.origin".to_vec(), Vec::new());
+    }
+    expected
+}
+
+fn random_tree(runner: &mut TestRunner) -> Tree {
+    awkward::strategy::tree(60)
+        .new_tree(runner)
+        .expect("a tree")
+        .current()
+}
+
+fn differential(count: usize) {
+    let ways = require!(needs());
+    let count = env::var("EROFS_ROWS")
+        .ok()
+        .and_then(|rows| rows.parse().ok())
+        .unwrap_or(count);
+    let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), seed);
+    let rows = options::rows(count);
+    let mut failures = Vec::new();
+    for (number, rows) in rows.chunks(ROWS_OF_A_TREE).enumerate() {
+        let workshop = if number % 2 == 0 {
+            Workshop::light()
+        } else {
+            Workshop::new(&random_tree(&mut runner))
+        };
+        let expected = expected(&workshop);
+        for row in rows {
+            if let Err(failure) = compare(&workshop, &expected, row, &ways) {
+                println!("{failure}");
+                failures.push(failure);
+            }
+        }
+    }
+    println!("{} rows of options", rows.len());
+    assert!(
+        failures.is_empty(),
+        "{} of {} rows:\n{}",
+        failures.len(),
+        rows.len(),
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn three_readers_agree_over_the_options() {
+    differential(SHORT);
+}
+
+#[test]
+#[ignore = "builds and reads thousands of images three times each"]
+fn three_readers_agree_over_thousands_of_rows() {
+    differential(LONG);
+}

@@ -1,0 +1,225 @@
+//! Rows of options of mkfs.erofs, in which soon every pair of values stood together once.
+
+use std::collections::BTreeSet;
+
+use erofs_tests::numbers::Numbers;
+
+/// One value of a dimension.
+#[derive(Clone, Copy, Debug)]
+struct Value {
+    options: &'static [&'static str],
+    /// The first kernel that reads it, as `(major, minor)`.
+    since: (u32, u32),
+}
+
+const fn since(major: u32, minor: u32, options: &'static [&'static str]) -> Value {
+    Value {
+        options,
+        since: (major, minor),
+    }
+}
+
+/// What the values of each dimension mean together is decided in [`Row::is_possible`].
+const ALGORITHM: usize = 0;
+const CLUSTER: usize = 1;
+const PACKING: usize = 2;
+const INDEX: usize = 3;
+const CHUNKS: usize = 4;
+const METADATA: usize = 5;
+const BLOCK: usize = 6;
+
+const DIMENSIONS: [&[Value]; 10] = [
+    &[
+        since(5, 4, &[]),
+        since(5, 4, &["-zlz4"]),
+        since(5, 4, &["-zlz4hc,level=12"]),
+        since(5, 16, &["-zlzma,level=6"]),
+        since(6, 6, &["-zdeflate,level=9"]),
+        since(6, 6, &["-zlibdeflate,level=6"]),
+        since(6, 10, &["-zzstd,level=3"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(5, 13, &["-C16384"]),
+        since(5, 13, &["-C65536"]),
+        since(5, 13, &["-C1048576"]),
+        since(5, 13, &["-C16384", "--max-extent-bytes=32768"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(5, 17, &["-Eztailpacking"]),
+        since(6, 1, &["-Efragments"]),
+        since(6, 1, &["-Eall-fragments"]),
+        since(6, 1, &["-Eall-fragments,fragdedupe=full"]),
+        since(6, 1, &["-Ededupe"]),
+        since(6, 1, &["-Ededupe,fragments,^fragdedupe"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(5, 4, &["-Elegacy-compress"]),
+        since(6, 15, &["-E48bit"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(5, 15, &["--chunksize=4096"]),
+        since(5, 15, &["--chunksize=65536", "-Eforce-chunk-indexes"]),
+        since(5, 15, &["--chunksize=16384", "-Eforce-inode-blockmap"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(6, 1, &["--zD"]),
+        since(6, 17, &["-m4096"]),
+        since(6, 17, &["-m4096", "--MZ=id"]),
+        since(6, 15, &["-Edot-omitted"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(6, 8, &["-b512"]),
+        since(6, 8, &["-b1024"]),
+        since(6, 8, &["-b2048"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(5, 4, &["-x0"]),
+        since(5, 4, &["-x255"]),
+        since(
+            6,
+            4,
+            &["--xattr-prefix=user.", "--xattr-prefix=trusted.overlay."],
+        ),
+        since(6, 17, &["--xattr-prefix=user.", "-Eplain-xattr-prefixes"]),
+        since(6, 6, &["-Exattr-name-filter"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(5, 4, &["-Eforce-inode-extended"]),
+        since(5, 4, &["-Enoinline_data"]),
+        since(5, 4, &["--fsalignblks=16", "--dsunit=4"]),
+    ],
+    &[
+        since(5, 4, &[]),
+        since(5, 4, &["--hard-dereference"]),
+        since(5, 4, &["--workers=0"]),
+        since(5, 4, &["--root-xattr-isize=400"]),
+    ],
+];
+
+/// A value of each dimension, by its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row([usize; DIMENSIONS.len()]);
+
+impl Row {
+    fn random(numbers: &mut Numbers) -> Self {
+        loop {
+            let row = Self(DIMENSIONS.map(|values| numbers.below(values.len())));
+            if row.is_possible() {
+                return row;
+            }
+        }
+    }
+
+    /// Without options that mean nothing together, or that mkfs.erofs refuses together.
+    fn is_possible(&self) -> bool {
+        let chosen = |dimension: usize| self.0[dimension] != 0;
+        let compressed = chosen(ALGORITHM);
+        // The packed inode and the metabox may not have larger clusters than files.
+        let needs_compression = chosen(CLUSTER) || chosen(PACKING) || self.0[INDEX] == 1;
+        let directories = self.0[METADATA] == 1;
+        (compressed || !needs_compression && !directories) && !(compressed && chosen(CHUNKS))
+            // Chunks are at least a block and clusters a multiple of it, which holds for all sizes above.
+            && !(chosen(BLOCK) && self.0[CLUSTER] == 3)
+    }
+
+    /// The options.
+    pub(crate) fn options(&self) -> Vec<&'static str> {
+        self.values()
+            .flat_map(|value| value.options)
+            .copied()
+            .collect()
+    }
+
+    fn values(&self) -> impl Iterator<Item = Value> {
+        DIMENSIONS
+            .iter()
+            .zip(self.0)
+            .map(|(values, number)| values[number])
+    }
+
+    /// The first kernel that reads such an image, as `(major, minor)`.
+    pub(crate) fn since(&self) -> (u32, u32) {
+        self.values()
+            .map(|value| value.since)
+            .max()
+            .unwrap_or((5, 4))
+    }
+
+    /// Whether compact inodes have the times of the 48-bit layout.
+    pub(crate) fn is_48bit(&self) -> bool {
+        self.0[INDEX] == 2 || self.0[METADATA] >= 2
+    }
+
+    /// Whether there is a metabox and a configuration of the algorithms.
+    pub(crate) fn has_configured_metabox(&self) -> bool {
+        matches!(self.0[METADATA], 2 | 3) && self.0[ALGORITHM] != 0
+    }
+
+    /// Whether all inodes are in a compressed metabox.
+    pub(crate) fn has_compressed_zone(&self) -> bool {
+        self.0[METADATA] == 3 && self.0[ALGORITHM] != 0
+    }
+
+    /// Whether inodes of uncompressed files are in the metabox.
+    pub(crate) fn has_plain_metabox(&self) -> bool {
+        matches!(self.0[METADATA], 2 | 3) && self.0[ALGORITHM] == 0
+    }
+
+    /// Whether every name gets an inode.
+    pub(crate) fn separates_links(&self) -> bool {
+        self.0[DIMENSIONS.len() - 1] == 1
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize, usize, usize)> + '_ {
+        let count = DIMENSIONS.len();
+        let pair = move |one: usize, other: usize| (one, self.0[one], other, self.0[other]);
+        (0..count).flat_map(move |one| (one + 1..count).map(move |other| pair(one, other)))
+    }
+}
+
+/// The first `count` rows: each is the one of fifty that brings the most new pairs.
+pub(crate) fn rows(count: usize) -> Vec<Row> {
+    let mut numbers = Numbers::new(1);
+    let mut seen = BTreeSet::new();
+    let mut rows = vec![Row([0; DIMENSIONS.len()])];
+    seen.extend(rows[0].pairs());
+    while rows.len() < count {
+        let candidates = (0..50).map(|_| Row::random(&mut numbers));
+        let best =
+            candidates.max_by_key(|row| row.pairs().filter(|pair| !seen.contains(pair)).count());
+        let best = best.expect("fifty");
+        seen.extend(best.pairs());
+        rows.push(best);
+    }
+    rows.truncate(count);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_hundred_rows_have_every_possible_pair() {
+        let mut numbers = Numbers::new(2);
+        let possible: BTreeSet<_> = (0..20_000)
+            .flat_map(|_| Row::random(&mut numbers).pairs().collect::<Vec<_>>())
+            .collect();
+        let seen: BTreeSet<_> = rows(300)
+            .iter()
+            .flat_map(|row| row.pairs().collect::<Vec<_>>())
+            .collect();
+        assert_eq!(
+            possible.difference(&seen).collect::<Vec<_>>(),
+            Vec::<&(usize, usize, usize, usize)>::new()
+        );
+    }
+}
