@@ -188,9 +188,7 @@ pub fn extract(
         path: target.as_os_str().as_bytes().to_vec(),
         error,
     };
-    let root = options
-        .root(image)
-        .map_err(|error| failed(error.into()))?;
+    let root = options.root(image).map_err(|error| failed(error.into()))?;
     let directories = Mutex::new(Directories::new(target).map_err(failed)?);
     let shared = Shared::new(image, options, progress, report);
     tree::make(&shared, &directories, &root, selection);

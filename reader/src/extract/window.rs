@@ -2,9 +2,9 @@
 
 use super::directories::DirectoryId;
 use super::large::Large;
+use crate::disk_order::DiskPosition;
 use crate::image::Image;
 use crate::inode::Inode;
-use crate::map::{Place, Stored};
 use erofs_format::Nid;
 use erofs_format::inode::FileType;
 use std::ops::Range;
@@ -26,7 +26,7 @@ pub(super) struct Waiting {
     pub(super) inode: Inode,
     pub(super) directory: DirectoryId,
     pub(super) name: Box<[u8]>,
-    position: Position,
+    position: DiskPosition,
     /// Stands under its name.
     pub(super) made: AtomicBool,
 }
@@ -36,15 +36,6 @@ pub(super) struct Link {
     pub(super) inode: Inode,
     pub(super) directory: DirectoryId,
     pub(super) name: Box<[u8]>,
-}
-
-/// Where a file's data begins, in the order of reading: what lies among the metadata has been read already, the packed
-/// inode's data mostly stands behind everything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Position {
-    Metadata(u64),
-    Device(u16, u64),
-    Packed(u64),
 }
 
 /// Files and links that are made together.
@@ -102,7 +93,10 @@ impl Window {
             inode: *inode,
             directory,
             name: name.into(),
-            position: Position::of(image, inode),
+            position: match inode.file_type {
+                FileType::Regular => DiskPosition::of(image, inode),
+                _ => DiskPosition::Metadata(inode.position().1),
+            },
             made: AtomicBool::new(false),
         });
     }
@@ -151,58 +145,5 @@ impl Jobs {
 impl Waiting {
     pub(super) const fn nid(&self) -> Nid {
         self.inode.nid()
-    }
-}
-
-impl Position {
-    /// What cannot be read counts as nowhere: whoever reads it will say so.
-    fn of(image: &Image, inode: &Inode) -> Self {
-        let metadata = Self::Metadata(inode.position().1.0);
-        if inode.file_type != FileType::Regular {
-            return metadata;
-        }
-        let mut extents = image.extents(inode).map_while(Result::ok);
-        // A hole in front says nothing.
-        let first = extents
-            .by_ref()
-            .take(2)
-            .find(|extent| extent.place != Place::Hole);
-        match first.map(|extent| extent.place) {
-            Some(
-                Place::Data { device, offset }
-                | Place::Encoded {
-                    stored: Stored::Device { device, offset },
-                    ..
-                },
-            ) => Self::Device(device.0, offset.0),
-            Some(Place::Packed { offset }) => Self::Packed(offset),
-            _ => metadata,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use erofs_format::DeviceId;
-
-    #[test]
-    fn data_is_read_forwards() {
-        let mut positions = [
-            Position::Packed(0),
-            Position::Device(DeviceId(1).0, 0),
-            Position::Device(0, 4096),
-            Position::Metadata(8192),
-            Position::Device(0, 512),
-        ];
-        positions.sort();
-        let expected = [
-            Position::Metadata(8192),
-            Position::Device(0, 512),
-            Position::Device(0, 4096),
-            Position::Device(1, 0),
-            Position::Packed(0),
-        ];
-        assert_eq!(positions, expected);
     }
 }

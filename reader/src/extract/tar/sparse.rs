@@ -74,15 +74,16 @@ mod tests {
 
     #[test]
     fn what_gnu_tar_would_misread_is_refused() {
-        let cases: [(u64, &[Range<u64>]); 5] = [
-            (100, &[100..512]),
-            (512, &[0..100, 512..1024]),
-            (512, &[512..1024, 512..1024]),
-            (4096, &[4096..5001]),
-            (512, &[512..512]),
+        let cases: [(u64, &[(u64, u64)]); 5] = [
+            (100, &[(100, 512)]),
+            (512, &[(0, 100), (512, 1024)]),
+            (512, &[(512, 1024), (512, 1024)]),
+            (4096, &[(4096, 5001)]),
+            (512, &[(512, 512)]),
         ];
-        for (at, data) in cases {
-            let result = encode_map(5000, data, &mut Vec::new());
+        for (at, pairs) in cases {
+            let data: Vec<_> = pairs.iter().map(|(start, end)| *start..*end).collect();
+            let result = encode_map(5000, &data, &mut Vec::new());
             assert!(
                 matches!(result, Err(MemberError::Range(start)) if start <= at),
                 "{data:?}"
