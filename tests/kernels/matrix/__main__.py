@@ -21,10 +21,10 @@ KERNELS = "5.10,6.1,6.12,6.16,6.17,6.18,7.2"
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/kernels/run.sh", description=__doc__)
-    parser.add_argument("lists", nargs="*", type=Path, metavar="LIST", help="image lists instead of the project's own")
+    parser.add_argument("lists", nargs="*", type=Path, metavar="LIST", help="image lists instead of the own")
     parser.add_argument("-k", "--kernels", default=KERNELS, help="such as 6.1,7.2,host")
     parser.add_argument("-j", "--parallel", type=int, default=os.cpu_count(), help="guests at a time")
-    parser.add_argument("-t", "--patience", type=float, default=120, help="seconds of silence after which a guest hangs")
+    parser.add_argument("-t", "--patience", type=float, default=120, help="seconds of silence that mean a hang")
     parser.add_argument("-o", "--output", type=Path, help="keep results, manifests and logs here")
     parser.add_argument("--report", type=Path, metavar="PAGE", help="replace the tables in this page")
     parser.add_argument("--table", action="store_true", help="print every cell, not failures alone")

@@ -155,7 +155,8 @@ def run_host(jobs: list[Job], images: list[Image], setup: Setup) -> Run:
         payload.stage(Path(work) / "payload", images)
         # A /run of its own keeps the mount points out of the host's.
         script = 'mount -t tmpfs none /run && exec "$@"'
-        command = ["unshare", "--mount", "sh", "-c", script, "sh", str(setup.agent), "jobs", str(listed), f"{work}/payload"]
+        agent = [str(setup.agent), "jobs", str(listed), f"{work}/payload"]
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", *agent]
         done = subprocess.run([*project.as_root(), *command], stdout=subprocess.PIPE, check=True)
     report = parse(done.stdout.decode("utf-8", "replace"))
     return Run("host", [report], report.records, time.monotonic() - began)

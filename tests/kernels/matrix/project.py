@@ -31,7 +31,7 @@ def cargo_build(*options: str, flags: str = "") -> None:
 
 
 def agent() -> Path:
-    """Builds the agent: static, since the guests have no libraries. In a folder of its own, lest its flags disturb others."""
+    """Builds the agent: static, since the guests have no libraries, and in a folder of its own for its own flags."""
     folder = built() / "kernel-agent"
     cargo_build("--release", "--package", "erofs-kernel-agent", "--target", MACHINE, "--target-dir", str(folder),
                 flags="-C target-feature=+crt-static")
