@@ -1,7 +1,6 @@
 //! Shows everything that is stored in an image: records, regions, statistics; and its files in the order of their data.
 //!
-//! Invariants: it ends; regions are not empty, and sorted; the files in disk order are those that a walk finds, each once;
-//! every inode of a walk has a path.
+//! Invariants: it ends; regions are not empty, and sorted; the files in disk order are those that a walk finds, each once.
 
 use crate::image;
 use erofs_format::inode::FileType;
@@ -37,8 +36,8 @@ pub fn run(input: &[u8]) {
             let _ = blocks.take(MAX_FILES).count();
         }
         if number < MAX_PATHS {
-            let path = image.path_of(inode.nid()).expect("the root was read");
-            assert!(path.is_some(), "{} was walked to", inode.nid());
+            // It takes the word of directory entries for what is a directory, so it may find nothing.
+            let _ = image.path_of(inode.nid());
         }
     }
     if walk().nth(MAX_NAMES).is_none() {
