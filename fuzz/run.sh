@@ -1,10 +1,11 @@
 #!/bin/bash
 # Fuzzes with the toolchain of rust-toolchain.toml; see README.md.
 #
-#     fuzz/run.sh [--seconds N] [--jobs N] [--asan] [--keep] [TARGET…]      (all targets when none is named)
+#     fuzz/run.sh [--seconds N] [--jobs N] [--seed N] [--asan] [--keep] [TARGET…]      (all targets when none is named)
 #
 # --seconds N   fuzz each target for so long (default 10); 0 only replays what is kept
 # --jobs N      so many targets at a time (default: one for each processor)
+# --seed N      begin with the same inputs each time
 # --asan        build with the nightly compiler and AddressSanitizer
 # --keep        afterwards put the smallest corpus of the same coverage into kept/
 #
@@ -12,11 +13,12 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-seconds=10 jobs=$(nproc) asan='' keep=''
+seconds=10 jobs=$(nproc) seed=0 asan='' keep=''
 while [[ ${1:-} == --* ]]; do
     case $1 in
         --seconds) seconds=$2; shift ;;
         --jobs) jobs=$2; shift ;;
+        --seed) seed=$2; shift ;;
         --asan) asan=1 ;;
         --keep) keep=1 ;;
         *) echo "unknown option $1" >&2; exit 2 ;;
@@ -61,7 +63,7 @@ fuzz() {
     fi
     local amount=(-runs=0)
     if [ "$seconds" -gt 0 ]; then amount=("-max_total_time=$seconds"); fi
-    "$programs/$target" "${limits[@]}" "${amount[@]}" -max_len=131072 -print_final_stats=1 "$corpus" >"$log" 2>&1 || return 1
+    "$programs/$target" "${limits[@]}" "${amount[@]}" -seed="$seed" -max_len=131072 -print_final_stats=1 "$corpus" >"$log" 2>&1 || return 1
     if [ -n "$keep" ]; then
         rm -rf "$corpus.new"
         mkdir -p "$corpus.new" kept
