@@ -51,7 +51,7 @@ pub fn run(layout: DataLayout, input: &[u8]) {
 }
 
 /// Whether every byte in `start..end` is mapped to the same place from wherever its extent is found. The two distances in an
-/// lcluster index may contradict each other; then the kernel too reads what depends on where it begins.
+/// lcluster index may contradict each other; then what is read depends on where reading begins.
 pub fn is_consistent(image: &Image, inode: &Inode, start: u64, end: u64) -> bool {
     let step = image.superblock().block_bits.bytes();
     let mut position = start;
