@@ -9,7 +9,11 @@ mod mutation;
 mod verdict;
 
 use std::{
-    env, fs,
+    env, fs, iter,
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -108,11 +112,19 @@ fn show(cases: &[Case], kernels: &str, folder: &Path) {
         .collect();
     let file = folder.join("images.list");
     fs::write(&file, list).expect("written");
-    succeed(
-        Command::new(root().join("tests/kernels/run.sh"))
-            .args(["-t", PATIENCE, "-k", kernels, "-o"])
-            .args([folder, &file]),
-    );
+    // It builds the agent: by the cargo of this test, and as who built this test, for sudo has neither in mind.
+    let cargo = Path::new(env!("CARGO")).parent().expect("a folder");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(iter::once(cargo.to_owned()).chain(env::split_paths(&path)));
+    let built = fs::metadata(env::current_exe().expect("a test")).expect("readable");
+    let mut command = Command::new(root().join("tests/kernels/run.sh"));
+    command.env("PATH", path.expect("no colons"));
+    if built.uid() != rustix::process::geteuid().as_raw() {
+        chown(folder, Some(built.uid()), Some(built.gid())).expect("root");
+        command.uid(built.uid()).gid(built.gid());
+    }
+    command.args(["-t", PATIENCE, "-k", kernels, "-o"]);
+    succeed(command.args([folder, &file]));
 }
 
 fn agree(count: usize, kernels: &[&str], deadly: bool) {
@@ -131,6 +143,7 @@ fn agree(count: usize, kernels: &[&str], deadly: bool) {
     let text = fs::read_to_string(folder.join("results.json")).expect("results");
     let results: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let (mut wrong, mut known) = (Vec::new(), 0);
+    let newest = kernels.last().expect("a kernel");
     for kernel in kernels {
         let (mut refused, mut died, mut whole, mut partly) = (0, 0, 0, 0);
         for case in &cases {
@@ -160,14 +173,23 @@ fn agree(count: usize, kernels: &[&str], deadly: bool) {
             for line in &found.known {
                 println!("{kernel}: known: {} ({}): {line}", case.what, case.name);
             }
-            if !found.wrong.is_empty() {
-                let first: Vec<&str> = found.wrong.iter().take(4).map(String::as_str).collect();
-                wrong.push(format!(
-                    "{kernel}: {} ({}): {}",
-                    case.what,
-                    case.name,
-                    first.join("\n    ")
-                ));
+            let different: Vec<&String> = found.wrong.iter().chain(&found.bytes).collect();
+            if different.is_empty() {
+                continue;
+            }
+            let first: Vec<&str> = different.iter().take(4).map(|line| line.as_str()).collect();
+            let first = first.join("\n    ");
+            let told = format!("{kernel}: {} ({}): {first}", case.what, case.name);
+            let contradictions = verdict::contradictions(&case.image, &case.devices);
+            // Linux checked less in older versions, and our reader follows the newest.
+            if kernel != newest {
+                println!("not held against our reader: {told}");
+                known += 1;
+            } else if found.wrong.is_empty() && !contradictions.is_empty() {
+                println!("other bytes, by an index of which check says {contradictions:?}: {told}");
+                known += 1;
+            } else {
+                wrong.push(told);
             }
         }
         println!(
