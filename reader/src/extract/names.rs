@@ -16,7 +16,7 @@ pub enum HostileNames {
 /// What escaped names begin with.
 const MARK: &[u8] = b"%erofs%";
 
-/// A name for `name` that a directory can hold: [`MARK`] followed by the name with `/`, NUL and `%` as `%2F`, `%00` and
+/// A name for `name` that a directory can hold: `%erofs%` followed by the name with `/`, NUL and `%` as `%2F`, `%00` and
 /// `%25`. Names that could be taken for an escaped one are escaped too, all others are left as they are, so different
 /// names have different results and [`original`] leads back.
 pub fn escaped(name: &[u8]) -> Cow<'_, [u8]> {

@@ -13,8 +13,7 @@ use erofs_tests::{
     archive,
     awkward::{self, Sizes, bytes::text},
     manifest::{Field, Manifest, Type},
-    require,
-    skip::{self, Reason},
+    require, skip,
     tree::{Content, Tree},
     workshop::{open, succeed},
 };
@@ -77,14 +76,16 @@ fn tars_by_other_programs_eyes() {
     let by_bsdtar = Manifest::of_directory(&target).expect("readable");
     // It takes the fraction of times before 1970 for one that counts from the past, and leaves out attributes whose
     // names are no text, and the time of the root.
-    let is_odd = |path: &[u8]| path == b"xattrs/name-bytes" || path.is_empty();
     let (mut wanted, mut seen) = (expected.clone(), by_bsdtar);
-    for manifest in [&mut wanted, &mut seen] {
-        manifest.nodes.retain(|path, _| !is_odd(path));
-        for (path, node) in &mut manifest.nodes {
-            if path.starts_with(b"times/-") {
-                (node.mtime.seconds, node.mtime.nanoseconds) = (0, 0);
-            }
+    for odd in [&b"xattrs/name-bytes"[..], b""] {
+        wanted.nodes.remove(odd);
+        seen.nodes.remove(odd);
+    }
+    for (path, node) in &mut wanted.nodes {
+        if node.mtime.seconds < 0
+            && let Some(seen) = seen.nodes.get_mut(path)
+        {
+            node.mtime = seen.mtime;
         }
     }
     wanted.assert_same(&seen, &[]);
@@ -259,7 +260,7 @@ fn large_sizes_and_many_holes() {
 }
 
 /// Overwrites the encoded data of a file, from its `skip`th extent on.
-fn damage(workshop: &Workshop, path: &str, skip: usize) -> Result<(), Reason> {
+fn damage(workshop: &Workshop, path: &str, skip: usize) {
     let image = open(&workshop.path("image"), &[]);
     let inode: Inode = image
         .resolve(path.as_bytes(), erofs_reader::Symlinks::Keep)
@@ -279,7 +280,6 @@ fn damage(workshop: &Workshop, path: &str, skip: usize) -> Result<(), Reason> {
             file.write_all_at(&noise, offset.0).expect("written");
         }
     }
-    Ok(())
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn what_cannot_be_read_is_left_out_or_ends_it() {
     tree.hard_link("b", "a/first");
     tree.file("c", Content::dense(b"c".to_vec()));
     workshop.build(&tree, &["-zzstd"]);
-    require!(damage(&workshop, "a/first", 0));
+    damage(&workshop, "a/first", 0);
     for words in [&["--tar=tar"][..], &["--tar=tar", "--workers=1"]] {
         let output = workshop.extract(words);
         ended(&output, 1);
@@ -314,7 +314,7 @@ fn what_cannot_be_read_is_left_out_or_ends_it() {
     tree.file("z", Content::dense(b"z".to_vec()));
     let workshop = require!(Workshop::new());
     workshop.build(&tree, &["-zzstd"]);
-    require!(damage(&workshop, "large", 30));
+    damage(&workshop, "large", 30);
     let output = workshop.extract(&["--tar=tar"]);
     ended(&output, 2);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -153,7 +153,7 @@ impl Extract {
             (None, Some((directory, paths))) => (directory, paths),
             (None, None) => bail!("where to? Give a directory, as last word or with -C, or --tar"),
         };
-        self.into_directory(directory, &selection(paths), &options)
+        self.extract_to(directory, &selection(paths), &options)
     }
 
     fn options(&self) -> anyhow::Result<ExtractOptions> {
@@ -177,7 +177,7 @@ impl Extract {
         })
     }
 
-    fn into_directory(
+    fn extract_to(
         &self,
         directory: &Path,
         selection: &[Vec<u8>],
