@@ -237,6 +237,7 @@ impl Diff {
             },
             contents: !metadata_only,
             renames: !no_renames && !self.quiet,
+            any: self.quiet,
             workers: self.workers.map_or(defaults.workers, NonZeroUsize::get),
         })
     }

@@ -66,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) contents: bool,
     /// Whether renamed files are looked for.
     pub(crate) renames: bool,
+    /// Whether it is enough to know that there are differences: the walk ends at the first entry of one side only.
+    pub(crate) any: bool,
     /// Threads that compare contents.
     pub(crate) workers: usize,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             ignored: Ignored::default(),
             contents: true,
             renames: true,
+            any: false,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
     }
@@ -147,6 +150,8 @@ pub(crate) fn compare(
     if start.iter().all(Option::is_none) {
         bail!("{}: neither side has it", shown());
     }
+    // Reading a compressed tar has counted too.
+    let before = progress.load(Ordering::Relaxed);
     let ordered = Ordered::new(&mut *sink);
     let walked = std::thread::scope(|scope| {
         let (files, worker) = Files::new(sides, &ordered, progress);
@@ -183,7 +188,7 @@ pub(crate) fn compare(
         // Whether it was broken off is known to the sink.
         let _ = ending.tell()?;
     }
-    totals.bytes = progress.load(Ordering::Relaxed);
+    totals.bytes = progress.load(Ordering::Relaxed) - before;
     Ok(totals)
 }
 

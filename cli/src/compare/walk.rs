@@ -109,7 +109,9 @@ impl<'c> Walker<'c> {
             [None, None] => Ok(()),
         };
         self.tell(result);
-        while !self.ordered.stopped() {
+        let any = self.options.any;
+        let enough = |walked: &Walked| any && walked.lone.iter().any(|lone| !lone.is_empty());
+        while !self.ordered.stopped() && !enough(&self.walked) {
             let Some(handles) = self.next() else { break };
             if self.options.excluded.contains(&self.path) {
                 continue;

@@ -23,7 +23,7 @@ fn common() -> Tree {
     tree.file("same/file", Content::dense(random(1, 100_000)));
     tree.file(
         "same/sparse",
-        Content::sparse(1 << 40, vec![(1 << 39, b"x".to_vec())]),
+        Content::sparse(1 << 32, vec![(1 << 31, b"x".to_vec())]),
     );
     tree.hard_link("same/link", "same/file");
     tree.symlink("same/symlink", "nowhere");
@@ -283,7 +283,8 @@ fn hard_links_in_other_groups() {
         }
         tree
     };
-    let cases: [(&str, &[&[&str]], &[&str]); 5] = [
+    type Case<'a> = (&'a str, &'a [&'a [&'a str]], &'a [&'a str]);
+    let cases: [Case<'_>; 5] = [
         ("same", &[&["a", "b"], &["c", "d"]], &[]),
         (
             "crossed",

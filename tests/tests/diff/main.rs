@@ -4,6 +4,7 @@ mod hostile;
 mod kinds;
 mod random;
 mod side;
+mod trying;
 
 use std::fs;
 
