@@ -15,7 +15,8 @@ GROUPS = {
     "index": ("What `erofs index` writes", "image"),
     "golden": ("What mkfs.erofs 1.9.4 writes: the golden images", "image"),
 }
-WORDS = {"ok": "yes", "ok, unpromised": "(yes)", "read errors": "errors", "misread, known": "wrong"}
+WORDS = {"ok": "yes", "ok, unpromised": "(yes)", "read errors": "errors", "misread, known": "wrong",
+         "errors, known": "errors"}
 WAYS = {
     "blk": "block device", "loop": "loop device", "loop-direct": "loop device with direct I/O",
     "file": "file-backed", "fs-verity": "file-backed, sealed by fs-verity",

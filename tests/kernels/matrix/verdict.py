@@ -31,8 +31,9 @@ def judge(job: Job, record: Record | None, release: Version, config: dict[str, s
     if anything:
         return observed(record)
     promised = release >= job.since() and all(config.get(name) in ("y", "m") for name in job.image.needs)
+    known = f"{release[0]}.{release[1]}" in job.image.misread
     if job.is_flip():
-        return judge_flipped(job, record, promised)
+        return judge_flipped(job, record, promised, known)
     refusal = record.refusal()
     if job.image.expect == "unreadable":
         readable = refusal is None and record.errors() == 0
@@ -44,9 +45,8 @@ def judge(job: Job, record: Record | None, release: Version, config: dict[str, s
         return Cell("ok" if promised else "ok, unpromised")
     if not promised and record.errors():
         return Cell("read errors")
-    known = f"{release[0]}.{release[1]}" in job.image.misread
-    if not promised and known:
-        return Cell("misread, known")
+    if known and (record.errors() or not promised):
+        return Cell("errors, known" if record.errors() else "misread, known")
     return Cell("DIFFERS", True, [*found[:8], *record.log[:6]])
 
 
@@ -71,7 +71,7 @@ def compare(job: Job, record: Record) -> list[str]:
     return differences(normalised(shown, ignore), normalised(expected, ignore))
 
 
-def judge_flipped(job: Job, record: Record, promised: bool) -> Cell:
+def judge_flipped(job: Job, record: Record, promised: bool, known: bool) -> Cell:
     """After one byte was changed below the check, a read gives EIO or the right bytes."""
     refusal = record.refusal()
     if refusal is not None:
@@ -79,6 +79,8 @@ def judge_flipped(job: Job, record: Record, promised: bool) -> Cell:
     found = compare(job, record)
     shown = [line[2:] for line in found if line.startswith("+ ")]
     wrong = [line for line in shown if not CHECKED_READ.search(line)]
+    if wrong and known:
+        return Cell("misread, known")
     if wrong or not shown:
         return Cell("UNCHECKED", True, wrong[:8])
     return Cell("EIO")
