@@ -157,6 +157,12 @@ fn compare(
         );
         lost.push(Field::Content);
     }
+    if row.has_forced_indexes() {
+        println!(
+            "{options:?}: size and content not held against fsck.erofs, which forgets a hole at the end of a file with chunk indexes"
+        );
+        lost.extend([Field::Size, Field::Content]);
+    }
     differ(&comparable, &extracted, &lost, "our reader -> fsck.erofs")?;
     fs::remove_file(&image).expect("there");
     Ok(())

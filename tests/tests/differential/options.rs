@@ -173,6 +173,11 @@ impl Row {
         matches!(self.0[METADATA], 2 | 3) && self.0[ALGORITHM] == 0
     }
 
+    /// Whether chunk indexes stand where block maps would do.
+    pub(crate) fn has_forced_indexes(&self) -> bool {
+        self.0[CHUNKS] == 2
+    }
+
     /// Whether every name gets an inode.
     pub(crate) fn separates_links(&self) -> bool {
         self.0[DIMENSIONS.len() - 1] == 1
