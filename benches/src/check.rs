@@ -1,7 +1,7 @@
-//! Whether an image is right: mounted by the kernel through a loop device, it must show its source.
+//! Whether the work was done right.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
@@ -17,17 +17,42 @@ use rustix::{
     io::Errno,
 };
 
-/// How the image of a row is judged.
-#[derive(Clone, Debug)]
-pub(crate) struct Check {
-    /// The devices of an index.
-    pub(crate) devices: Vec<PathBuf>,
-    /// What the mounted image must show.
-    pub(crate) source: Source,
+/// How our side of a row is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The image, mounted by the kernel through a loop device, shows its source.
+    Mounted {
+        /// The devices of an index.
+        devices: Vec<PathBuf>,
+        /// What the mounted image must show.
+        source: Source,
+    },
+    /// The directory that was written is this one.
+    Extracted(PathBuf),
+    /// Our check of all data finds out when the data of this image is damaged.
+    FindsDamage {
+        /// Our binary.
+        erofs: PathBuf,
+        /// The image.
+        image: PathBuf,
+    },
+    /// Our listing of an image has the names of the tar that it was made from.
+    Lists {
+        /// Our binary.
+        erofs: PathBuf,
+        /// The image.
+        image: PathBuf,
+        /// Its source.
+        tar: PathBuf,
+    },
+    /// The contenders read the same bytes, by their sums.
+    SameSums,
+    /// The exit code tells.
+    ByItself,
 }
 
 /// What an image was made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// This folder: everything but the ignored fields is compared.
     Directory(PathBuf, &'static [Field]),
@@ -38,26 +63,84 @@ pub(crate) enum Source {
 }
 
 impl Check {
-    /// Mounts `image` and compares.
+    /// Judges the work that left `output`; what that needs goes to `scratch`.
     ///
     /// # Errors
     /// The first difference, or why it could not be judged.
-    pub(crate) fn run(&self, image: &Path) -> Result<()> {
-        let mounted = Mounted::with_devices(image, Way::Loop, &self.devices)?;
-        match &self.source {
-            Source::Directory(directory, ignore) => {
-                let expected = Manifest::of_directory(directory)?;
-                let actual = Manifest::of_directory(mounted.path())?;
-                let differences = expected.differences(&actual, ignore);
-                match differences.first() {
-                    None => Ok(()),
-                    Some(first) => bail!("{} differences, first: {first}", differences.len()),
+    pub(crate) fn run(&self, output: &Path, scratch: &Path) -> Result<()> {
+        match self {
+            Self::Mounted { devices, source } => {
+                let mounted = Mounted::with_devices(output, Way::Loop, devices)?;
+                match source {
+                    Source::Directory(directory, ignore) => {
+                        same_directory(directory, mounted.path(), ignore)
+                    }
+                    Source::Tar(tar) => same_as_tar(tar, mounted.path()),
+                    Source::Files(directory) => same_files(directory, mounted.path()),
                 }
             }
-            Source::Tar(tar) => same_as_tar(tar, mounted.path()),
-            Source::Files(directory) => same_files(directory, mounted.path()),
+            Self::Extracted(directory) => same_directory(directory, output, &[]),
+            Self::FindsDamage { erofs, image } => finds_damage(erofs, image, scratch),
+            Self::Lists { erofs, image, tar } => lists(erofs, image, tar),
+            Self::SameSums | Self::ByItself => Ok(()),
         }
     }
+}
+
+fn same_directory(directory: &Path, other: &Path, ignore: &[Field]) -> Result<()> {
+    let expected = Manifest::of_directory(directory)?;
+    let actual = Manifest::of_directory(other)?;
+    let differences = expected.differences(&actual, ignore);
+    match differences.first() {
+        None => Ok(()),
+        Some(first) => bail!("{} differences, first: {first}", differences.len()),
+    }
+}
+
+/// Overwrites 64 KiB in the middle of a copy, where mkfs.erofs has data, and checks that.
+fn finds_damage(erofs: &Path, image: &Path, scratch: &Path) -> Result<()> {
+    static DAMAGE: [u8; 64 << 10] = [0xff; 64 << 10];
+    let copy = scratch.join("damaged");
+    fs::copy(image, &copy)?;
+    let file = File::options().write(true).open(&copy)?;
+    file.write_all_at(&DAMAGE, file.metadata()?.len() / 2)?;
+    let mut command = Command::new(erofs);
+    let output = command.args(["check", "--data"]).arg(&copy).output()?;
+    fs::remove_file(&copy)?;
+    ensure!(
+        output.status.code() == Some(1),
+        "damage is not found: {}, {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn lists(erofs: &Path, image: &Path, tar: &Path) -> Result<()> {
+    let ours = said(Command::new(erofs).args(["ls", "-R"]).arg(image))?;
+    let theirs = said(Command::new("tar").arg("-tf").arg(tar))?;
+    let names = |text: &str| {
+        let name = |line: &str| {
+            let line = line.trim_start_matches("./").trim_end_matches('/');
+            (!line.is_empty()).then(|| line.to_owned())
+        };
+        let mut names: Vec<_> = text.lines().filter_map(name).collect();
+        names.sort_unstable();
+        names
+    };
+    ensure!(names(&ours) == names(&theirs), "it lists other names");
+    Ok(())
+}
+
+/// What a command prints.
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn same_as_tar(tar: &Path, mounted: &Path) -> Result<()> {

@@ -33,6 +33,14 @@ pub(crate) enum Corpus {
     Sparse,
     /// Tar of a million files.
     ManyFilesTar,
+    /// Image of the root by mkfs.erofs, in LZ4.
+    RootfsLz4,
+    /// The same in Zstd, clusters of 64 KiB.
+    RootfsZstd,
+    /// The same in LZMA, clusters of 64 KiB.
+    RootfsLzma,
+    /// Image of the million files by mkfs.erofs, uncompressed.
+    ManyFilesImage,
 }
 
 impl Corpus {
@@ -48,6 +56,10 @@ impl Corpus {
             Self::Noise => "noise",
             Self::Sparse => "sparse",
             Self::ManyFilesTar => "many.tar",
+            Self::RootfsLz4 => "rootfs.lz4.erofs",
+            Self::RootfsZstd => "rootfs.zstd.erofs",
+            Self::RootfsLzma => "rootfs.lzma.erofs",
+            Self::ManyFilesImage => "many.plain.erofs",
         }
     }
 
@@ -64,6 +76,10 @@ impl Corpus {
             Self::Noise => ("noise.py", None),
             Self::Sparse => ("sparse.py", None),
             Self::ManyFilesTar => ("manyfiles.py", None),
+            Self::RootfsLz4 | Self::RootfsZstd | Self::RootfsLzma => {
+                ("image.sh", Some(Self::Rootfs))
+            }
+            Self::ManyFilesImage => ("image.sh", Some(Self::ManyFilesTar)),
         }
     }
 }

@@ -7,7 +7,8 @@
 //! | [`tools`] | which programs run, in which versions |
 //! | [`rows`] | which work is compared, and what its goal is |
 //! | [`measure`] | what one run of a program costs |
-//! | [`check`] | whether an output is right |
+//! | [`probe`] | what a library costs without a program around it |
+//! | [`check`] | whether the work was done right |
 //! | [`statistics`] | what several runs amount to |
 //! | [`machine`] | where this was measured |
 //! | [`report`] | the table, on the terminal and in the docs |
@@ -19,6 +20,7 @@ mod check;
 mod corpora;
 mod machine;
 mod measure;
+mod probe;
 mod report;
 mod rows;
 mod statistics;
@@ -29,8 +31,10 @@ use std::{env, fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use check::Check;
 use corpora::Corpora;
 use machine::Machine;
+use measure::Product;
 use rows::Row;
 use statistics::Series;
 use tools::Tools;
@@ -55,7 +59,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     corpora: Option<PathBuf>,
 
-    /// Where images are written: a folder in memory
+    /// Where images and files are written: a folder in memory
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     output: PathBuf,
 
@@ -69,13 +73,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let result = if env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == measure::FLAG)
-    {
-        measure::measure(env::args_os().skip(2))
-    } else {
-        run(&Arguments::parse())
+    let rest = || env::args_os().skip(2);
+    let result = match env::args_os().nth(1) {
+        Some(first) if first == measure::FLAG => measure::measure(rest()),
+        Some(first) if first == probe::FLAG => probe::run(rest()),
+        _ => run(&Arguments::parse()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -141,32 +143,48 @@ fn runs(row: &Row, corpora: &Corpora, arguments: &Arguments) -> Result<Vec<Serie
         .map(|(tool, _)| Series::new(*tool))
         .collect();
     let directory = tempfile::tempdir_in(&arguments.output)?;
-    let image = directory.path().join("image");
+    let output = directory.path().join("output");
     for round in 0..arguments.runs as usize {
         for turn in 0..row.contenders.len() {
             let index = (round + turn) % row.contenders.len();
             let (tool, work) = &row.contenders[index];
-            let usage = work.run(&image)?;
-            let bytes = fs::metadata(&image)?.len();
+            let usage = work.run(&output)?;
+            let bytes = match work.product {
+                Product::File => Some(fs::metadata(&output)?.len()),
+                Product::Directory | Product::Nothing => None,
+            };
             eprintln!(
-                "{:<20}{:<12}{}",
+                "{:<20}{:<14}{}",
                 row.name,
                 tool.name(),
                 report::Progress(usage, bytes)
             );
             let series = &mut series[index];
-            if *tool == tools::Tool::Erofs {
-                match series.bytes {
-                    None => row.check.run(&image).context("the image is wrong")?,
-                    Some(first) => ensure!(
-                        first == bytes,
-                        "the same work made {first} bytes first and {bytes} now"
-                    ),
+            if series.runs.is_empty() {
+                series.bytes = bytes;
+                if index == 0 {
+                    let checked = row.check.run(&output, directory.path());
+                    checked.context("the work was not done right")?;
                 }
             }
-            series.bytes = Some(bytes);
+            if index == 0 {
+                ensure!(
+                    series.bytes == bytes,
+                    "the same work made {:?} bytes first and {bytes:?} now",
+                    series.bytes
+                );
+            }
             series.runs.push(usage);
-            fs::remove_file(&image)?;
+            match work.product {
+                Product::File => fs::remove_file(&output)?,
+                Product::Directory => fs::remove_dir_all(&output)?,
+                Product::Nothing => {}
+            }
+        }
+        if row.check == Check::SameSums {
+            let mut sums = series.iter().filter_map(|one| one.runs.last()?.sum);
+            let first = sums.next().context("no probe told a sum")?;
+            ensure!(sums.all(|sum| sum == first), "other bytes were read");
         }
     }
     Ok(series)

@@ -13,25 +13,31 @@ use crate::{
     measure::Usage,
     rows::{Goal, Row},
     statistics::Series,
-    tools::{Tool, Tools},
+    tools::Tools,
 };
 
 const BEGIN: &str = "<!-- measured: begin (written by erofs-benches --report) -->\n";
 const END: &str = "<!-- measured: end -->\n";
 const MIB: f64 = 1_048_576.0;
 
-/// A line for the terminal while it is measured: usage and bytes of the image.
+/// A line for the terminal while it is measured: usage, and bytes of the image if one was written.
 #[derive(Debug)]
-pub(crate) struct Progress(pub(crate) Usage, pub(crate) u64);
+pub(crate) struct Progress(pub(crate) Usage, pub(crate) Option<u64>);
 
 impl Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Usage { wall, cpu, peak }, bytes) = *self;
-        let (peak, image) = (peak as f64 / MIB, bytes as f64 / MIB);
-        write!(
-            f,
-            "{wall:8.3} s  CPU {cpu:8.3} s  {peak:7.1} MiB memory  {image:9.2} MiB image"
-        )
+        let Self(
+            Usage {
+                wall, cpu, peak, ..
+            },
+            bytes,
+        ) = *self;
+        let peak = peak as f64 / MIB;
+        write!(f, "{wall:8.3} s  CPU {cpu:8.3} s  {peak:7.1} MiB memory")?;
+        match bytes {
+            Some(bytes) => write!(f, "  {:9.2} MiB image", bytes as f64 / MIB),
+            None => Ok(()),
+        }
     }
 }
 
@@ -66,7 +72,7 @@ pub(crate) fn text(
     writeln!(out, "{}.\n", tools.versions.join("; "))?;
     writeln!(
         out,
-        "| work | goal | time ÷ mkfs.erofs | CPU ÷ | size ÷ | peak memory | |"
+        "| work | goal | time ÷ peer | CPU ÷ | size ÷ | peak memory | |"
     )?;
     writeln!(out, "|---|---|--:|--:|--:|--:|---|")?;
     for (row, series) in rows {
@@ -87,11 +93,10 @@ pub(crate) fn text(
 }
 
 fn verdict(row: &Row, series: &[Series]) -> String {
-    let find = |tool| series.iter().find(|one| one.tool == tool);
-    let Some(ours) = find(Tool::Erofs) else {
+    let Some((ours, others)) = series.split_first() else {
         return String::new();
     };
-    let theirs = find(Tool::MkfsErofs);
+    let theirs = others.first();
     let time = theirs.map(|theirs| ours.ratio(theirs, |run| run.wall));
     let cpu = theirs.map(|theirs| ours.ratio(theirs, |run| run.cpu));
     let size = theirs.and_then(|theirs| Some(ours.bytes? as f64 / theirs.bytes? as f64));
@@ -125,12 +130,15 @@ fn verdict(row: &Row, series: &[Series]) -> String {
 fn figures(series: &Series) -> String {
     let (from, to) = series.range(|run| run.wall);
     format!(
-        "{} | {:.2} ({from:.2}–{to:.2}) | {:.2} | {:.0} | {:.2} | {} |",
+        "{} | {:.2} ({from:.2}–{to:.2}) | {:.2} | {:.0} | {} | {} |",
         series.tool.name(),
         series.median(|run| run.wall),
         series.median(|run| run.cpu),
         series.median(|run| run.peak as f64) / MIB,
-        series.bytes.unwrap_or_default() as f64 / MIB,
+        series.bytes.map_or_else(
+            || "–".to_owned(),
+            |bytes| format!("{:.2}", bytes as f64 / MIB)
+        ),
         series.runs.len(),
     )
 }
@@ -144,7 +152,7 @@ impl Display for Goal {
             seconds,
         } = self;
         let parts = [
-            time.map(|ratio| format!("time ≤ {ratio:.1}")),
+            time.map(|ratio| format!("time ≤ {ratio:.2}")),
             size.map(|ratio| format!("size ≤ {ratio:.2}")),
             peak.map(|mib| format!("memory ≤ {mib:.0} MiB")),
             seconds.map(|seconds| format!("≤ {seconds:.0} s")),

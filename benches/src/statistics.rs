@@ -67,6 +67,7 @@ mod tests {
             wall,
             cpu: 0.0,
             peak: 0,
+            sum: None,
         });
         Series {
             runs: runs.collect(),

@@ -16,8 +16,16 @@ pub(crate) enum Tool {
     Erofs,
     /// erofs-utils of Debian sid, as `tests/peers/fetch.sh` fetches it.
     MkfsErofs,
+    /// From the same package.
+    FsckErofs,
     /// squashfs-tools as installed.
     Mksquashfs,
+    /// Our reader, in a [probe](crate::probe).
+    Reader,
+    /// Our decoders without a reader.
+    BareDecoder,
+    /// Another reader in Rust.
+    ErofsRs,
 }
 
 impl Tool {
@@ -26,7 +34,11 @@ impl Tool {
         match self {
             Self::Erofs => "erofs",
             Self::MkfsErofs => "mkfs.erofs",
+            Self::FsckErofs => "fsck.erofs",
             Self::Mksquashfs => "mksquashfs",
+            Self::Reader => "erofs-reader",
+            Self::BareDecoder => "bare decoder",
+            Self::ErofsRs => "erofs-rs",
         }
     }
 }
@@ -38,6 +50,8 @@ pub(crate) struct Tools {
     pub(crate) erofs: PathBuf,
     /// The peer's.
     pub(crate) mkfs_erofs: PathBuf,
+    /// The peer's.
+    pub(crate) fsck_erofs: PathBuf,
     /// A line for each program: name and version.
     pub(crate) versions: Vec<String>,
 }
@@ -66,15 +80,20 @@ impl Tools {
         let fetch = workspace().join("tests/peers/fetch.sh");
         let peers = PathBuf::from(said(Command::new(fetch).stderr(Stdio::inherit()))?);
         let mkfs_erofs = peers.join("mkfs.erofs");
+        let fsck_erofs = peers.join("fsck.erofs");
         let version = |program: &OsStr, option: &str| said(Command::new(program).arg(option));
         let versions = vec![
             format!("{}{revision}", version(erofs.as_ref(), "--version")?),
             version(mkfs_erofs.as_ref(), "--version")?,
+            version(fsck_erofs.as_ref(), "--version")?,
+            // As the manifest of the workspace pins it.
+            "erofs-rs 0.3.0".to_owned(),
             version("mksquashfs".as_ref(), "-version").context("squashfs-tools is needed")?,
         ];
         Ok(Self {
             erofs,
             mkfs_erofs,
+            fsck_erofs,
             versions,
         })
     }

@@ -1,4 +1,4 @@
-//! Which work is compared, and what its goal is.
+//! Building images, full ones and indexes.
 
 use std::{
     ffi::OsString,
@@ -7,42 +7,13 @@ use std::{
 
 use erofs_tests::manifest::Field;
 
+use super::{Bench, Goal, Row};
 use crate::{
     check::{Check, Source},
-    corpora::{Corpora, Corpus},
-    measure::{IMAGE, Work},
-    tools::{Tool, Tools},
+    corpora::Corpus,
+    measure::{OUTPUT, Work},
+    tools::Tool,
 };
-
-/// One comparison: the same work by several programs.
-#[derive(Clone, Debug)]
-pub(crate) struct Row {
-    /// What the command line calls it.
-    pub(crate) name: &'static str,
-    /// What is done, for the report.
-    pub(crate) title: &'static str,
-    /// Corpora to have, and to have in the page cache.
-    pub(crate) needs: Vec<Corpus>,
-    /// What our side is to reach.
-    pub(crate) goal: Goal,
-    /// Who does it how; ours first, then the one that the goal speaks of.
-    pub(crate) contenders: Vec<(Tool, Work)>,
-    /// How our image is judged.
-    pub(crate) check: Check,
-}
-
-/// Limits for our side; what is `None` has no goal.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Goal {
-    /// Wall time as a part of mkfs.erofs's.
-    pub(crate) time: Option<f64>,
-    /// Image size as a part of mkfs.erofs's.
-    pub(crate) size: Option<f64>,
-    /// Resident memory in MiB.
-    pub(crate) peak: Option<f64>,
-    /// Wall time in seconds.
-    pub(crate) seconds: Option<f64>,
-}
 
 /// Memory for any file of any size, in MiB.
 const PEAK: Goal = Goal {
@@ -55,24 +26,18 @@ const PEAK: Goal = Goal {
 /// What a tar of the root directory does not carry: GNU tars have whole seconds and no attributes.
 const NOT_IN_TAR: &[Field] = &[Field::Nanoseconds, Field::Xattrs];
 
-/// Every row, in the order of the report.
-pub(crate) fn all(tools: &Tools, corpora: &Corpora) -> Vec<Row> {
-    let bench = Bench { tools, corpora };
-    let mut rows = vec![bench.rootfs()];
-    rows.extend(bench.tars());
-    rows.extend(bench.tar_indexes());
-    rows.extend(bench.zstd());
-    rows.extend(bench.large_files());
-    rows.extend(bench.raw_indexes());
-    rows
-}
-
-struct Bench<'a> {
-    tools: &'a Tools,
-    corpora: &'a Corpora,
-}
-
 impl Bench<'_> {
+    /// The rows about building.
+    pub(super) fn building(&self) -> Vec<Row> {
+        let mut rows = vec![self.rootfs()];
+        rows.extend(self.tars());
+        rows.extend(self.tar_indexes());
+        rows.extend(self.zstd());
+        rows.extend(self.large_files());
+        rows.extend(self.raw_indexes());
+        rows
+    }
+
     fn rootfs(&self) -> Row {
         let source = self.corpora.path(Corpus::Rootfs);
         Row {
@@ -111,14 +76,13 @@ impl Bench<'_> {
         let (_, plain) = self.mkfs_erofs(&["--tar=f"], None);
         let (_, gzip) = self.mkfs_erofs(&["--tar=f", "--ungzip"], None);
         // mkfs.erofs does not read Zstd itself.
-        let zstd = Work {
-            command: ["sh", "-c", "zstd -dcq | \"$@\"", "sh"]
+        let zstd = Work::writing_a_file(
+            ["sh", "-c", "zstd -dcq | \"$@\"", "sh"]
                 .map(OsString::from)
                 .into_iter()
                 .chain(plain.command.clone())
                 .collect(),
-            stdin: None,
-        };
+        );
         let goal = Goal {
             time: Some(0.7),
             ..Goal::default()
@@ -160,7 +124,7 @@ impl Bench<'_> {
                     self.erofs("index", &[], &[&tar]),
                     self.mkfs_erofs(&["--tar=i"], Some(&tar)),
                 ],
-                check: Check {
+                check: Check::Mounted {
                     devices: vec![tar],
                     source,
                 },
@@ -335,56 +299,38 @@ impl Bench<'_> {
 
     fn erofs(&self, command: &str, options: &[&str], sources: &[&Path]) -> (Tool, Work) {
         let mut line: Vec<OsString> = vec![self.tools.erofs.clone().into()];
-        line.extend([command, "--quiet", "-o", IMAGE].map(OsString::from));
+        line.extend([command, "--quiet", "-o", OUTPUT].map(OsString::from));
         line.extend(options.iter().map(OsString::from));
         line.extend(sources.iter().map(OsString::from));
-        (
-            Tool::Erofs,
-            Work {
-                command: line,
-                stdin: None,
-            },
-        )
+        (Tool::Erofs, Work::writing_a_file(line))
     }
 
     /// Without a source: from a tar on standard input.
     fn mkfs_erofs(&self, options: &[&str], source: Option<&Path>) -> (Tool, Work) {
         let mut line: Vec<OsString> = vec![self.tools.mkfs_erofs.clone().into(), "--quiet".into()];
         line.extend(options.iter().map(OsString::from));
-        line.push(IMAGE.into());
+        line.push(OUTPUT.into());
         line.extend(source.map(OsString::from));
-        (
-            Tool::MkfsErofs,
-            Work {
-                command: line,
-                stdin: None,
-            },
-        )
+        (Tool::MkfsErofs, Work::writing_a_file(line))
     }
 }
 
 fn mksquashfs(options: &[&str], source: &Path) -> (Tool, Work) {
-    let mut line: Vec<OsString> = vec!["mksquashfs".into(), source.into(), IMAGE.into()];
+    let mut line: Vec<OsString> = vec!["mksquashfs".into(), source.into(), OUTPUT.into()];
     line.extend(["-noappend", "-quiet", "-no-progress"].map(OsString::from));
     line.extend(options.iter().map(OsString::from));
-    (
-        Tool::Mksquashfs,
-        Work {
-            command: line,
-            stdin: None,
-        },
-    )
+    (Tool::Mksquashfs, Work::writing_a_file(line))
 }
 
 fn directory(source: PathBuf, ignore: &'static [Field]) -> Check {
-    Check {
+    Check::Mounted {
         devices: Vec::new(),
         source: Source::Directory(source, ignore),
     }
 }
 
 fn files(devices: Vec<PathBuf>, source: PathBuf) -> Check {
-    Check {
+    Check::Mounted {
         devices,
         source: Source::Files(source),
     }
