@@ -27,14 +27,35 @@ impl Image {
     /// [`Error::Corrupt`] when body or entries break a rule; I/O errors.
     pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>, Error> {
         let mut found = Vec::new();
-        self.each_xattr(inode, None, &mut |name, value| {
-            found.push(Xattr {
-                name,
-                value: value.to_vec(),
-            });
+        self.each_xattr(inode, None, &mut |entry| {
+            if let Some(name) = self.full_name(entry) {
+                let value = entry.value.to_vec();
+                found.push(Xattr { name, value });
+            }
             true
         })?;
         Ok(found)
+    }
+
+    /// What names the content of a file, so that files of equal fingerprint and size may share memory; `None` for images or
+    /// inodes without one. Linux 7.0 and newer use it (`erofs_ishare_fill_inode`, fs/erofs/ishare.c); mkfs.erofs writes
+    /// `sha256:` and the digest.
+    ///
+    /// # Errors
+    /// As [`Image::xattrs`], as far as was read.
+    pub fn fingerprint(&self, inode: &Inode) -> Result<Option<Vec<u8>>, Error> {
+        let Some(prefix) = self.superblock().inode_share_prefix else {
+            return Ok(None);
+        };
+        let mut result = None;
+        self.each_xattr(inode, None, &mut |entry| {
+            if entry.index == NameIndex::Long(prefix) && entry.name.is_empty() {
+                result = Some(entry.value.to_vec());
+            }
+            result.is_none()
+        })?;
+        let longest = self.superblock().block_bits.len();
+        Ok(result.filter(|value| (1..=longest).contains(&value.len())))
     }
 
     /// The value of the attribute `name` (with its prefix), or `None`. Like the kernel it trusts the name filter.
@@ -47,22 +68,22 @@ impl Image {
         };
         let mut result = None;
         let bit = filter_bit(prefix, suffix);
-        self.each_xattr(inode, Some(bit), &mut |candidate, value| {
-            if candidate == name {
-                result = Some(value.to_vec());
+        self.each_xattr(inode, Some(bit), &mut |entry| {
+            if self.full_name(entry).is_some_and(|full| full == name) {
+                result = Some(entry.value.to_vec());
             }
             result.is_none()
         })?;
         Ok(result)
     }
 
-    /// Calls `visit` with full name and value of each attribute until it returns `false`. Visits nothing when the name
-    /// filter says that no name with bit `wanted` is there.
+    /// Calls `visit` with each entry, inline ones first, until it returns `false`. Visits nothing when the name filter says
+    /// that no name with bit `wanted` is there.
     fn each_xattr(
         &self,
         inode: &Inode,
         wanted: Option<u32>,
-        visit: &mut dyn FnMut(Vec<u8>, &[u8]) -> bool,
+        visit: &mut dyn FnMut(&XattrEntry<'_>) -> bool,
     ) -> Result<(), Error> {
         if inode.xattr_icount == 0 {
             return Ok(());
@@ -81,10 +102,7 @@ impl Image {
             return Ok(());
         }
         for entry in body.inline_entries() {
-            let entry = entry.map_err(corrupt)?;
-            if let Some(name) = self.full_name(&entry)
-                && !visit(name, entry.value)
-            {
+            if !visit(&entry.map_err(corrupt)?) {
                 return Ok(());
             }
         }
@@ -92,9 +110,7 @@ impl Image {
             let (offset, bytes) = self.shared_entry(inode, id)?;
             let (entry, _) = decode_entry(&bytes, 0)
                 .map_err(|error| inode.corrupt(Rule::Xattr(error), offset))?;
-            if let Some(name) = self.full_name(&entry)
-                && !visit(name, entry.value)
-            {
+            if !visit(&entry) {
                 return Ok(());
             }
         }
