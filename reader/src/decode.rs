@@ -171,35 +171,23 @@ impl Image {
         extent: &EncodedExtent,
         output: &mut [u8],
     ) -> Result<Ending, Error> {
-        let nid = Some(inode.nid());
-        self.decode_with(inode, extent, output, |encoded| {
-            match extent.pcluster.stored {
-                Stored::Device { device, offset } => {
-                    self.devices().read_exact(nid, device, offset, encoded)
-                }
-                Stored::Inline { area, offset } => self.read_metadata(nid, area, offset, encoded),
-            }
-        })
-    }
-
-    /// As [`Image::decode`] for who has the stored bytes, or knows better how to get them: `fill` puts them into a buffer
-    /// of their length.
-    pub(crate) fn decode_with(
-        &self,
-        inode: &Inode,
-        extent: &EncodedExtent,
-        output: &mut [u8],
-        fill: impl FnOnce(&mut [u8]) -> Result<(), Error>,
-    ) -> Result<Ending, Error> {
         let corrupt = |rule| inode.corrupt(rule, ByteOffset(extent.logical));
         let nid = Some(inode.nid());
         let pcluster = &extent.pcluster;
         self.decoders().with(|place| {
             let length = usize::try_from(pcluster.length).unwrap_or(0);
             place.encoded.resize(length, 0);
-            fill(&mut place.encoded)?;
-            let (Stored::Device { offset: first, .. } | Stored::Inline { offset: first, .. }) =
-                pcluster.stored;
+            let first = match pcluster.stored {
+                Stored::Device { device, offset } => {
+                    self.devices()
+                        .read_exact(nid, device, offset, &mut place.encoded)?;
+                    offset
+                }
+                Stored::Inline { area, offset } => {
+                    self.read_metadata(nid, area, offset, &mut place.encoded)?;
+                    offset
+                }
+            };
             let (encoded, decoder) =
                 place
                     .decoder(pcluster.algorithm, self.configs())

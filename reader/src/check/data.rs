@@ -23,10 +23,6 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// Most jobs of a batch.
 const BATCH_JOBS: usize = 256;
 
-/// Most bytes of neighbouring pclusters that are read at once, and most bytes between two of them.
-const SPAN_BYTES: u64 = 1 << 20;
-const SPAN_GAP: u64 = 16 << 10;
-
 /// Something to do with data.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Job {
@@ -78,31 +74,6 @@ impl Decode {
             self.exact = Some(*range);
         }
     }
-}
-
-impl Decode {
-    /// The pcluster and its device, unless it is inlined behind an inode.
-    const fn on_device(&self) -> Option<(DeviceId, &Range)> {
-        match (self.range.space, self.range.kind) {
-            (Space::Device(device), Kind::Encoded { inline: false, .. }) => {
-                Some((device, &self.range))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The stored bytes of a pcluster, if they are in a span.
-fn in_span<'s>(
-    span: &'s [u8],
-    span_at: Option<(DeviceId, u64)>,
-    device: DeviceId,
-    range: &Range,
-) -> Option<&'s [u8]> {
-    let (_, start) = span_at.filter(|(on, _)| *on == device)?;
-    let begin = usize::try_from(range.start.checked_sub(start)?).ok()?;
-    let length = usize::try_from(range.length).ok()?;
-    span.get(begin..begin.checked_add(length)?)
 }
 
 /// What was found in data, in stored order, and how much data there was.
@@ -233,9 +204,6 @@ struct Worker<'a> {
     outcome: Outcome,
     batch: u64,
     buffer: Vec<u8>,
-    /// Stored bytes of the pclusters that come next, and where they begin.
-    span: Vec<u8>,
-    span_at: Option<(DeviceId, u64)>,
     /// The inode that was asked for last.
     inode: Option<Inode>,
 }
@@ -247,8 +215,6 @@ impl<'a> Worker<'a> {
             outcome: Outcome::default(),
             batch: 0,
             buffer: Vec::new(),
-            span: Vec::new(),
-            span_at: None,
             inode: None,
         }
     }
@@ -264,14 +230,9 @@ impl<'a> Worker<'a> {
                 return self.outcome;
             };
             self.batch = batch.number;
-            self.span_at = None;
-            for (number, job) in batch.jobs.iter().enumerate() {
+            for job in &batch.jobs {
                 match job {
-                    Job::Decode(decode) => {
-                        let next = batch.jobs.get(number..).unwrap_or_default();
-                        self.read_ahead(next);
-                        self.decode(decode);
-                    }
+                    Job::Decode(decode) => self.decode(decode),
                     Job::Read {
                         device,
                         start,
@@ -345,37 +306,6 @@ impl<'a> Worker<'a> {
         self.inode
     }
 
-    /// Reads neighbouring pclusters at once, if the first one is not there yet. When that fails each is read for itself,
-    /// and those that cannot be are told.
-    fn read_ahead(&mut self, jobs: &[Job]) {
-        let mut pclusters = jobs.iter().map_while(|job| match job {
-            Job::Decode(decode) => decode.on_device(),
-            Job::Read { .. } | Job::Tail(_) => None,
-        });
-        let Some((device, first)) = pclusters.next() else {
-            return;
-        };
-        if in_span(&self.span, self.span_at, device, first).is_some() {
-            return;
-        }
-        let mut end = first.end();
-        for (on, next) in pclusters {
-            let near = on == device && next.start <= end.saturating_add(SPAN_GAP);
-            if !near || next.end().saturating_sub(first.start) > SPAN_BYTES {
-                break;
-            }
-            end = end.max(next.end());
-        }
-        self.span_at = None;
-        if end > first.end() {
-            let length = usize::try_from(end - first.start).unwrap_or(0);
-            self.span.resize(length, 0);
-            let devices = self.data.image.devices();
-            let read = devices.read_exact(None, device, ByteOffset(first.start), &mut self.span);
-            self.span_at = read.is_ok().then_some((device, first.start));
-        }
-    }
-
     fn decode(&mut self, job: &Decode) {
         let range = job.range;
         let Kind::Encoded {
@@ -415,18 +345,7 @@ impl<'a> Worker<'a> {
             length: range.more.into(),
             partial: false,
         };
-        let known = match stored {
-            Stored::Device { device, .. } => in_span(&self.span, self.span_at, device, &range),
-            Stored::Inline { .. } => None,
-        };
-        let image = self.data.image;
-        let result = match known {
-            Some(known) => image.decode_with(&inode, &extent, output, |encoded| {
-                encoded.copy_from_slice(known);
-                Ok(())
-            }),
-            None => image.decode(&inode, &extent, output),
-        };
+        let result = self.data.image.decode(&inode, &extent, output);
         self.advance(range.more.into());
         match result {
             Ok(ending) => {
