@@ -51,7 +51,7 @@ impl Sums {
 
     /// Keeps the address of the extent of `record`, if it is one whose sum is kept.
     pub(super) fn keep(&self, table: Table, record: u64, address: ByteOffset) {
-        if record % STEP != 0 {
+        if !record.is_multiple_of(STEP) {
             return;
         }
         let slots = self
