@@ -122,10 +122,15 @@ impl Row {
     fn is_possible(&self) -> bool {
         let chosen = |dimension: usize| self.0[dimension] != 0;
         let compressed = chosen(ALGORITHM);
-        // The packed inode and the metabox may not have larger clusters than files.
+        // Nothing is packed and no index is chosen where nothing is compressed.
         let needs_compression = chosen(CLUSTER) || chosen(PACKING) || self.0[INDEX] == 1;
         let directories = self.0[METADATA] == 1;
-        (compressed || !needs_compression && !directories) && !(compressed && chosen(CHUNKS))
+        // Clusters of the metabox, here of 4 KiB, may not be larger than those of files, by default of a block.
+        let small =
+            compressed && !chosen(CLUSTER) && chosen(BLOCK) && matches!(self.0[METADATA], 2 | 3);
+        (compressed || !needs_compression && !directories)
+            && !small
+            && !(compressed && chosen(CHUNKS))
             // Chunks are at least a block and clusters a multiple of it, which holds for all sizes above.
             && !(chosen(BLOCK) && self.0[CLUSTER] == 3)
     }
