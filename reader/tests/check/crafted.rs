@@ -11,20 +11,20 @@ use erofs_format::{BlockBits, ByteOffset, Nid};
 use erofs_reader::check::Finding;
 use erofs_reader::{Inode, Place, Stored, Symlinks};
 
-pub const BITS: BlockBits = BlockBits::B4096;
+pub(crate) const BITS: BlockBits = BlockBits::B4096;
 /// Size of an extended inode, which all of the samples' files but `hole` have.
-pub const CORE: usize = 64;
+pub(crate) const CORE: usize = 64;
 
 /// The bytes of an image.
 #[derive(Clone)]
-pub struct Draft {
+pub(crate) struct Draft {
     pub bytes: Vec<u8>,
 }
 
 impl Draft {
     /// The image with one of everything, its counts put right. A hole outside of a 48-bit image and a hidden attribute
     /// are left.
-    pub fn sample(bits: BlockBits) -> Self {
+    pub(crate) fn sample(bits: BlockBits) -> Self {
         let mut draft = Self {
             bytes: sample(bits).image,
         };
@@ -44,7 +44,7 @@ impl Draft {
     }
 
     /// A root with a plain file of 100 bytes and a small directory, nothing compressed. The file's data comes last.
-    pub fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         let mut builder = Builder::new(BITS);
         let root = builder.reserve(512);
         let directory = builder.reserve(128);
@@ -61,24 +61,24 @@ impl Draft {
     }
 
     /// Finishes an image that has so many inodes.
-    pub fn finish(mut builder: Builder, inodes: u64) -> Self {
+    pub(crate) fn finish(mut builder: Builder, inodes: u64) -> Self {
         builder.superblock.inodes = inodes;
         Self {
             bytes: builder.finish(),
         }
     }
 
-    pub fn put(&mut self, at: usize, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Sets bits of a byte.
-    pub fn set(&mut self, at: usize, bits: u8) {
+    pub(crate) fn set(&mut self, at: usize, bits: u8) {
         self.bytes[at] |= bits;
     }
 
     /// The image with a right checksum.
-    pub fn sealed(&self) -> Vec<u8> {
+    pub(crate) fn sealed(&self) -> Vec<u8> {
         let mut image = self.bytes.clone();
         if image.len() >= 8192 {
             seal(&mut image);
@@ -86,7 +86,7 @@ impl Draft {
         image
     }
 
-    pub fn findings(&self) -> Vec<Finding> {
+    pub(crate) fn findings(&self) -> Vec<Finding> {
         crate::run(&self.sealed()).findings
     }
 
@@ -95,17 +95,17 @@ impl Draft {
         image.resolve(path.as_bytes(), Symlinks::Keep).unwrap()
     }
 
-    pub fn nid(&self, path: &str) -> Nid {
+    pub(crate) fn nid(&self, path: &str) -> Nid {
         self.inode(path).nid()
     }
 
     /// Byte of the image at which an inode is stored.
-    pub fn inode_at(&self, path: &str) -> usize {
+    pub(crate) fn inode_at(&self, path: &str) -> usize {
         self.inode(path).position().1.0 as usize
     }
 
     /// Byte of the image at which the data of an uncompressed file begins.
-    pub fn data_at(&self, path: &str) -> usize {
+    pub(crate) fn data_at(&self, path: &str) -> usize {
         let image = open(&self.sealed()).unwrap();
         let inode = self.inode(path);
         match image.extent_at(&inode, 0).unwrap().unwrap().place {
@@ -115,7 +115,7 @@ impl Draft {
     }
 
     /// Byte of the image at which the first pcluster of a compressed file begins.
-    pub fn encoded_at(&self, path: &str) -> usize {
+    pub(crate) fn encoded_at(&self, path: &str) -> usize {
         let image = open(&self.sealed()).unwrap();
         let inode = self.inode(path);
         match image.extent_at(&inode, 0).unwrap().unwrap().place {
@@ -147,7 +147,7 @@ impl Draft {
     }
 
     /// Byte of the image at which an entry of a directory of one extent stands.
-    pub fn entry_at(&self, directory: &str, name: &str) -> usize {
+    pub(crate) fn entry_at(&self, directory: &str, name: &str) -> usize {
         let image = open(&self.sealed()).unwrap();
         let inode = self.inode(directory);
         let mut at = 0;
@@ -162,19 +162,19 @@ impl Draft {
     }
 
     /// Byte of the directory at which an entry stands.
-    pub fn entry_offset(&self, directory: &str, name: &str) -> u64 {
+    pub(crate) fn entry_offset(&self, directory: &str, name: &str) -> u64 {
         (self.entry_at(directory, name) - self.data_at(directory)) as u64
     }
 
     /// Points an entry to another inode.
-    pub fn link(&mut self, directory: &str, name: &str, nid: Nid) {
+    pub(crate) fn link(&mut self, directory: &str, name: &str, nid: Nid) {
         let at = self.entry_at(directory, name);
         self.put(at, &nid.0.to_le_bytes());
     }
 }
 
 /// An empty regular file in 32 bytes.
-pub fn empty_file() -> [u8; 32] {
+pub(crate) fn empty_file() -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[4..6].copy_from_slice(&0o100_644u16.to_le_bytes());
     bytes[6] = 1;
@@ -182,13 +182,13 @@ pub fn empty_file() -> [u8; 32] {
 }
 
 /// The inode number of what is stored at a byte of the image.
-pub fn nid_at(at: usize) -> Nid {
+pub(crate) fn nid_at(at: usize) -> Nid {
     Nid(((at - META) / 32) as u64)
 }
 
 /// A piece of a file in encoded extents: what is stored, and how.
 #[derive(Clone)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     pub stored: Vec<u8>,
     pub algorithm: Option<Algorithm>,
     pub partial: bool,
@@ -197,7 +197,7 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    pub fn zstd(content: &[u8]) -> Self {
+    pub(crate) fn zstd(content: &[u8]) -> Self {
         Self {
             stored: crate::support::zstd(content),
             algorithm: Some(Algorithm::Zstd),
@@ -206,7 +206,7 @@ impl Stretch {
         }
     }
 
-    pub fn plain(content: &[u8]) -> Self {
+    pub(crate) fn plain(content: &[u8]) -> Self {
         Self {
             stored: content.to_vec(),
             algorithm: None,
@@ -216,7 +216,7 @@ impl Stretch {
     }
 
     /// A block of LZ4 that is nothing but literals, 15 to 269 of them.
-    pub fn lz4(content: &[u8]) -> Self {
+    pub(crate) fn lz4(content: &[u8]) -> Self {
         let more = u8::try_from(content.len() - 15).unwrap();
         Self {
             stored: [&[0xF0, more], content].concat(),
@@ -228,7 +228,7 @@ impl Stretch {
 }
 
 /// An image with files of encoded extents in its root: `a`, `b`, … The records may be changed before they are stored.
-pub fn encoded_extents(
+pub(crate) fn encoded_extents(
     files: &[Vec<Stretch>],
     change: impl Fn(usize, &mut Vec<ExtentRecord>),
 ) -> Draft {

@@ -9,7 +9,7 @@ use erofs_reader::check::{At, CheckOptions, Rule, check};
 use std::io;
 use std::sync::Arc;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let sample = Draft::sample(BITS);
     let first = sample.encoded_at("full");
     let begin = first

@@ -17,7 +17,7 @@ fn at(field: usize) -> At {
     At::Image((SB + field) as u64)
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let plain = Draft::plain();
     let sample = Draft::sample(BITS);
     let put = |rule, field: usize, bytes: &[u8]| {

@@ -11,7 +11,7 @@ use erofs_reader::check::{At, Rule};
 /// Size of the header of an xattr body with two shared ids.
 const BODY: usize = 12 + 8;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let sample = Draft::sample(BITS);
     let inode = |path: &str| sample.inode_at(path);
     let at = |path: &str| At::Image(inode(path) as u64);

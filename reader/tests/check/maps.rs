@@ -14,7 +14,7 @@ const TABLE: usize = CORE + 24;
 const HEADER: usize = CORE;
 const RECORDS: usize = CORE + 16;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = flat_cases();
     cases.extend(chunk_cases());
     cases.extend(index_cases());

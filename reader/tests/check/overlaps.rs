@@ -6,7 +6,7 @@ use crate::support::{META, text};
 use erofs_format::ByteOffset;
 use erofs_reader::check::{At, Rule};
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let sample = Draft::sample(BITS);
     // An inode in the inline data of a file.
     let inside = sample.inode_at("tail") + CORE;

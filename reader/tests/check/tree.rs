@@ -4,7 +4,7 @@ use crate::Case;
 use crate::crafted::{BITS, Draft};
 use erofs_reader::check::{At, Rule};
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let sample = Draft::sample(BITS);
     let many = sample.data_at("many");
     let entry = |name: &str| sample.entry_at("many", name);
