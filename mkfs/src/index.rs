@@ -417,6 +417,12 @@ impl End {
         if let Self::Aligned = self {
             return Ok(RawFileEnd::Aligned);
         }
+        // Reads of neighbouring sectors become one, without a look at whose sectors they are (fs/iomap/buffered-io.c, seen on
+        // Linux 6.12 and 6.16): a copy must not begin in the sector behind the last one that is read on the file's device.
+        if matches!(self, Self::Copied { .. }) && writer.position() == outside {
+            writer.pad_to(outside + 1).map_err(ImageError::from)?;
+            writer.pad_to_block().map_err(ImageError::from)?;
+        }
         let start = writer.block();
         let mut at = outside;
         let mut piece = Vec::new();

@@ -13,6 +13,7 @@ use std::{
     time::Instant,
 };
 
+use erofs_reader::{Extent, Place};
 use erofs_tests::{
     archive,
     awkward::{self, Sizes, bytes},
@@ -271,6 +272,44 @@ fn raw_files_of_awkward_sizes() {
     for (what, seen) in shown(&toc, &ways) {
         println!("{what}");
         expected.assert_same(&seen.files(), &[]);
+    }
+}
+
+#[test]
+fn copied_ends_are_no_neighbours_of_what_is_before() {
+    require!(erofs());
+    let mut tree = Tree::new();
+    // Each too long behind an inode, and alone in an index whose first free block is the first or second.
+    for size in [4096 + 4095, 2 * 4096 + 4095] {
+        let content = Content::dense(bytes::random(size, size as usize));
+        tree.file(format!("size-{size}"), content);
+    }
+    let workshop = Workshop::new(&tree);
+    for size in [4096 + 4095, 2 * 4096 + 4095] {
+        let source = workshop.source.join(format!("size-{size}"));
+        let toc = workshop.path(&format!("{size}.erofs"));
+        index(std::slice::from_ref(&source), &toc, &[]);
+        let image = open(&toc, &[source]);
+        let root = image.root().expect("a root");
+        let name = format!("size-{size}");
+        let nid = image.lookup(&root, name.as_bytes()).expect("readable");
+        let inode = image.inode(nid.expect("there")).expect("readable");
+        let places: Vec<_> = image
+            .extents(&inode)
+            .map(|extent| match extent.expect("a map") {
+                Extent {
+                    place: Place::Data { device, offset },
+                    length,
+                    ..
+                } => (device.0, offset.0, offset.0 + length),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        for pair in places.windows(2) {
+            let ((device, _, end), (next, start, _)) = (pair[0], pair[1]);
+            assert!(device == next || end != start, "{places:?}");
+        }
+        assert_eq!(places.last().expect("an end").0, 0, "{places:?}");
     }
 }
 

@@ -79,38 +79,27 @@ pub(crate) fn tars(list: &mut List, sources: &Sources) -> Result<()> {
     built.label = "build (of a tar)".into();
     built.more = METADATA_ONCE.into();
     list.add(&built);
-    indexed(list, "tar-index", "tar", &sources.tar, "")?;
-    indexed(
-        list,
-        "huge-tar-index",
-        "tar of 1.5 TiB",
-        &sources.huge_tar,
-        "",
-    )
+    indexed(list, "tar-index", "tar", &sources.tar)?;
+    indexed(list, "huge-tar-index", "tar of 1.5 TiB", &sources.huge_tar)
 }
-
-/// Kernels put reads of neighbouring sectors together without a look at whose sectors they are: block 0 of the device
-/// `long-tail.raw` and block 1 of the index, where its end is. Some do not try again when the device ends before that.
-const MERGED_READS: &str = "misread=6.12,6.16";
 
 /// Indexes over raw files, with devices and in one file.
 pub(crate) fn raw_files(list: &mut List, sources: &Sources) -> Result<()> {
-    indexed(list, "raw-index", "raw files", &sources.raw, MERGED_READS)?;
+    indexed(list, "raw-index", "raw files", &sources.raw)?;
     indexed(
         list,
         "huge-raw-index",
         "raw files of 13 TiB",
         &sources.huge_raw,
-        "",
     )
 }
 
-fn indexed(list: &mut List, name: &str, what: &str, source: &Source, more: &str) -> Result<()> {
+fn indexed(list: &mut List, name: &str, what: &str, source: &Source) -> Result<()> {
     let mut entry = list.make("index", name, source, &[])?;
     entry.label = format!("index ({what})");
     entry.devices = devices_beside(&entry.file);
     // The root of raw files is the command's own.
-    entry.more = format!("ignore=root {more}");
+    entry.more = "ignore=root".into();
     list.add(&entry);
     let whole = concatenated(&entry.file, &entry.devices)?;
     let flat = Entry {
