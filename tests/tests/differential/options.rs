@@ -27,6 +27,7 @@ const INDEX: usize = 3;
 const CHUNKS: usize = 4;
 const METADATA: usize = 5;
 const BLOCK: usize = 6;
+const PLACEMENT: usize = 8;
 
 const DIMENSIONS: [&[Value]; 10] = [
     &[
@@ -178,9 +179,15 @@ impl Row {
         matches!(self.0[METADATA], 2 | 3) && self.0[ALGORITHM] == 0
     }
 
-    /// Whether chunk indexes stand where block maps would do.
-    pub(crate) fn has_forced_indexes(&self) -> bool {
-        self.0[CHUNKS] == 2
+    /// Whether fsck.erofs forgets holes at the ends of files: where chunk indexes stand where block maps would do, and in
+    /// images of the 48-bit layout.
+    pub(crate) fn has_lost_ends(&self) -> bool {
+        self.0[CHUNKS] == 2 || self.is_48bit()
+    }
+
+    /// Whether tails are to be packed behind inodes, and none may be there.
+    pub(crate) fn packs_tails_it_may_not_inline(&self) -> bool {
+        self.0[PACKING] == 1 && self.0[PLACEMENT] == 2
     }
 
     /// Whether every name gets an inode.
