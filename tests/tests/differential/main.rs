@@ -176,7 +176,7 @@ fn compare(
         }
     }
     let mut lost = Vec::new();
-    if row.has_plain_metabox() {
+    if row.has_metabox() {
         println!(
             "{options:?}: content not held against fsck.erofs, which reads plain data of inodes in the metabox wrongly"
         );

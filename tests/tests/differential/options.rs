@@ -166,7 +166,7 @@ impl Row {
 
     /// Whether there is a metabox and a configuration of the algorithms.
     pub(crate) fn has_configured_metabox(&self) -> bool {
-        matches!(self.0[METADATA], 2 | 3) && self.0[ALGORITHM] != 0
+        self.has_metabox() && self.0[ALGORITHM] != 0
     }
 
     /// Whether all inodes are in a compressed metabox.
@@ -174,9 +174,9 @@ impl Row {
         self.0[METADATA] == 3 && self.0[ALGORITHM] != 0
     }
 
-    /// Whether inodes of uncompressed files are in the metabox.
-    pub(crate) fn has_plain_metabox(&self) -> bool {
-        matches!(self.0[METADATA], 2 | 3) && self.0[ALGORITHM] == 0
+    /// Whether inodes are in a metabox, among them those of files that do not compress.
+    pub(crate) fn has_metabox(&self) -> bool {
+        matches!(self.0[METADATA], 2 | 3)
     }
 
     /// Whether fsck.erofs forgets holes at the ends of files: where chunk indexes stand where block maps would do, and in
