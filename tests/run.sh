@@ -94,7 +94,8 @@ step_test() {
     mkdir -p "$TMPDIR"
     # The tests drive the real binary, which cargo test alone builds only for its own package.
     cargo build --quiet --workspace --lib --bins --tests
-    cargo test --quiet --workspace
+    # One failure does not hide the next.
+    cargo test --quiet --workspace --no-fail-fast
 }
 
 # Every fuzz target replays what is kept, and looks for news for a few seconds, in the same places each time: luck is for
