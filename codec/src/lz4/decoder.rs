@@ -1,25 +1,12 @@
-//! LZ4, one raw block per pcluster.
-//!
-//! ```text
-//! sequence: token │ more literal length │ literals │ offset │ more match length
-//!           1 B   │ 0.. B of 255, then < 255       │ 2 B    │ as for literals
-//! ```
-//! The token's high half is the number of literals, the low half the length of
-//! the match less 4; 15 means that more follows. A block ends after literals,
-//! without a mark.
+//! Decodes whole blocks and prefixes of them.
 //!
 //! The decoder is ours because images need prefixes: an extent that shares its
 //! pcluster with a longer one wants only the front of what is encoded
 //! (`LZ4_decompress_safe_partial` in the kernel), which no Rust crate offers.
 
+use super::{LONG, MIN_MATCH, NAME};
 use crate::{DecodeError, Decoder, Ending};
 
-/// The codec's name in errors.
-const NAME: &str = "lz4";
-
-const MIN_MATCH: usize = 4;
-/// A length of this value in a token goes on behind it.
-const LONG: usize = 15;
 /// Bytes copied at once for literals and matches whose length the token holds.
 const SHORT_LITERALS: usize = 16;
 const SHORT_MATCH: usize = 18;
