@@ -1,6 +1,7 @@
 //! The `erofs` program: one subcommand for each thing a user wants to do with EROFS images.
 #![forbid(unsafe_code)]
 
+mod build_report;
 mod command;
 mod compare;
 mod error;

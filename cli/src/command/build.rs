@@ -1,24 +1,22 @@
 //! `erofs build`: a directory, tar or files become an image.
 
+use crate::build_report::Report;
 use crate::error::Outcome;
 use crate::image_arguments::ImageArguments;
 use crate::progress::Progress;
-use crate::{report, values};
+use crate::values;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::BlockBits;
-use erofs_format::kernel::Requirement;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::Compression;
 use erofs_mkfs::plan::inode_data::IndexForm;
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::raw::RawFile;
 use erofs_mkfs::source::tar::{self, Archive};
-use erofs_mkfs::summary::Summary;
-use serde::Serialize;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Build an image from a directory, a tar or single files.
 #[derive(Debug, Args)]
@@ -32,8 +30,22 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "IMAGE")]
     output: PathBuf,
 
+    /// The source is a tar (`f`: the image holds all data; for mkfs.erofs --tar=i see `erofs index`)
+    #[arg(long, value_name = "MODE", num_args = 0..=1, default_missing_value = "f", require_equals = true, help_heading = "Content")]
+    tar: Option<TarMode>,
+
     #[command(flatten)]
-    image: ImageArguments,
+    build: BuildArguments,
+
+    #[command(flatten)]
+    report: Report,
+}
+
+/// What a full image is made with, in the spellings of mkfs.erofs, which takes all of it too.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    #[command(flatten)]
+    pub(crate) image: ImageArguments,
 
     #[command(flatten)]
     layout: Layout,
@@ -89,10 +101,6 @@ struct Layout {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Content")]
 struct Content {
-    /// The source is a tar (`f`: the image holds all data; for mkfs.erofs --tar=i see `erofs index`)
-    #[arg(long, value_name = "MODE", num_args = 0..=1, default_missing_value = "f", require_equals = true)]
-    tar: Option<TarMode>,
-
     /// Stay on the filesystem of the source directory
     #[arg(long)]
     one_file_system: bool,
@@ -113,33 +121,6 @@ struct Run {
     /// Memory in bytes, half for data on its way and half for tails of files that wait for the metadata
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "128M")]
     memory: u64,
-
-    #[command(flatten)]
-    report: Report,
-}
-
-/// How the result is told.
-#[derive(Debug, Args)]
-pub(crate) struct Report {
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
-
-    /// Print nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-impl Report {
-    /// Prints the summary as asked.
-    pub(crate) fn print(&self, image: &Path, summary: &Summary) -> anyhow::Result<()> {
-        if self.json {
-            report::print_json(&JsonSummary::new(image, summary))?;
-        } else if !self.quiet {
-            print_summary(image, summary);
-        }
-        Ok(())
-    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -151,23 +132,25 @@ enum TarMode {
 impl Build {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let options = self.options()?;
-        let source = source(&self.sources, self.content.tar.is_some())?;
+        let options = self.build.options()?;
+        let source = source(&self.sources, self.tar.is_some())?;
         if options.image.whiteouts != Whiteouts::Keep && !matches!(source, BuildSource::Tar(_)) {
             bail!("--whiteouts and --aufs are for tars: this source is none");
         }
         if options.one_file_system && !matches!(source, BuildSource::Directory(_)) {
             bail!("--one-file-system is for directories: this source is none");
         }
-        let quiet = self.run.report.quiet || self.run.report.json;
-        let progress = Progress::start("building", quiet);
+        let progress = Progress::start("building", self.report.is_quiet());
         let summary = build(source, &self.output, &options, progress.counter())?;
         drop(progress);
-        self.run.report.print(&self.output, &summary)?;
+        self.report.print(&self.output, &summary)?;
         Ok(Outcome::Fine)
     }
+}
 
-    fn options(&self) -> anyhow::Result<BuildOptions> {
+impl BuildArguments {
+    /// The settings that the arguments mean.
+    pub(crate) fn options(&self) -> anyhow::Result<BuildOptions> {
         let Self {
             layout,
             content,
@@ -284,95 +267,4 @@ pub(crate) fn archive(
         // Perhaps NAME=PATH: whoever takes it for a file says what is wrong.
         Err(_) => Ok(None),
     }
-}
-
-/// The summary for scripts.
-#[derive(Debug, Serialize)]
-struct JsonSummary {
-    image: PathBuf,
-    entries: u64,
-    inodes: u64,
-    bytes_in: u64,
-    image_bytes: u64,
-    ratio: f64,
-    duplicate_files: u64,
-    seconds: f64,
-    bytes_per_second: f64,
-    uuid: String,
-    oldest_kernel: String,
-    oldest_kernel_because: &'static str,
-    requirements: Vec<JsonRequirement>,
-}
-
-#[derive(Debug, Serialize)]
-struct JsonRequirement {
-    feature: &'static str,
-    since: String,
-}
-
-impl JsonSummary {
-    fn new(image: &Path, summary: &Summary) -> Self {
-        Self {
-            image: image.to_path_buf(),
-            entries: summary.entries,
-            inodes: summary.inodes,
-            bytes_in: summary.bytes_in,
-            image_bytes: summary.image_size,
-            ratio: summary.ratio(),
-            duplicate_files: summary.duplicates,
-            seconds: summary.elapsed.as_secs_f64(),
-            bytes_per_second: summary.throughput(),
-            uuid: report::uuid(&summary.uuid),
-            oldest_kernel: summary.oldest_kernel().to_string(),
-            oldest_kernel_because: summary.newest_requirement().describe(),
-            requirements: summary
-                .requirements
-                .iter()
-                .map(|requirement| JsonRequirement {
-                    feature: requirement.describe(),
-                    since: requirement.since().to_string(),
-                })
-                .collect(),
-        }
-    }
-}
-
-/// The summary for people.
-fn print_summary(image: &Path, summary: &Summary) {
-    let is_index = summary.requirements.contains(&Requirement::DeviceTable);
-    let size = report::bytes(summary.image_size);
-    let data = report::bytes(summary.bytes_in);
-    let (entries, time) = (summary.entries, report::seconds(summary.elapsed));
-    if is_index {
-        println!(
-            "{}: {size} for {data} of data that stay in place, {entries} entries, {time}",
-            image.display()
-        );
-    } else {
-        println!(
-            "{}: {size} from {data} of data in {entries} entries (ratio {:.2}), {time} at {}/s",
-            image.display(),
-            summary.ratio(),
-            report::bytes(summary.throughput() as u64),
-        );
-    }
-    if summary.duplicates > 0 {
-        println!(
-            "  {} files share the data of identical ones",
-            summary.duplicates
-        );
-    }
-    let pages = match summary.block_size {
-        ..=4096 => String::new(),
-        larger => format!(
-            " on machines with pages of {} or more",
-            report::bytes(larger)
-        ),
-    };
-    println!(
-        "  mounts on Linux {} and newer{pages} ({}); UUID {}",
-        summary.oldest_kernel(),
-        summary.newest_requirement().describe(),
-        report::uuid(&summary.uuid),
-    );
 }

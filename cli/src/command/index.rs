@@ -1,6 +1,7 @@
 //! `erofs index`: a small metadata image over a tar or raw files, whose data stays where it is.
 
-use super::build::{Report, archive};
+use super::build::archive;
+use crate::build_report::Report;
 use crate::error::Outcome;
 use crate::image_arguments::ImageArguments;
 use clap::Args;

@@ -1,0 +1,128 @@
+//! What `erofs build` and `erofs index` say at their end.
+
+use crate::report;
+use clap::Args;
+use erofs_format::kernel::Requirement;
+use erofs_mkfs::summary::Summary;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// How the result is told.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Print nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Report {
+    /// Whether nothing may be said on the way.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.quiet || self.json
+    }
+
+    /// Prints the summary as asked.
+    pub(crate) fn print(&self, image: &Path, summary: &Summary) -> anyhow::Result<()> {
+        if self.json {
+            report::print_json(&JsonSummary::new(image, summary))?;
+        } else if !self.quiet {
+            print_summary(image, summary);
+        }
+        Ok(())
+    }
+}
+
+/// The summary for scripts.
+#[derive(Debug, Serialize)]
+struct JsonSummary {
+    image: PathBuf,
+    entries: u64,
+    inodes: u64,
+    bytes_in: u64,
+    image_bytes: u64,
+    ratio: f64,
+    duplicate_files: u64,
+    seconds: f64,
+    bytes_per_second: f64,
+    uuid: String,
+    oldest_kernel: String,
+    oldest_kernel_because: &'static str,
+    requirements: Vec<JsonRequirement>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonRequirement {
+    feature: &'static str,
+    since: String,
+}
+
+impl JsonSummary {
+    fn new(image: &Path, summary: &Summary) -> Self {
+        Self {
+            image: image.to_path_buf(),
+            entries: summary.entries,
+            inodes: summary.inodes,
+            bytes_in: summary.bytes_in,
+            image_bytes: summary.image_size,
+            ratio: summary.ratio(),
+            duplicate_files: summary.duplicates,
+            seconds: summary.elapsed.as_secs_f64(),
+            bytes_per_second: summary.throughput(),
+            uuid: report::uuid(&summary.uuid),
+            oldest_kernel: summary.oldest_kernel().to_string(),
+            oldest_kernel_because: summary.newest_requirement().describe(),
+            requirements: summary
+                .requirements
+                .iter()
+                .map(|requirement| JsonRequirement {
+                    feature: requirement.describe(),
+                    since: requirement.since().to_string(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The summary for people.
+fn print_summary(image: &Path, summary: &Summary) {
+    let is_index = summary.requirements.contains(&Requirement::DeviceTable);
+    let size = report::bytes(summary.image_size);
+    let data = report::bytes(summary.bytes_in);
+    let (entries, time) = (summary.entries, report::seconds(summary.elapsed));
+    if is_index {
+        println!(
+            "{}: {size} for {data} of data that stay in place, {entries} entries, {time}",
+            image.display()
+        );
+    } else {
+        println!(
+            "{}: {size} from {data} of data in {entries} entries (ratio {:.2}), {time} at {}/s",
+            image.display(),
+            summary.ratio(),
+            report::bytes(summary.throughput() as u64),
+        );
+    }
+    if summary.duplicates > 0 {
+        println!(
+            "  {} files share the data of identical ones",
+            summary.duplicates
+        );
+    }
+    let pages = match summary.block_size {
+        ..=4096 => String::new(),
+        larger => format!(
+            " on machines with pages of {} or more",
+            report::bytes(larger)
+        ),
+    };
+    println!(
+        "  mounts on Linux {} and newer{pages} ({}); UUID {}",
+        summary.oldest_kernel(),
+        summary.newest_requirement().describe(),
+        report::uuid(&summary.uuid),
+    );
+}
