@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | – | [`lz4`]: `Lz4Decoder` | ours |
 //! | – | [`lzma`]: `LzmaDecoder` | Rust, lzma-rust2 |
-//! | – | [`deflate`]: `DeflateDecoder` | Rust, zlib-rs |
+//! | – | [`deflate`]: `DeflateEncoder`, `DeflateDecoder` | ours; Rust, zlib-rs |
 //! | `zstd` (default) | [`zstd`]: `ZstdEncoder`, `ZstdDecoder` | C, through zstd-safe |
 //!
 //! With `--no-default-features` no C is built: all but Zstd remains.
@@ -117,6 +117,25 @@ pub enum EncodeError {
         /// What the library says.
         reason: &'static str,
     },
+}
+
+impl EncodeError {
+    /// Refuses a parameter outside its range.
+    fn check(
+        name: &'static str,
+        value: i64,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Result<(), Self> {
+        if range.contains(&value) {
+            return Ok(());
+        }
+        Err(Self::Parameter {
+            name,
+            value,
+            min: *range.start(),
+            max: *range.end(),
+        })
+    }
 }
 
 /// Which rule an encoded unit breaks.

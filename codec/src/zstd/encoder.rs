@@ -114,20 +114,18 @@ impl ZstdEncoder {
     /// # Errors
     /// [`EncodeError::Parameter`] outside these ranges.
     pub fn new(level: i32, window_log: u32, max_output: usize) -> Result<Self, EncodeError> {
-        check(
+        EncodeError::check(
             "zstd level",
             level.into(),
-            i64::from(*LEVELS.start()),
-            i64::from(*LEVELS.end()),
+            i64::from(*LEVELS.start())..=i64::from(*LEVELS.end()),
         )?;
-        check(
+        EncodeError::check(
             "zstd window log",
             window_log.into(),
-            MIN_WINDOW_LOG.into(),
-            MAX_WINDOW_LOG.into(),
+            MIN_WINDOW_LOG.into()..=MAX_WINDOW_LOG.into(),
         )?;
         let bytes = i64::try_from(max_output).unwrap_or(i64::MAX);
-        check("output size", bytes, BLOCK as i64, MAX_OUTPUT as i64)?;
+        EncodeError::check("output size", bytes, BLOCK as i64..=MAX_OUTPUT as i64)?;
         let expected = (max_output * EXPECTED_RATIO).min(1 << MAX_WINDOW_LOG);
         let mut context = CCtx::create();
         for parameter in [
@@ -258,19 +256,6 @@ impl ZstdEncoder {
 /// Where the frame that is cut at `cut` should end: the next end of a block.
 fn target(cut: Cut, budget: usize) -> usize {
     cut.frame_length().next_multiple_of(BLOCK).min(budget)
-}
-
-fn check(name: &'static str, value: i64, min: i64, max: i64) -> Result<(), EncodeError> {
-    if (min..=max).contains(&value) {
-        Ok(())
-    } else {
-        Err(EncodeError::Parameter {
-            name,
-            value,
-            min,
-            max,
-        })
-    }
 }
 
 fn library(code: usize) -> EncodeError {

@@ -1,13 +1,11 @@
-//! DEFLATE (RFC 1951), one raw stream per pcluster, decoded by zlib-rs.
+//! Decodes with zlib-rs.
 
 use std::fmt;
 
 use zlib_rs::{Inflate, InflateFlush, Status};
 
+use super::NAME;
 use crate::{DecodeError, Decoder, Ending};
-
-/// The codec's name in errors.
-const NAME: &str = "deflate";
 
 /// The largest window DEFLATE has, log2 of bytes. Smaller ones are not enforced,
 /// as the kernel does not (`fs/erofs/decompressor_deflate.c`): images declare 0
