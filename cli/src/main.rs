@@ -4,6 +4,7 @@
 mod build_report;
 mod command;
 mod compare;
+mod compressors;
 mod error;
 mod image;
 mod image_arguments;

@@ -138,28 +138,6 @@ pub(crate) fn uuid(text: &str) -> Result<[u8; 16], String> {
     Ok(bytes)
 }
 
-/// A compressor with its level: `zstd`, `zstd,9` or `zstd,level=9`. Yields the level.
-pub(crate) fn compressor(text: &str) -> Result<i32, String> {
-    const DEFAULT_LEVEL: i32 = 3;
-    let mut parts = text.split(',');
-    let name = parts.next().unwrap_or_default();
-    if name != "zstd" {
-        return Err(format!(
-            "{name:?} is not a compressor of this version: expected zstd[,LEVEL]"
-        ));
-    }
-    let mut level = DEFAULT_LEVEL;
-    for part in parts {
-        let digits = part.strip_prefix("level=").unwrap_or(part);
-        level = digits
-            .parse()
-            .ok()
-            .filter(|level| (1..=22).contains(level))
-            .ok_or_else(|| format!("{part:?} is not a level of zstd: expected 1 to 22"))?;
-    }
-    Ok(level)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,15 +218,5 @@ mod tests {
         assert!(uuid("0101").is_err());
         assert!(uuid("é".repeat(16).as_str()).is_err());
         assert_ne!(uuid("random"), uuid("random"));
-    }
-
-    #[test]
-    fn compressors() {
-        assert_eq!(compressor("zstd"), Ok(3));
-        assert_eq!(compressor("zstd,22"), Ok(22));
-        assert_eq!(compressor("zstd,level=9"), Ok(9));
-        for text in ["", "lz4", "zstd,0", "zstd,23", "zstd,x"] {
-            assert!(compressor(text).is_err(), "{text}");
-        }
     }
 }

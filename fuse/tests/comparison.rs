@@ -4,7 +4,7 @@ mod support;
 
 use erofs_fuse::ServeOptions;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
-use erofs_mkfs::data::Compression;
+use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_reader::{Error, Place, Stored, Symlinks};
 use erofs_tests::kernel::{Mounted, Way};
 use erofs_tests::{awkward, require, skip};
@@ -29,10 +29,13 @@ fn awkward_images(folder: &Path) -> Vec<PathBuf> {
             ..BuildOptions::default()
         },
         BuildOptions {
-            compression: Some(Compression {
-                level: 3,
-                max_pcluster: 65536,
-            }),
+            compression: Some(Compression::new(
+                AlgorithmSettings::Zstd {
+                    level: 3,
+                    window_bits: None,
+                },
+                65536,
+            )),
             ..BuildOptions::default()
         },
     ];
@@ -144,10 +147,13 @@ fn many_readers_at_once() {
     }
     let image = folder.path().join("image.erofs");
     let options = BuildOptions {
-        compression: Some(Compression {
-            level: 1,
-            max_pcluster: 65536,
-        }),
+        compression: Some(Compression::new(
+            AlgorithmSettings::Zstd {
+                level: 1,
+                window_bits: None,
+            },
+            65536,
+        )),
         ..BuildOptions::default()
     };
     build(
@@ -296,10 +302,13 @@ fn errors_stay_where_they_are() {
     }
     let path = folder.path().join("image.erofs");
     let options = BuildOptions {
-        compression: Some(Compression {
-            level: 3,
-            max_pcluster: 65536,
-        }),
+        compression: Some(Compression::new(
+            AlgorithmSettings::Zstd {
+                level: 3,
+                window_bits: None,
+            },
+            65536,
+        )),
         ..BuildOptions::default()
     };
     build(

@@ -1,5 +1,8 @@
 //! From sources to a finished image: the whole of `erofs build`.
 
+use crate::data::StoredData;
+use crate::data::compression::Compression;
+use crate::data::encode::StoredExtent;
 use crate::data::output::{FileIdentity, Output};
 use crate::data::pipeline::{
     ContentReader, FileContent, Pipeline, PipelineError, Settings, Stored,
@@ -7,7 +10,6 @@ use crate::data::pipeline::{
 use crate::data::tails::Tails;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::data::writer::Writer;
-use crate::data::{Compression, StoredData};
 use crate::image::{Header, Metadata as ImageMetadata, check_representable};
 use crate::options::{BuildError, ImageOptions, folder, layout_requirements, requirements};
 use crate::plan::inode_data::{DataMap, IndexForm};
@@ -20,7 +22,8 @@ use crate::source::{StoreError, StreamSink};
 use crate::summary::Summary;
 use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, Xattr};
 use erofs_format::BlockBits;
-use erofs_format::compression::config::{AlgorithmConfigs, ZstdConfig};
+use erofs_format::compression::Algorithm;
+use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::kernel::Requirement;
@@ -106,11 +109,14 @@ pub fn build(
         source,
     };
     let out = Output::create(output).map_err(out_error)?;
-    let header = Header {
-        configs: configs(options.compression),
+    let reserved = Header {
+        configs: options
+            .compression
+            .as_ref()
+            .map_or_else(AlgorithmConfigs::default, Compression::configs),
         devices: 0,
     };
-    let data_start = header.end(options.block_bits)?;
+    let data_start = reserved.end(options.block_bits)?;
     let mut writer = Writer::new(
         &out,
         data_start.0 << options.block_bits.bits(),
@@ -129,16 +135,18 @@ pub fn build(
     .map_err(|error| error.at(output))?;
     check_representable(&tree)?;
 
-    let incompat = features(&tree, &stored.files);
-    let compressed = incompat.contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER);
-    let header = if compressed {
-        header
-    } else {
-        Header::default()
+    let used = Used::by(&tree, &stored.files);
+    let header = Header {
+        configs: used.configs(reserved.configs),
+        devices: 0,
     };
-    let superblock = options
-        .image
-        .superblock(&tree, options.block_bits, incompat, &header);
+    let mut superblock =
+        options
+            .image
+            .superblock(&tree, options.block_bits, used.features, &header);
+    if used.is_plain_lz4() {
+        superblock.algorithms_or_lz4_window = LZ4_WINDOW;
+    }
     let data = DataMap {
         stored: &stored.files,
         raw_files: &[],
@@ -184,8 +192,11 @@ pub fn build(
 /// What is wrong with options is said before anything is read.
 fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
     let mut wanted = Vec::new();
-    if options.compression.is_some() {
-        wanted.push(Requirement::Zstd);
+    if let Some(compression) = &options.compression {
+        wanted.extend(compression.requirements());
+        if compression.max_pcluster > options.block_bits.len() {
+            wanted.push(Requirement::BigPcluster);
+        }
     }
     if options.chunk_shift.is_some() {
         wanted.push(Requirement::ChunkedFile);
@@ -238,7 +249,7 @@ fn store_data(
 ) -> Result<(FrozenTree, Stored), BuildError> {
     let settings = Settings {
         block_bits: options.block_bits,
-        compression: options.compression,
+        compression: options.compression.clone(),
         dedupe: options.dedupe,
         workers: options.workers,
         // The other half is for tails.
@@ -459,42 +470,86 @@ fn treatment(
             });
         }
     }
-    match (options.chunk_shift, options.compression) {
+    let method = options
+        .compression
+        .as_ref()
+        .and_then(Compression::default_method);
+    match (options.chunk_shift, method) {
         (Some(shift), _) => Treatment::Chunked(ChunkMap::full(size, shift, bits)),
         // One block is the least that a pcluster takes.
-        (None, Some(_)) if size > bits.bytes() => Treatment::Compressed { inline_tail },
+        (None, Some(method)) if size > bits.bytes() => Treatment::Compressed {
+            inline_tail,
+            method,
+        },
         (None, _) => Treatment::Flat { inline_tail },
     }
 }
 
-fn configs(compression: Option<Compression>) -> AlgorithmConfigs {
-    let zstd = compression.map(|compression| ZstdConfig {
-        window_bits: u8::try_from(compression.window_log()).unwrap_or(20),
-    });
-    AlgorithmConfigs {
-        zstd,
-        ..AlgorithmConfigs::default()
-    }
+/// The window that images state where LZ4 has no configuration, in bytes, as mkfs.erofs does.
+const LZ4_WINDOW: u16 = 65535;
+
+/// What the data of an image asks for.
+struct Used {
+    features: FeatureIncompat,
+    /// Bitmap of the algorithms.
+    algorithms: u16,
 }
 
-/// Features that the data asks for.
-fn features(tree: &FrozenTree, stored: &[StoredData]) -> FeatureIncompat {
-    let mut features = FeatureIncompat::empty();
-    for id in tree.breadth_first() {
-        let Body::Regular { size, location } = tree.inode(id).body else {
-            continue;
+impl Used {
+    fn by(tree: &FrozenTree, stored: &[StoredData]) -> Self {
+        let mut used = Self {
+            features: FeatureIncompat::empty(),
+            algorithms: 0,
         };
-        features |= match location {
-            Location::Stored(number) => match &stored[number as usize] {
-                StoredData::Flat { .. } => FeatureIncompat::empty(),
-                StoredData::Chunked { .. } => FeatureIncompat::CHUNKED_FILE,
-                StoredData::Compressed { .. } => {
-                    FeatureIncompat::ZERO_PADDING | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER
-                }
-            },
-            _ if size > 0 => FeatureIncompat::CHUNKED_FILE,
-            _ => FeatureIncompat::empty(),
-        };
+        for id in tree.breadth_first() {
+            let Body::Regular { size, location } = tree.inode(id).body else {
+                continue;
+            };
+            match location {
+                Location::Stored(number) => used.add(&stored[number as usize]),
+                _ if size > 0 => used.features |= FeatureIncompat::CHUNKED_FILE,
+                _ => {}
+            }
+        }
+        used
     }
-    features
+
+    fn add(&mut self, stored: &StoredData) {
+        match stored {
+            StoredData::Flat { .. } => {}
+            StoredData::Chunked { .. } => self.features |= FeatureIncompat::CHUNKED_FILE,
+            StoredData::Compressed {
+                extents, algorithm, ..
+            } => {
+                self.algorithms |= algorithm.bit();
+                self.features |= FeatureIncompat::ZERO_PADDING;
+                // LZ4 in single blocks needs nothing that the first kernels do not know.
+                if *algorithm != Algorithm::Lz4 || extents.iter().any(StoredExtent::is_big) {
+                    self.features |= FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
+                }
+            }
+        }
+    }
+
+    /// Whether files are compressed and nothing is said about how.
+    fn is_plain_lz4(&self) -> bool {
+        self.algorithms != 0
+            && !self
+                .features
+                .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER)
+    }
+
+    /// Of `all` configurations those of algorithms in use: a kernel refuses images that list one that it lacks.
+    fn configs(&self, all: AlgorithmConfigs) -> AlgorithmConfigs {
+        if self.is_plain_lz4() {
+            return AlgorithmConfigs::default();
+        }
+        let used = |algorithm: Algorithm| self.algorithms & algorithm.bit() != 0;
+        AlgorithmConfigs {
+            lz4: all.lz4.filter(|_| used(Algorithm::Lz4)),
+            lzma: all.lzma.filter(|_| used(Algorithm::Lzma)),
+            deflate: all.deflate.filter(|_| used(Algorithm::Deflate)),
+            zstd: all.zstd.filter(|_| used(Algorithm::Zstd)),
+        }
+    }
 }

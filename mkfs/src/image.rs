@@ -389,10 +389,12 @@ impl Metadata<'_> {
                 size,
                 start,
                 extents,
+                algorithm,
                 form,
                 ..
             } => {
-                self.encode_map(id, *size, *start, extents, *form, out)?;
+                let extents = layout_extents(extents, *start, bits);
+                self.encode_map(id, *size, *algorithm, &extents, *form, out)?;
             }
         }
         Ok(())
@@ -402,15 +404,16 @@ impl Metadata<'_> {
         &self,
         id: InodeId,
         size: u64,
-        start: BlockAddr,
-        stored: &[crate::data::encode::StoredExtent],
+        algorithm: Algorithm,
+        extents: &[Extent],
         form: IndexForm,
         out: &mut Vec<u8>,
     ) -> Result<(), ImageError> {
         let bits = self.superblock.block_bits;
+        let advise = advise(form, bits, extents);
         let header = MapHeader::Index(IndexHeader {
-            advise: advise(form, bits),
-            head1: Algorithm::Zstd,
+            advise,
+            head1: algorithm,
             head2: Algorithm::Lz4,
             lcluster_bits: bits.bits(),
             inline_size: 0,
@@ -424,15 +427,14 @@ impl Metadata<'_> {
                 source,
             })?;
         out.extend_from_slice(&header);
-        let extents = layout_extents(stored, start, bits);
         let index = match form {
             IndexForm::Full => {
                 out.resize(out.len() + 8, 0);
-                full_index::encode_index(&extents, size, bits, advise(form, bits))
+                full_index::encode_index(extents, size, bits, advise)
             }
             IndexForm::Compact => {
                 let position = ByteOffset(out.len() as u64);
-                compact_index::encode_index(&extents, size, bits, advise(form, bits), position)
+                compact_index::encode_index(extents, size, bits, advise, position)
             }
         };
         let index = index.map_err(|source| ImageError::Layout {

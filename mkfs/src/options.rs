@@ -1,5 +1,6 @@
 //! What full images and indexes have in common: settings, errors, the superblock they start from.
 
+use crate::data::compression;
 use crate::data::pipeline::PipelineError;
 use crate::image::{Header, ImageError, UnrepresentableError};
 use crate::index::IndexError;
@@ -132,13 +133,20 @@ pub(crate) fn requirements(superblock: &Superblock) -> Vec<Requirement> {
     let compressed = superblock
         .incompat
         .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER);
-    if compressed && superblock.algorithms_or_lz4_window & Algorithm::Zstd.bit() != 0 {
-        all.push(Requirement::Zstd);
+    if compressed {
+        let used =
+            |algorithm: &Algorithm| superblock.algorithms_or_lz4_window & algorithm.bit() != 0;
+        all.extend(
+            Algorithm::ALL
+                .into_iter()
+                .filter(used)
+                .filter_map(compression::requirement),
+        );
     }
     all.extend(layout_requirements(
         superblock.block_bits,
         &superblock.label,
-        compressed,
+        superblock.incompat.contains(FeatureIncompat::ZERO_PADDING),
     ));
     all.sort_by_key(|requirement| requirement.since());
     all
@@ -239,7 +247,9 @@ const fn advice(requirement: Requirement) -> &'static str {
         Requirement::ChunkedFile => {
             " (--no-sparse writes zeros instead of holes; --chunksize asks for chunks)"
         }
-        Requirement::Zstd => " (without -z nothing is compressed)",
+        Requirement::MicroLzma | Requirement::Deflate | Requirement::Zstd => {
+            " (without -z nothing is compressed)"
+        }
         Requirement::DeviceTable => " (build a full image instead of an index)",
         Requirement::LongLabel => " (use a label of at most 15 bytes)",
         Requirement::SmallBlocks | Requirement::SmallBlocksCompressed => {

@@ -6,7 +6,7 @@
 use erofs_format::BlockBits;
 use erofs_format::inode::Timestamp;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
-use erofs_mkfs::data::Compression;
+use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_mkfs::index::{IndexSource, index};
 use erofs_mkfs::options::ImageOptions;
 use erofs_mkfs::plan::inode_data::IndexForm;
@@ -83,20 +83,24 @@ fn content() -> impl Strategy<Value = Content> {
 
 type Files = BTreeMap<String, Content>;
 
+fn zstd(level: u8) -> AlgorithmSettings {
+    AlgorithmSettings::Zstd {
+        level,
+        window_bits: None,
+    }
+}
+
 fn files() -> impl Strategy<Value = Files> {
     prop::collection::btree_map("[a-c!~]{1,2}/[a-e.]?[x-z#]{1,200}", content(), 1..12)
 }
 
 fn options() -> impl Strategy<Value = BuildOptions> {
     let compression = prop::option::of((
-        1i32..7,
+        1u8..7,
         prop::sample::select(vec![4096usize, 16384, 65536, 262144]),
     ))
     .prop_map(|chosen| {
-        chosen.map(|(level, max_pcluster)| Compression {
-            level,
-            max_pcluster,
-        })
+        chosen.map(|(level, max_pcluster)| Compression::new(zstd(level), max_pcluster))
     });
     (
         compression,
@@ -107,6 +111,7 @@ fn options() -> impl Strategy<Value = BuildOptions> {
         .prop_map(
             |(compression, [inline_tails, sparse, dedupe, full], bits, chunk_shift)| BuildOptions {
                 block_bits: BlockBits::new(bits).unwrap(),
+                chunk_shift: chunk_shift.filter(|_| compression.is_none()),
                 compression,
                 inline_tails,
                 sparse,
@@ -116,7 +121,6 @@ fn options() -> impl Strategy<Value = BuildOptions> {
                 } else {
                     IndexForm::Compact
                 },
-                chunk_shift: chunk_shift.filter(|_| compression.is_none()),
                 ..BuildOptions::default()
             },
         )
@@ -211,13 +215,7 @@ fn large_files_are_cut_into_segments_and_found_to_be_duplicates() {
     );
     let mixed = [text.bytes(), noise.bytes(), text.bytes()].concat();
     std::fs::write(source.join("d/e"), &mixed).unwrap();
-    for compression in [
-        None,
-        Some(Compression {
-            level: 1,
-            max_pcluster: 65536,
-        }),
-    ] {
+    for compression in [None, Some(Compression::new(zstd(1), 65536))] {
         let image = folder.path().join("image");
         let options = BuildOptions {
             compression,

@@ -1,6 +1,7 @@
 //! `erofs build`: a directory, tar or files become an image.
 
 use crate::build_report::Report;
+use crate::compressors::{self, Compressors};
 use crate::error::Outcome;
 use crate::image_arguments::ImageArguments;
 use crate::progress::Progress;
@@ -9,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::BlockBits;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
-use erofs_mkfs::data::Compression;
+use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::plan::inode_data::IndexForm;
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::raw::RawFile;
@@ -68,9 +69,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Layout")]
 struct Layout {
-    /// Compress files: zstd[,LEVEL] (levels 1 to 22, default 3; Linux 6.10)
-    #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = values::compressor)]
-    compressor: Option<i32>,
+    /// Compress files: zstd[,LEVEL][,dictsize=BYTES] (levels 1 to 22, default 3; Linux 6.10)
+    #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = compressors::parse)]
+    compressors: Option<Compressors>,
 
     /// Largest compressed cluster in bytes, up to 1 MiB; 64k by default
     #[arg(short = 'C', long, value_name = "BYTES", value_parser = values::size)]
@@ -175,7 +176,7 @@ impl BuildArguments {
             }
             options.workers = workers;
         }
-        if let Some(level) = layout.compressor {
+        if let Some(Compressors(algorithms)) = &layout.compressors {
             // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
             let most = (1 << 20).min(block * 2047);
             let size = layout.cluster_size.unwrap_or(64 << 10);
@@ -185,7 +186,7 @@ impl BuildArguments {
                 );
             }
             options.compression = Some(Compression {
-                level,
+                algorithms: algorithms.clone(),
                 max_pcluster: usize::try_from(size.min(most))?,
             });
         } else if layout.cluster_size.is_some() {
@@ -197,7 +198,7 @@ impl BuildArguments {
                     "--chunksize {size}: a chunk must be a power of two from the block size ({block}) on"
                 );
             }
-            if layout.compressor.is_some() {
+            if layout.compressors.is_some() {
                 bail!("--chunksize and -z exclude each other: chunks are never compressed");
             }
             options.chunk_shift = Some(u8::try_from((size / block).ilog2())?);

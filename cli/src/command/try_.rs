@@ -4,13 +4,14 @@ use super::build::archive;
 use crate::compare::{
     self, Difference, DirectorySide, Options, Problem, Side, Sink, Totals, TreeSide,
 };
+use crate::compressors::{self, Compressors};
 use crate::error::Outcome;
 use crate::progress::Progress;
-use crate::{report, values};
+use crate::report;
 use anyhow::{Context, bail};
 use clap::Args;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
-use erofs_mkfs::data::Compression;
+use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::options::ImageOptions;
 use erofs_mkfs::source::raw::RawFile;
 use erofs_mkfs::source::tar::Archive;
@@ -35,8 +36,8 @@ pub(crate) struct Try {
     sources: Vec<PathBuf>,
 
     /// Compress: zstd[,LEVEL]
-    #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = values::compressor)]
-    compressor: Option<i32>,
+    #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = compressors::parse)]
+    compressors: Option<Compressors>,
 
     /// How to mount: auto, file, loop or fuse
     #[arg(long, value_name = "WAY", default_value = "auto")]
@@ -96,10 +97,13 @@ impl Try {
             ..Rules::default()
         };
         let options = BuildOptions {
-            compression: self.compressor.map(|level| Compression {
-                level,
-                max_pcluster: 64 << 10,
-            }),
+            compression: self
+                .compressors
+                .clone()
+                .map(|Compressors(algorithms)| Compression {
+                    algorithms,
+                    max_pcluster: 64 << 10,
+                }),
             image: ImageOptions {
                 rules,
                 ..ImageOptions::default()

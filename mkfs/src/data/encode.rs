@@ -37,6 +37,11 @@ impl StoredExtent {
         self.compressed_blocks == 0
     }
 
+    /// Whether the pcluster is larger than a block, so that the index must say so.
+    pub const fn is_big(&self) -> bool {
+        self.compressed_blocks > 1
+    }
+
     /// Physical blocks.
     pub const fn blocks(&self, block_bits: BlockBits) -> u64 {
         if self.is_plain() {

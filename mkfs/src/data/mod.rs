@@ -1,5 +1,6 @@
 //! File data on its way into the image: read, digested, compressed by workers, written in order.
 
+pub mod compression;
 pub mod encode;
 pub mod output;
 pub mod pipeline;
@@ -9,6 +10,7 @@ pub mod writer;
 
 use encode::StoredExtent;
 use erofs_format::BlockAddr;
+use erofs_format::compression::Algorithm;
 use std::sync::Arc;
 use tails::TailRef;
 use treatment::ChunkMap;
@@ -38,21 +40,7 @@ pub enum StoredData {
         blocks: u64,
         /// What they decode to, in order.
         extents: Arc<[StoredExtent]>,
+        /// With what they were encoded.
+        algorithm: Algorithm,
     },
-}
-
-/// Compression settings of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compression {
-    /// Level of Zstd, 1 to 22.
-    pub level: i32,
-    /// Largest pcluster in bytes: a multiple of the block size, at most 1 MiB.
-    pub max_pcluster: usize,
-}
-
-impl Compression {
-    /// Binary logarithm of the window: eight pclusters, at most 1 MiB, as mkfs.erofs chooses it.
-    pub fn window_log(&self) -> u32 {
-        (8 * self.max_pcluster).min(1 << 20).ilog2().max(10)
-    }
 }

@@ -1,5 +1,6 @@
 //! How a file's data will lie in the image, decided before its first byte is read.
 
+use super::compression::Method;
 use crate::tree::DataRange;
 use erofs_format::BlockBits;
 
@@ -17,6 +18,8 @@ pub enum Treatment {
     Compressed {
         /// Whether a tail may be inlined if the file stays uncompressed.
         inline_tail: bool,
+        /// With what, and how large pclusters may be.
+        method: Method,
     },
 }
 

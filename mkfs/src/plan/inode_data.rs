@@ -8,9 +8,8 @@ use crate::data::tails::TailRef;
 use crate::data::treatment::ChunkMap;
 use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location};
 use erofs_format::chunk::{Chunk, ChunkFormat};
-use erofs_format::compression::compact_index;
-use erofs_format::compression::full_index;
 use erofs_format::compression::map_header::Advise;
+use erofs_format::compression::{Algorithm, Extent, compact_index, full_index};
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::{BlockAddr, BlockBits, ByteOffset, DeviceId};
 
@@ -119,6 +118,8 @@ pub enum InodeData<'d> {
         blocks: u64,
         /// What they decode to.
         extents: &'d [StoredExtent],
+        /// With what they were encoded.
+        algorithm: Algorithm,
         /// Form of the index.
         form: IndexForm,
         /// Block size.
@@ -156,15 +157,18 @@ pub enum ChunkTable<'d> {
     },
 }
 
-/// Advise bits of every compressed file: sizes of pclusters are always recorded, and two-byte records are used where an
-/// offset in a block fits them.
-pub fn advise(form: IndexForm, block_bits: BlockBits) -> Advise {
-    match form {
-        IndexForm::Compact if block_bits <= BlockBits::B4096 => {
-            Advise::BIG_PCLUSTERS | Advise::COMPACTED_2B
-        }
-        IndexForm::Compact | IndexForm::Full => Advise::BIG_PCLUSTERS,
-    }
+/// Advise bits of a compressed file: sizes of pclusters are recorded where any is larger than a block, and two-byte
+/// records are used where an offset in a block fits them.
+pub fn advise(form: IndexForm, block_bits: BlockBits, extents: &[Extent]) -> Advise {
+    let mut advise = Advise::empty();
+    advise.set(Advise::COMPACTED_2B, has_two_byte_records(form, block_bits));
+    let big = extents.iter().any(|extent| extent.blocks > 1);
+    advise.set(Advise::BIG_PCLUSTERS, big);
+    advise
+}
+
+fn has_two_byte_records(form: IndexForm, block_bits: BlockBits) -> bool {
+    form == IndexForm::Compact && block_bits <= BlockBits::B4096
 }
 
 impl<'d> DataMap<'d> {
@@ -277,11 +281,13 @@ impl<'d> DataMap<'d> {
                 start,
                 blocks,
                 extents,
+                algorithm,
             } => InodeData::Compressed {
                 size,
                 start: *start,
                 blocks: *blocks,
                 extents,
+                algorithm: *algorithm,
                 form: self.index_form.for_blocks(self.block_bits),
                 block_bits: self.block_bits,
             },
@@ -387,7 +393,7 @@ impl InodeData<'_> {
                     }
                     IndexForm::Compact => {
                         let packs = header + 8;
-                        let two_byte = advise(*form, *block_bits).contains(Advise::COMPACTED_2B);
+                        let two_byte = has_two_byte_records(*form, *block_bits);
                         packs
                             + compact_index::Layout::new(ByteOffset(packs), records, two_byte)
                                 .size()

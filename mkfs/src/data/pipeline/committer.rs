@@ -218,11 +218,14 @@ impl<'w, 'o> Committer<'w, 'o> {
                 start,
                 map: Arc::new(ChunkMap::clone(map)),
             },
-            Treatment::Compressed { .. } if extents.iter().any(|extent| !extent.is_plain()) => {
+            Treatment::Compressed { method, .. }
+                if extents.iter().any(|extent| !extent.is_plain()) =>
+            {
                 StoredData::Compressed {
                     start,
                     blocks,
                     extents: extents.into(),
+                    algorithm: method.settings.algorithm(),
                 }
             }
             Treatment::Flat { .. } | Treatment::Compressed { .. } => {

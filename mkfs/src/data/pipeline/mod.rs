@@ -14,10 +14,11 @@ mod range_stream;
 mod task;
 mod worker;
 
+use super::StoredData;
+use super::compression::Compression;
 use super::tails::Tails;
 use super::treatment::Treatment;
 use super::writer::Writer;
-use super::{Compression, StoredData};
 use crate::source::StoreError;
 use crate::tree::{DataRange, display};
 use committer::Committer;
@@ -25,6 +26,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use erofs_codec::EncodeError;
 use erofs_format::BlockBits;
 use range_stream::RangeStream;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -51,19 +53,32 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Length of a segment in bytes: it depends on what the image will look like, never on workers or memory.
-    fn segment_size(&self) -> usize {
-        match self.compression {
-            // What is read, digested and written at once should stay in the processor's cache.
-            None => 512 << 10,
-            Some(compression) => (8 * compression.max_pcluster).max(2 << 20),
-        }
-    }
-
     /// Number of tasks on their way: each may hold a segment and what became of it.
     fn permits(&self) -> usize {
-        (self.memory / (2 * self.segment_size() + (1 << 20))).clamp(2, 4 * self.workers + 2)
+        let largest = match &self.compression {
+            None => PLAIN_SEGMENT,
+            Some(compression) => compressed_segment(compression.largest_pcluster()),
+        };
+        (self.memory / (2 * largest + (1 << 20))).clamp(2, 4 * self.workers + 2)
     }
+}
+
+/// Length of a segment in bytes of a file that is not compressed: what is read, digested and written at once should stay
+/// in the processor's cache.
+const PLAIN_SEGMENT: usize = 512 << 10;
+
+/// Length of a segment in bytes of a compressed file.
+fn compressed_segment(max_pcluster: usize) -> usize {
+    (8 * max_pcluster).max(2 << 20)
+}
+
+/// Length of a segment in bytes: it depends on what the image will look like, never on workers or memory.
+fn segment_size(treatment: &Treatment) -> u64 {
+    let length = match treatment {
+        Treatment::Flat { .. } | Treatment::Chunked(_) => PLAIN_SEGMENT,
+        Treatment::Compressed { method, .. } => compressed_segment(method.max_pcluster),
+    };
+    length as u64
 }
 
 /// Reads files for the workers.
@@ -185,7 +200,7 @@ impl<'scope> Pipeline<'scope> {
                 settings: settings.clone(),
                 reader: Arc::clone(&reader),
                 seen: Arc::clone(&seen),
-                encoder: None,
+                encoders: HashMap::new(),
                 fresh: fresh.clone(),
             };
             let (tasks, done) = (task_receiver.clone(), done_sender.clone());
@@ -240,7 +255,7 @@ impl<'scope> Pipeline<'scope> {
             let mut offset = range.offset;
             let end = range.offset + range.length;
             while offset < end {
-                let length = (end - offset).min(self.settings.segment_size() as u64);
+                let length = (end - offset).min(segment_size(&cutter.treatment));
                 let data = PieceData::Read {
                     file: Arc::clone(&file),
                     range: DataRange { offset, length },
@@ -284,7 +299,7 @@ impl<'scope> Pipeline<'scope> {
             let mut offset = range.offset;
             let end = range.offset + range.length;
             while offset < end {
-                let length = (end - offset).min(self.settings.segment_size() as u64);
+                let length = (end - offset).min(segment_size(&cutter.treatment));
                 let bytes = source.read(offset, length)?;
                 self.piece(&mut cutter, PieceData::Bytes(bytes), length)?;
                 offset += length;

@@ -1,6 +1,7 @@
 //! What travels through the pipeline.
 
 use super::{Digest, FileContent, PipelineError};
+use crate::data::compression::Method;
 use crate::data::encode::EncodedSegment;
 use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
@@ -62,7 +63,7 @@ pub(super) type Identity = (u64, Digest, Form);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
     Flat { inline_tail: bool },
-    Compressed { inline_tail: bool },
+    Compressed { inline_tail: bool, method: Method },
     Chunked,
 }
 
@@ -70,7 +71,13 @@ impl Form {
     pub(super) fn of(treatment: &Treatment) -> Self {
         match *treatment {
             Treatment::Flat { inline_tail } => Self::Flat { inline_tail },
-            Treatment::Compressed { inline_tail } => Self::Compressed { inline_tail },
+            Treatment::Compressed {
+                inline_tail,
+                method,
+            } => Self::Compressed {
+                inline_tail,
+                method,
+            },
             Treatment::Chunked(_) => Self::Chunked,
         }
     }
@@ -83,7 +90,11 @@ impl Form {
     pub(super) fn inline_tail(self) -> bool {
         matches!(
             self,
-            Self::Flat { inline_tail: true } | Self::Compressed { inline_tail: true }
+            Self::Flat { inline_tail: true }
+                | Self::Compressed {
+                    inline_tail: true,
+                    ..
+                }
         )
     }
 }

@@ -4,22 +4,19 @@ use super::task::{
     Done, DoneContent, DonePiece, Form, Identity, Piece, PieceData, SeenFiles, Task,
 };
 use super::{ContentReader, Digest, FileContent, PipelineError, Settings};
-use crate::data::Compression;
+use crate::data::compression::Method;
 use crate::data::encode::{EncodedSegment, StoredExtent, encode_segment};
 use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
 use crossbeam_channel::{Receiver, Sender};
-use erofs_codec::zstd::ZstdEncoder;
 use erofs_codec::{EncodeError, Encoder};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Buffers from this size on are used again.
 pub(super) const RECYCLED_SIZE: u64 = 128 << 10;
-
-/// From this level on sampling for incompressible data is cheaper than having the encoder find out (measured with
-/// `codec/examples/compressibility`).
-const SAMPLED_LEVEL: i32 = 6;
 
 /// Digest of a piece. Files that will be compressed are compared by it alone, before they are encoded, so nobody must be
 /// able to make two of them alike. For the rest it only finds candidates, whose bytes the committer compares: that may
@@ -37,7 +34,8 @@ pub(super) struct Worker<'scope> {
     pub(super) settings: Settings,
     pub(super) reader: Arc<dyn ContentReader + 'scope>,
     pub(super) seen: Arc<SeenFiles>,
-    pub(super) encoder: Option<ZstdEncoder>,
+    /// One for each way in which files are compressed.
+    pub(super) encoders: HashMap<Method, Box<dyn Encoder>>,
     /// Buffers that were written and can be used again, their memory still at hand.
     pub(super) fresh: Receiver<Vec<u8>>,
 }
@@ -73,8 +71,8 @@ impl Worker<'_> {
         };
         let digest = digest(&treatment, &bytes);
         let read = bytes.len() as u64;
-        let content = match (&*treatment, self.settings.compression) {
-            (Treatment::Compressed { .. }, Some(compression)) => {
+        let content = match *treatment {
+            Treatment::Compressed { method, .. } => {
                 if first
                     && last
                     && self.settings.dedupe
@@ -82,16 +80,16 @@ impl Worker<'_> {
                 {
                     DoneContent::SeenEarlier
                 } else {
-                    let encoded = self.encode(&bytes, compression).map_err(|source| {
-                        PipelineError::Encode {
-                            path: path.to_vec(),
-                            source,
-                        }
-                    })?;
+                    let encoded =
+                        self.encode(&bytes, method)
+                            .map_err(|source| PipelineError::Encode {
+                                path: path.to_vec(),
+                                source,
+                            })?;
                     self.smaller(encoded, bytes, first && last)
                 }
             }
-            _ => DoneContent::Plain(bytes),
+            Treatment::Flat { .. } | Treatment::Chunked(_) => DoneContent::Plain(bytes),
         };
         Ok(DonePiece {
             number,
@@ -131,26 +129,17 @@ impl Worker<'_> {
         Ok(bytes)
     }
 
-    fn encode(
-        &mut self,
-        bytes: &[u8],
-        compression: Compression,
-    ) -> Result<EncodedSegment, EncodeError> {
-        let encoder = match &mut self.encoder {
-            Some(encoder) => encoder,
-            none => none.insert(ZstdEncoder::new(
-                compression.level,
-                compression.window_log(),
-                compression.max_pcluster,
-            )?),
+    fn encode(&mut self, bytes: &[u8], method: Method) -> Result<EncodedSegment, EncodeError> {
+        let encoder = match self.encoders.entry(method) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(method.encoder()?),
         };
-        let encoder: &mut dyn Encoder = encoder;
         encode_segment(
-            encoder,
+            &mut **encoder,
             bytes,
             self.settings.block_bits,
-            compression.max_pcluster,
-            compression.level >= SAMPLED_LEVEL,
+            method.max_pcluster,
+            method.settings.is_worth_sampling(),
         )
     }
 
