@@ -8,9 +8,18 @@
 //! the match less 4; 15 means that more follows. A block ends after literals,
 //! without a mark.
 
+mod chain;
 mod decoder;
+mod fast;
+mod hc;
+mod lazy;
+mod sequence;
 
 pub use decoder::Lz4Decoder;
+pub use fast::Lz4Encoder;
+pub use hc::Lz4HcEncoder;
+
+use crate::EncodeError;
 
 /// The codec's name in errors.
 const NAME: &str = "lz4";
@@ -18,3 +27,18 @@ const NAME: &str = "lz4";
 const MIN_MATCH: usize = 4;
 /// A length of this value in a token goes on behind it.
 const LONG: usize = 15;
+
+/// How far back a match may look in the format, in bytes.
+pub const MAX_DISTANCE: u16 = u16::MAX;
+
+fn check_distance(max_distance: u16) -> Result<(), EncodeError> {
+    if max_distance == 0 {
+        return Err(EncodeError::Parameter {
+            name: "LZ4 distance",
+            value: 0,
+            min: 1,
+            max: MAX_DISTANCE.into(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! Sequences, and where a block of a given size ends.
+//!
+//! A block ends after literals: at least 5, and its last match starts at least
+//! 12 bytes before its end (liblz4's `lz4_Block_format.md`, "End of block
+//! conditions"; the kernel's `LZ4_decompress_safe` relies on them).
+
+use super::{LONG, MIN_MATCH};
+use crate::{BLOCK, Fill};
+
+/// Bytes at the end of a block that are literals at least.
+pub(super) const LAST_LITERALS: usize = 5;
+/// Bytes from the start of the last match to the end of a block at least.
+pub(super) const LAST_MATCH: usize = 12;
+/// Bytes written at once for a sequence whose lengths the token holds: those of
+/// the longest, the literals copied beyond their end, and room to end the block.
+const SHORT: usize = 32;
+/// Literals copied at once in that case.
+const SHORT_LITERALS: usize = 16;
+
+/// Largest pcluster of EROFS, in bytes.
+const MAX_OUTPUT: usize = 1 << 20;
+/// The largest number of bytes that one byte of a block decodes to.
+const MAX_RATIO: usize = 255;
+
+/// Encodes a prefix of `input` by the sequences that `parse` pushes; `None` if that saves no [`BLOCK`].
+#[inline(always)]
+pub(super) fn encode(
+    input: &[u8],
+    output: &mut [u8],
+    parse: impl FnOnce(&mut Block<'_>),
+) -> Option<Fill> {
+    if input.len() <= BLOCK {
+        return None;
+    }
+    // Positions fit 32 bits.
+    let room = output.len().min(MAX_OUTPUT);
+    let longest = input.len().min(room * MAX_RATIO);
+    let mut block = Block::new(&input[..longest], &mut output[..room]);
+    parse(&mut block);
+    let fill = block.end();
+    (fill.encoded.next_multiple_of(BLOCK) < fill.consumed).then_some(fill)
+}
+
+/// Bytes behind the token for a length in it.
+const fn more(length: usize) -> usize {
+    if length < LONG {
+        0
+    } else {
+        1 + (length - LONG) / 255
+    }
+}
+
+/// Fewest literals between a match of `length` and the end of the block.
+const fn least_ending(length: usize) -> usize {
+    if length + LAST_LITERALS < LAST_MATCH {
+        LAST_MATCH - length
+    } else {
+        LAST_LITERALS
+    }
+}
+
+/// Equal bytes in `input` from `from` and from `at` on, which is further behind,
+/// counted up to `end`.
+#[inline(always)]
+pub(super) fn common(input: &[u8], from: usize, at: usize, end: usize) -> usize {
+    let ahead = input.get(at..end).unwrap_or_default();
+    let behind = input.get(from..).unwrap_or_default();
+    let mut length = 0;
+    while let (Some(x), Some(y)) = (eight(ahead, length), eight(behind, length)) {
+        let difference = x ^ y;
+        if difference != 0 {
+            return length + difference.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    while length < ahead.len() && ahead.get(length) == behind.get(length) {
+        length += 1;
+    }
+    length
+}
+
+/// The eight bytes from `at` on.
+#[inline(always)]
+pub(super) fn eight(data: &[u8], at: usize) -> Option<u64> {
+    let bytes = data.get(at..at + 8)?.first_chunk()?;
+    Some(u64::from_le_bytes(*bytes))
+}
+
+/// The four bytes from `at` on.
+#[inline(always)]
+pub(super) fn four(data: &[u8], at: usize) -> Option<u32> {
+    let bytes = data.get(at..at + 4)?.first_chunk()?;
+    Some(u32::from_le_bytes(*bytes))
+}
+
+/// A block in the making. What is written always leaves room for its end.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    input: &'a [u8],
+    /// Bytes of `input` that are encoded.
+    consumed: usize,
+    output: &'a mut [u8],
+    /// Bytes of `output` that are written.
+    written: usize,
+}
+
+impl<'a> Block<'a> {
+    fn new(input: &'a [u8], output: &'a mut [u8]) -> Self {
+        Self {
+            input,
+            consumed: 0,
+            output,
+            written: 0,
+        }
+    }
+
+    /// All that is to encode.
+    #[inline(always)]
+    pub(super) fn input(&self) -> &'a [u8] {
+        self.input
+    }
+
+    /// Bytes of the input that are encoded: where the next literals begin.
+    #[inline(always)]
+    pub(super) fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// Bytes of the output that are not written.
+    #[inline(always)]
+    pub(super) fn room(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    /// Appends the literals before `start` and a match there of `length`, which
+    /// must leave [`LAST_LITERALS`] of the input and begin [`LAST_MATCH`] bytes
+    /// before its end. `false`: the output is full, and the match is shortened or
+    /// left away; nothing more fits.
+    #[inline(always)]
+    pub(super) fn push(&mut self, start: usize, offset: usize, length: usize) -> bool {
+        let literals = start - self.consumed;
+        let room = self.output.get_mut(self.written..).unwrap_or_default();
+        let source = self.input.get(self.consumed..).unwrap_or_default();
+        if literals < LONG
+            && length < LONG + MIN_MATCH
+            && let Some(target) = room.first_chunk_mut::<SHORT>()
+            && let Some(source) = source.first_chunk::<SHORT_LITERALS>()
+        {
+            target[0] = (literals << 4 | (length - MIN_MATCH)) as u8;
+            target[1..][..SHORT_LITERALS].copy_from_slice(source);
+            target[1 + literals..][..2].copy_from_slice(&(offset as u16).to_le_bytes());
+            self.written += 3 + literals;
+            self.consumed = start + length;
+            true
+        } else {
+            self.push_long(start, offset, length)
+        }
+    }
+
+    fn push_long(&mut self, start: usize, offset: usize, length: usize) -> bool {
+        let literals = start - self.consumed;
+        let fits = self.fitting(literals, length);
+        if fits == 0 {
+            return false;
+        }
+        let token = literals.min(LONG) << 4 | (fits - MIN_MATCH).min(LONG);
+        self.put(token as u8);
+        self.put_more(literals);
+        self.put_literals(literals);
+        for byte in (offset as u16).to_le_bytes() {
+            self.put(byte);
+        }
+        self.put_more(fits - MIN_MATCH);
+        self.consumed += fits;
+        fits == length
+    }
+
+    /// How much of a match fits behind `literals` with an end behind it; 0 if it does not pay.
+    fn fitting(&self, literals: usize, length: usize) -> usize {
+        // Token and offset of the match, token of the end.
+        let fixed = 1 + more(literals) + literals + 2 + 1;
+        let Some(room) = self.room().checked_sub(fixed) else {
+            return 0;
+        };
+        if more(length - MIN_MATCH) + least_ending(length) <= room {
+            return length;
+        }
+        let Some(room) = room.checked_sub(LAST_LITERALS) else {
+            return 0;
+        };
+        // The longest match with `room` more bytes of length.
+        let longest = MIN_MATCH + LONG - 1 + room * 255;
+        let shortened = longest.min(length);
+        if more(shortened - MIN_MATCH) + least_ending(shortened) <= room + LAST_LITERALS {
+            shortened
+        } else {
+            0
+        }
+    }
+
+    /// Appends as many literals as the output takes, or the input has.
+    fn end(mut self) -> Fill {
+        let room = self.room();
+        let mut literals = room.saturating_sub(1).min(self.input.len() - self.consumed);
+        while 1 + more(literals) + literals > room && literals > 0 {
+            literals -= 1;
+        }
+        self.put((literals.min(LONG) << 4) as u8);
+        self.put_more(literals);
+        self.put_literals(literals);
+        Fill {
+            consumed: self.consumed,
+            encoded: self.written,
+        }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, byte: u8) {
+        if let Some(place) = self.output.get_mut(self.written) {
+            *place = byte;
+            self.written += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn put_more(&mut self, length: usize) {
+        let Some(mut length) = length.checked_sub(LONG) else {
+            return;
+        };
+        while length >= 255 {
+            self.put(255);
+            length -= 255;
+        }
+        self.put(length as u8);
+    }
+
+    #[inline(always)]
+    fn put_literals(&mut self, count: usize) {
+        self.output[self.written..][..count].copy_from_slice(&self.input[self.consumed..][..count]);
+        self.written += count;
+        self.consumed += count;
+    }
+}
