@@ -19,7 +19,7 @@ const MAX_OUTPUT: usize = 1 << 20;
 /// Most input of one stream, in bytes.
 const MAX_INPUT: usize = 1 << 30;
 /// Tokens between two looks at the statistics.
-const STEP: usize = 1024;
+const STEP: usize = 512;
 /// Most tokens of a block.
 const MAX_TOKENS: usize = 1 << 16;
 /// Least tokens that may be worth a block of their own.

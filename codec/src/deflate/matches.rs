@@ -32,11 +32,11 @@ pub(super) struct Effort {
 /// Positions count on from unit to unit, so that nothing has to be cleared between them: what is before the unit is
 /// farther back than its start.
 pub(super) struct HashChains {
-    /// Position after the last where 3 bytes of this hash are.
+    /// The last position where 3 bytes of this hash are.
     short: Box<[u32; 1 << SHORT_LOG]>,
     /// The same of 4 bytes.
     long: Box<[u32; 1 << LONG_LOG]>,
-    /// How far back the next in the chain is, 0 at its end; by position modulo window.
+    /// How far back the next in the chain is, by position modulo window; the largest value for what is beyond.
     back: Box<[u16; MAX_WINDOW]>,
     /// Position of the start of the unit.
     base: u32,
@@ -72,35 +72,35 @@ impl HashChains {
         }
     }
 
-    /// Adds the position `at` of `input`; at least 4 bytes are there. Returns how far back the last position with the same
-    /// hash of 3 bytes is, and of 4; what is more than `reach` is not in this unit or too far.
-    #[inline]
-    fn insert(&mut self, at: usize, word: u32, reach: usize) -> (usize, usize) {
+    /// Adds the position `at`, where the four bytes `word` are. Returns how far back the last position with the same
+    /// hash of 3 bytes is, and of 4; what is farther than the unit's start was never in it.
+    #[inline(always)]
+    fn insert(&mut self, at: usize, word: u32) -> (usize, usize) {
         let position = self.base + at as u32;
         let short = ((word << 8).wrapping_mul(0x9E37_79B1) >> (32 - SHORT_LOG)) as usize;
         let long = (word.wrapping_mul(0x9E37_79B1) >> (32 - LONG_LOG)) as usize;
-        let near = (position - self.short[short]) as usize;
-        let far = (position - self.long[long]) as usize;
+        let near = position - self.short[short];
+        let far = position - self.long[long];
         self.short[short] = position;
         self.long[long] = position;
-        self.back[at % MAX_WINDOW] = if far <= reach { far as u16 } else { 0 };
-        (near, far)
+        self.back[at % MAX_WINDOW] = far.min(u16::MAX.into()) as u16;
+        (near as usize, far as usize)
     }
 
-    /// Adds `count` positions from `at` on.
-    pub(super) fn skip(&mut self, input: &[u8], at: usize, count: usize) {
-        let end = (at + count + 3).min(input.len());
-        let Some(bytes) = input.get(at..end) else {
+    /// Adds the positions from `from` to `to`.
+    #[inline]
+    pub(super) fn skip(&mut self, input: &[u8], from: usize, to: usize) {
+        let Some(bytes) = input.get(from..input.len().min(to + 3)) else {
             return;
         };
-        for (i, four) in bytes.windows(4).enumerate() {
-            let word = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
-            self.insert(at + i, word, (at + i).min(self.window));
+        for (at, four) in (from..).zip(bytes.windows(4)) {
+            let four = four.first_chunk().copied().unwrap_or_default();
+            self.insert(at, u32::from_le_bytes(four));
         }
     }
 
     /// Adds the position `at` and finds the longest match there that is longer than `best`; the nearest of those.
-    #[inline]
+    #[inline(always)]
     pub(super) fn longest(
         &mut self,
         input: &[u8],
@@ -109,17 +109,14 @@ impl HashChains {
         effort: Effort,
     ) -> Match {
         let mut found = Match::default();
-        let Some(here) = input.get(at..) else {
-            return found;
-        };
+        let here = input.get(at..).unwrap_or_default();
         let here = &here[..here.len().min(MAX_MATCH)];
-        let Some(word) = load(here, 0) else {
+        let Some(&first) = here.first_chunk() else {
             return found;
         };
+        let word = u32::from_le_bytes(first);
         let reach = at.min(self.window);
-        let (near, mut offset) = self.insert(at, word, reach);
-        let nice = effort.nice.min(here.len());
-        let mut best = best.max(MIN_MATCH - 1);
+        let (near, mut offset) = self.insert(at, word);
         if best < MIN_MATCH
             && near <= reach
             && let Some(there) = load(input, at - near)
@@ -130,16 +127,20 @@ impl HashChains {
                 offset: near,
             };
         }
-        best = best.max(MIN_MATCH);
+        let mut best = best.max(MIN_MATCH);
+        let nice = effort.nice.min(here.len());
         if best >= nice {
             return found;
         }
-        // The four bytes that a longer match ends with, at least.
-        let mut last = load(here, best - 3).unwrap_or_default();
+        // A longer match begins with the first four bytes and ends with these, at least.
+        let mut last = ending(here, best);
         let mut depth = effort.depth;
         while offset <= reach {
             let start = at - offset;
-            if load(input, start + best - 3) == Some(last) && load(input, start) == Some(word) {
+            let Some(there) = input.get(start..start + best + 1) else {
+                break;
+            };
+            if there.last_chunk() == Some(&last) && there.first_chunk() == Some(&first) {
                 let length = common(here, &input[start..]);
                 if length > best {
                     best = length;
@@ -147,18 +148,26 @@ impl HashChains {
                     if best >= nice {
                         break;
                     }
-                    last = load(here, best - 3).unwrap_or_default();
+                    last = ending(here, best);
                 }
             }
             depth -= 1;
-            let back = usize::from(self.back[start % MAX_WINDOW]);
-            if depth == 0 || back == 0 {
+            if depth == 0 {
                 break;
             }
-            offset += back;
+            offset += usize::from(self.back[start % MAX_WINDOW]);
         }
         found
     }
+}
+
+/// The last four of the bytes that are one more than `best`; as many are there.
+#[inline]
+fn ending(here: &[u8], best: usize) -> [u8; 4] {
+    here.get(best - 3..)
+        .and_then(|bytes| bytes.first_chunk())
+        .copied()
+        .unwrap_or_default()
 }
 
 /// Four bytes.

@@ -7,9 +7,15 @@ use super::symbols::{MIN_MATCH, Token};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strategy {
     pub(super) effort: Effort,
-    /// Positions behind a match that are searched for a better one: 0 to 2.
+    /// Positions behind that of a match that are searched for a better one: 0 to 2.
     pub(super) ahead: usize,
 }
+
+/// What a match so many positions later must gain to be taken instead.
+const LEAST_GAIN: [i32; 3] = [0, 2, 6];
+
+/// Farther back the shortest matches cost more than literals.
+const SHORT_REACH: usize = 4096;
 
 /// Where the parse of a unit stands.
 pub(super) struct Parser {
@@ -17,8 +23,9 @@ pub(super) struct Parser {
     strategy: Strategy,
     /// Bytes of input that have tokens.
     at: usize,
-    /// What was found there, if it was searched.
-    found: Option<Match>,
+    /// What was found there, if anything, and how many positions behind it were searched for a better one.
+    found: Match,
+    searched: usize,
 }
 
 impl Parser {
@@ -27,16 +34,17 @@ impl Parser {
             chains: HashChains::new(window),
             strategy,
             at: 0,
-            found: None,
+            found: Match::default(),
+            searched: 0,
         }
     }
 
     /// Begins a unit.
     pub(super) fn begin(&mut self) {
         // What is looked at ahead is added, too.
-        self.chains.begin(self.at + 3);
+        self.chains.begin(self.at + LEAST_GAIN.len());
         self.at = 0;
-        self.found = None;
+        self.searched = 0;
     }
 
     /// Bytes of input that have tokens.
@@ -47,55 +55,43 @@ impl Parser {
     /// Adds about `count` tokens, fewer only at the end of the input.
     pub(super) fn advance(&mut self, input: &[u8], count: usize, tokens: &mut Vec<Token>) {
         let Strategy { effort, ahead } = self.strategy;
-        let half = Effort {
-            depth: (effort.depth / 2).max(1),
-            ..effort
-        };
-        let quarter = Effort {
-            depth: (effort.depth / 4).max(1),
-            ..effort
-        };
+        let chains = &mut self.chains;
         let enough = tokens.len() + count;
-        while tokens.len() < enough && self.at < input.len() {
-            let at = self.at;
-            let found = match self.found.take() {
-                Some(found) => found,
-                None => self.chains.longest(input, at, MIN_MATCH - 1, effort),
+        let (mut at, mut found, mut searched) = (self.at, self.found, self.searched);
+        while tokens.len() < enough && at < input.len() {
+            let (least, depth) = match searched {
+                0 => (MIN_MATCH - 1, effort.depth),
+                _ => (found.length - 1, (effort.depth >> searched).max(1)),
             };
-            if found.length < MIN_MATCH || found.length == MIN_MATCH && found.offset > 8192 {
-                tokens.push(Token::literal(input[at]));
-                self.at += 1;
-                continue;
-            }
-            let mut searched = 1;
-            if ahead > 0 && found.length < effort.nice {
-                let next = self.chains.longest(input, at + 1, found.length - 1, half);
-                searched += 1;
-                if gain(found, next) > 2 {
+            let next = chains.longest(input, at + searched, least, Effort { depth, ..effort });
+            if searched == 0 {
+                if next.length < MIN_MATCH || next.length == MIN_MATCH && next.offset > SHORT_REACH
+                {
                     tokens.push(Token::literal(input[at]));
-                    self.at += 1;
-                    self.found = Some(next);
+                    at += 1;
                     continue;
                 }
-                if ahead > 1 {
-                    let next = self
-                        .chains
-                        .longest(input, at + 2, found.length - 1, quarter);
-                    searched += 1;
-                    if gain(found, next) > 6 {
-                        tokens.push(Token::literal(input[at]));
-                        tokens.push(Token::literal(input[at + 1]));
-                        self.at += 2;
-                        self.found = Some(next);
-                        continue;
-                    }
-                }
+                found = next;
+            } else if gain(found, next) > LEAST_GAIN[searched] {
+                tokens.extend(
+                    input[at..at + searched]
+                        .iter()
+                        .map(|&byte| Token::literal(byte)),
+                );
+                at += searched;
+                found = next;
+                searched = 0;
+            }
+            if searched < ahead && found.length < effort.nice {
+                searched += 1;
+                continue;
             }
             tokens.push(Token::matching(found.length, found.offset));
-            self.at += found.length;
-            self.chains
-                .skip(input, at + searched, found.length - searched);
+            chains.skip(input, at + searched + 1, at + found.length);
+            at += found.length;
+            searched = 0;
         }
+        (self.at, self.found, self.searched) = (at, found, searched);
     }
 }
 
@@ -105,6 +101,6 @@ fn gain(found: Match, next: Match) -> i32 {
     if next.length < found.length {
         return i32::MIN;
     }
-    4 * (next.length as i32 - found.length as i32) + found.offset.ilog2() as i32
-        - next.offset.ilog2() as i32
+    4 * (next.length as i32 - found.length as i32) + (found.offset | 1).ilog2() as i32
+        - (next.offset | 1).ilog2() as i32
 }
