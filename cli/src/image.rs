@@ -95,6 +95,24 @@ pub(crate) fn open_sources(
 
 /// Opens an image that begins at byte `offset` of its file, with the extra devices given or those found beside it.
 pub(crate) fn open_image(image: &Path, devices: &[PathBuf], offset: u64) -> anyhow::Result<Image> {
+    let devices = device_paths(image, devices, offset)?;
+    let options = ImageOptions {
+        devices: open_all(&devices)?,
+        offset: ByteOffset(offset),
+        ..ImageOptions::default()
+    };
+    Image::open(open(image)?, options).with_context(|| image.display().to_string())
+}
+
+/// Opens an image with the extra devices that are found beside it, and tells where these are.
+pub(crate) fn open_with_devices(image: &Path) -> anyhow::Result<(Image, Vec<PathBuf>)> {
+    let devices = device_paths(image, &[], 0)?;
+    let opened = open_image(image, &devices, 0)?;
+    Ok((opened, devices))
+}
+
+/// The extra devices of an image: those given, or those found beside it.
+fn device_paths(image: &Path, devices: &[PathBuf], offset: u64) -> anyhow::Result<Vec<PathBuf>> {
     let requirements = Requirements::read(image, offset)?;
     let wanted = MountOptions {
         devices: devices.to_vec(),
@@ -102,16 +120,18 @@ pub(crate) fn open_image(image: &Path, devices: &[PathBuf], offset: u64) -> anyh
         ..MountOptions::default()
     };
     let sources = Sources::find(image, &wanted, &requirements)?;
-    let mut devices: Vec<Box<dyn ByteSource>> = Vec::new();
-    for device in &sources.devices {
-        devices.push(Box::new(open(&device.path)?));
-    }
-    let options = ImageOptions {
-        devices,
-        offset: ByteOffset(offset),
-        ..ImageOptions::default()
-    };
-    Image::open(open(image)?, options).with_context(|| image.display().to_string())
+    Ok(sources
+        .devices
+        .into_iter()
+        .map(|device| device.path)
+        .collect())
+}
+
+fn open_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Box<dyn ByteSource>>> {
+    paths
+        .iter()
+        .map(|path| Ok(Box::new(open(path)?) as Box<dyn ByteSource>))
+        .collect()
 }
 
 fn open(path: &Path) -> anyhow::Result<FileSource> {

@@ -16,6 +16,7 @@ use crate::plan::inode_data::{DataMap, IndexForm};
 use crate::plan::xattrs::XattrPlan;
 use crate::plan::{Plan, can_inline};
 use crate::source::directory::{self, DirectoryError, DirectoryReader, FileSink, ScanOptions};
+use crate::source::layers::{self, Layer, LayerReader, LayerRules, Merged};
 use crate::source::raw::{self, RawFile, RawReader};
 use crate::source::tar::{self, TarError};
 use crate::source::{StoreError, StreamSink};
@@ -90,6 +91,13 @@ pub enum BuildSource {
     Tar(tar::Archive),
     /// Single files.
     RawFiles(Vec<RawFile>),
+    /// Layers, the lowest first.
+    Layers {
+        /// Images and tars.
+        layers: Vec<Layer>,
+        /// Whether whiteouts and overlayfs' attributes are left out.
+        strip: bool,
+    },
 }
 
 /// Builds an image of `source` at `output`. `progress` counts bytes of file data.
@@ -150,6 +158,7 @@ pub fn build(
     let data = DataMap {
         stored: &stored.files,
         raw_files: &[],
+        layer_files: &[],
         block_bits: options.block_bits,
         index_form: options.index_form,
         wide: false,
@@ -221,6 +230,10 @@ fn refuse_own_files(source: &BuildSource, own_files: &[FileIdentity]) -> Result<
         BuildSource::RawFiles(files) => files
             .iter()
             .try_for_each(|file| refuse_own_file(&file.path, file.path.metadata(), own_files)),
+        BuildSource::Layers { layers, .. } => layers
+            .iter()
+            .flat_map(Layer::files)
+            .try_for_each(|path| refuse_own_file(path, path.metadata(), own_files)),
     }
 }
 
@@ -256,7 +269,7 @@ fn store_data(
         memory: options.memory / 2,
     };
     let tails = Tails::new(options.memory / 2, folder.to_path_buf());
-    let source = OpenSource::open(source, options)?;
+    let source = OpenSource::open(source, folder, options)?;
     std::thread::scope(|scope| {
         let reader = source.reader();
         let mut pipeline =
@@ -290,10 +303,15 @@ enum OpenSource {
     Directory(Arc<DirectoryReader>),
     Tar(tar::Archive),
     RawFiles(Box<Tree>, Arc<RawReader>),
+    Layers(Box<FrozenTree>, Arc<LayerReader>),
 }
 
 impl OpenSource {
-    fn open(source: BuildSource, options: &BuildOptions) -> Result<Self, BuildError> {
+    fn open(
+        source: BuildSource,
+        folder: &Path,
+        options: &BuildOptions,
+    ) -> Result<Self, BuildError> {
         match source {
             BuildSource::Directory(path) => Ok(Self::Directory(Arc::new(DirectoryReader {
                 root: directory::open(&path)?,
@@ -308,6 +326,18 @@ impl OpenSource {
                 ))
             }
             BuildSource::Tar(archive) => Ok(Self::Tar(archive)),
+            BuildSource::Layers { layers, strip } => {
+                let rules = LayerRules {
+                    rules: &options.image.rules,
+                    strip,
+                };
+                let root = options.image.empty_tree()?;
+                let Merged { tree, content } = layers::merge(layers, root, &rules, folder)?;
+                Ok(Self::Layers(
+                    Box::new(tree),
+                    Arc::new(LayerReader { content }),
+                ))
+            }
         }
     }
 
@@ -315,6 +345,7 @@ impl OpenSource {
         match self {
             Self::Directory(reader) => Arc::clone(reader) as _,
             Self::RawFiles(_, reader) => Arc::clone(reader) as _,
+            Self::Layers(_, reader) => Arc::clone(reader) as _,
             Self::Tar(_) => Arc::new(NoReader),
         }
     }
@@ -370,6 +401,26 @@ impl OpenSource {
                     tree.set_location(id, size, location);
                 }
                 Ok(tree)
+            }
+            Self::Layers(mut tree, reader) => {
+                let files: Vec<InodeId> = tree.depth_first().collect();
+                for id in files {
+                    let inode = *tree.inode(id);
+                    let Body::Regular {
+                        size,
+                        location: Location::Layer(number),
+                    } = inode.body
+                    else {
+                        continue;
+                    };
+                    let ranges = reader.ranges(number, || tree.path(id))?;
+                    let xattrs = tree.xattrs.get(inode.xattrs);
+                    let location = sink
+                        .send(tree.path(id), number.into(), size, ranges, xattrs)
+                        .map_err(PipelineError::from)?;
+                    tree.set_location(id, size, location);
+                }
+                Ok(*tree)
             }
         }
     }

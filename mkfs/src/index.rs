@@ -5,6 +5,10 @@
 //! *Raw files*: 4 KiB blocks, one device for each file, flat inline inodes whose start block is the file's place in the
 //! unified address space: no table at all. The kernel reads no partial block at the end of a device, so the last partial
 //! block is copied into the index; where it fits behind no inode, the last chunk of a chunk index is.
+//!
+//! *Layers*: images and tars that are merged, one device for each and for each device of an image; see [`layers`].
+
+mod layers;
 
 use crate::build::refuse_own_file;
 use crate::data::output::Output;
@@ -12,8 +16,9 @@ use crate::data::tails::Tails;
 use crate::data::writer::Writer;
 use crate::image::{Header, ImageError, Metadata as ImageMetadata, check_representable};
 use crate::options::{BuildError, ImageOptions, folder, requirements};
-use crate::plan::inode_data::{DataMap, IndexForm, RawFileData, RawFileEnd};
+use crate::plan::inode_data::{DataMap, IndexForm, LayerFileData, RawFileData, RawFileEnd};
 use crate::plan::{Plan, can_inline};
+use crate::source::layers::Layer;
 use crate::source::raw::{self, OpenRawFile, RawFile};
 use crate::source::{directory, tar};
 use crate::summary::Summary;
@@ -40,6 +45,13 @@ pub enum IndexSource {
     },
     /// Raw files.
     RawFiles(Vec<RawFile>),
+    /// Layers, the lowest first.
+    Layers {
+        /// Images and plain tars.
+        layers: Vec<Layer>,
+        /// Whether whiteouts and overlayfs' attributes are left out.
+        strip: bool,
+    },
 }
 
 /// Why an index cannot point at a file's data.
@@ -62,6 +74,39 @@ pub enum IndexError {
     UnalignedPiece {
         /// The file.
         path: Vec<u8>,
+    },
+    /// A tar that is compressed or passes by.
+    #[error("{}: only the data of a plain tar can stay where it is: unpack it, or merge into a full image", .0.display())]
+    NotInPlace(PathBuf),
+    /// Blocks of different sizes.
+    #[error("{} has blocks of {other} bytes, the layers before it have {bytes}: merge into a full image", layer.display())]
+    BlockSizes {
+        /// The layer.
+        layer: PathBuf,
+        /// Its block size in bytes (512 for a tar).
+        other: u64,
+        /// That of the layers before it.
+        bytes: u64,
+    },
+    /// Data of a layer that is not in blocks of its own.
+    #[error("{}: its data in {} is {form}: merge into a full image, or build the layer without compression", display(path), layer.display())]
+    NotInBlocks {
+        /// The layer.
+        layer: PathBuf,
+        /// The file.
+        path: Vec<u8>,
+        /// How it is stored.
+        form: &'static str,
+    },
+    /// A file of a layer whose map or end cannot be read.
+    #[error("{}: {}: {source}", layer.display(), display(path))]
+    Layer {
+        /// The layer.
+        layer: PathBuf,
+        /// The file.
+        path: Vec<u8>,
+        /// What is wrong with it.
+        source: erofs_reader::Error,
     },
     /// More devices than a table holds.
     #[error("an index holds at most 65535 files with data of their own, these are {0}")]
@@ -98,6 +143,7 @@ pub fn index(
     let paths: Vec<&Path> = match &source {
         IndexSource::Tar { path, .. } => vec![path],
         IndexSource::RawFiles(files) => files.iter().map(|file| file.path.as_path()).collect(),
+        IndexSource::Layers { layers, .. } => layers.iter().flat_map(Layer::files).collect(),
     };
     for path in paths {
         refuse_own_file(path, path.metadata(), &own_files)?;
@@ -105,6 +151,9 @@ pub fn index(
     let index = match source {
         IndexSource::Tar { archive, path } => Index::of_tar(archive, &path, output, options, &out)?,
         IndexSource::RawFiles(files) => Index::of_raw_files(&files, output, options, &out)?,
+        IndexSource::Layers { layers, strip } => {
+            Index::of_layers(layers, strip, output, options, &out)?
+        }
     };
     let summary = index
         .write(&out, options, started)
@@ -118,6 +167,7 @@ struct Index<'o> {
     tree: FrozenTree,
     block_bits: BlockBits,
     raw_files: Vec<RawFileData>,
+    layer_files: Vec<Option<LayerFileData>>,
     tails: Tails,
     devices: Vec<DeviceSlot>,
     incompat: FeatureIncompat,
@@ -170,6 +220,7 @@ impl<'o> Index<'o> {
             tree,
             block_bits,
             raw_files: Vec::new(),
+            layer_files: Vec::new(),
             tails: Tails::new(TAIL_MEMORY, folder(output).to_path_buf()),
             devices,
             incompat,
@@ -242,6 +293,7 @@ impl<'o> Index<'o> {
             tree,
             block_bits,
             raw_files,
+            layer_files: Vec::new(),
             tails,
             devices,
             incompat,
@@ -263,7 +315,7 @@ impl<'o> Index<'o> {
         options.check_kernel(&requirements)?;
         let start = self.writer.block();
         let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
-        let unplaced = data_map(&self.raw_files, self.block_bits, wide);
+        let unplaced = data_map(&self.raw_files, &self.layer_files, self.block_bits, wide);
         let plan = Plan::new(
             &self.tree,
             &unplaced,
@@ -280,10 +332,22 @@ impl<'o> Index<'o> {
             for raw in self.raw_files.iter_mut().filter(|raw| raw.device == id) {
                 raw.unified_start = device.unified_start;
             }
+            for file in self.layer_files.iter_mut().flatten() {
+                if let LayerFileData::Flat {
+                    device: on,
+                    start,
+                    unified_start,
+                    ..
+                } = file
+                    && *on == id
+                {
+                    *unified_start = BlockAddr(device.unified_start.0 + start.0);
+                }
+            }
         }
         let metadata = ImageMetadata {
             tree: &self.tree,
-            data: data_map(&self.raw_files, self.block_bits, wide),
+            data: data_map(&self.raw_files, &self.layer_files, self.block_bits, wide),
             tails: &self.tails,
             plan: &plan,
             superblock,
@@ -305,10 +369,16 @@ impl<'o> Index<'o> {
     }
 }
 
-fn data_map(raw_files: &[RawFileData], block_bits: BlockBits, wide: bool) -> DataMap<'_> {
+fn data_map<'d>(
+    raw_files: &'d [RawFileData],
+    layer_files: &'d [Option<LayerFileData>],
+    block_bits: BlockBits,
+    wide: bool,
+) -> DataMap<'d> {
     DataMap {
         stored: &[],
         raw_files,
+        layer_files,
         block_bits,
         index_form: IndexForm::Compact,
         wide,

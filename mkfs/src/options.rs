@@ -6,6 +6,7 @@ use crate::image::{Header, ImageError, UnrepresentableError};
 use crate::index::IndexError;
 use crate::plan::most_frequent_time;
 use crate::source::directory::DirectoryError;
+use crate::source::layers::LayerError;
 use crate::source::raw::RawFileError;
 use crate::source::tar::TarError;
 use crate::source::{Rules, Whiteouts, default_root};
@@ -209,6 +210,9 @@ pub enum BuildError {
     /// A value that cannot be part of an image.
     #[error(transparent)]
     Unrepresentable(#[from] UnrepresentableError),
+    /// Layers that cannot be merged.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// A file whose data an index cannot point at.
     #[error(transparent)]
     Index(#[from] IndexError),

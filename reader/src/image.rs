@@ -145,6 +145,11 @@ impl Image {
         self.devices.slots()
     }
 
+    /// Size of the image and its devices together, in bytes, as their sources have it.
+    pub fn total_bytes(&self) -> u64 {
+        self.devices.total_size()
+    }
+
     /// The root directory.
     ///
     /// # Errors

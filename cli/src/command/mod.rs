@@ -11,6 +11,7 @@ pub(crate) mod find;
 pub(crate) mod fuse;
 pub(crate) mod index;
 pub(crate) mod ls;
+pub(crate) mod merge;
 pub(crate) mod mount;
 pub(crate) mod stat;
 pub(crate) mod try_;

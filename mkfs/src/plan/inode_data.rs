@@ -61,6 +61,29 @@ pub enum RawFileEnd {
     },
 }
 
+/// A file that stays in a layer.
+#[derive(Debug, Clone)]
+pub enum LayerFileData {
+    /// Consecutive blocks.
+    Flat {
+        /// The device, unless all of the file is inlined.
+        device: Option<DeviceId>,
+        /// First block on the device.
+        start: BlockAddr,
+        /// First block in the unified address space.
+        unified_start: BlockAddr,
+        /// The inlined tail.
+        tail: Option<TailRef>,
+    },
+    /// Chunks, the rest being holes.
+    Chunked {
+        /// Chunk size as a power of two in blocks.
+        block_shift: u8,
+        /// Chunks with data, ascending.
+        pieces: Box<[ChunkPiece]>,
+    },
+}
+
 /// Everything that is known about where data is.
 #[derive(Debug)]
 pub struct DataMap<'d> {
@@ -68,6 +91,8 @@ pub struct DataMap<'d> {
     pub stored: &'d [StoredData],
     /// Files that stay in a raw blob.
     pub raw_files: &'d [RawFileData],
+    /// Files that stay in layers; `None` of those that are part of the tree no more.
+    pub layer_files: &'d [Option<LayerFileData>],
     /// Block size.
     pub block_bits: BlockBits,
     /// Form of the index of compressed files.
@@ -148,6 +173,8 @@ pub enum ChunkTable<'d> {
         /// Stretches with data; `None` for the whole file.
         ranges: Option<&'d [DataRange]>,
     },
+    /// Wherever these say.
+    Pieces(&'d [ChunkPiece]),
     /// All on a device but the last chunk, which is on the primary one.
     CopiedEnd {
         /// The device.
@@ -221,6 +248,10 @@ impl<'d> DataMap<'d> {
         match location {
             Location::Stored(number) => self.stored_file(size, &self.stored[number as usize]),
             Location::RawFile(number) => self.raw_file(size, &self.raw_files[number as usize]),
+            Location::Layer(number) => match &self.layer_files[number as usize] {
+                Some(data) => self.layer_file(size, data),
+                None => self.hole(size),
+            },
             Location::Archive { offset, sparse } => {
                 let ranges = sparse.map(|id| tree.sparse_map(id));
                 let shift = ranges.map_or_else(
@@ -244,17 +275,41 @@ impl<'d> DataMap<'d> {
                 )
             }
             // Sources that keep data elsewhere were turned into stored files by the pipeline; the rest has none.
-            Location::Nowhere | Location::Directory => {
-                let block_shift = covering_shift(size, self.block_bits);
-                self.chunked(
-                    size,
-                    ChunkFormat {
-                        block_shift,
-                        indexes: false,
-                        wide: false,
-                    },
-                    ChunkTable::Hole,
-                )
+            Location::Nowhere | Location::Directory => self.hole(size),
+        }
+    }
+
+    fn hole(&self, size: u64) -> InodeData<'d> {
+        let format = ChunkFormat {
+            block_shift: covering_shift(size, self.block_bits),
+            indexes: false,
+            wide: false,
+        };
+        self.chunked(size, format, ChunkTable::Hole)
+    }
+
+    fn layer_file(&self, size: u64, data: &'d LayerFileData) -> InodeData<'d> {
+        match data {
+            LayerFileData::Flat {
+                device,
+                unified_start,
+                tail,
+                ..
+            } => InodeData::Flat {
+                size,
+                start: device.map(|_| *unified_start),
+                tail: *tail,
+            },
+            LayerFileData::Chunked {
+                block_shift,
+                pieces,
+            } => {
+                let format = ChunkFormat {
+                    block_shift: *block_shift,
+                    indexes: true,
+                    wide: self.wide,
+                };
+                self.chunked(size, format, ChunkTable::Pieces(pieces))
             }
         }
     }
@@ -339,7 +394,7 @@ fn covering_shift(size: u64, block_bits: BlockBits) -> u8 {
 }
 
 /// The largest chunk size at whose multiples all stretches of data begin and end.
-fn aligned_shift(size: u64, ranges: &[DataRange], block_bits: BlockBits) -> u8 {
+pub(crate) fn aligned_shift(size: u64, ranges: &[DataRange], block_bits: BlockBits) -> u8 {
     let covering = covering_shift(size, block_bits);
     let bits = ranges.iter().fold(
         u64::from(covering) + u64::from(block_bits.bits()),
@@ -485,6 +540,7 @@ impl ChunkTable<'_> {
                     })
                     .collect()
             }
+            Self::Pieces(pieces) => pieces.to_vec(),
             Self::CopiedEnd { device, end } => {
                 let last = chunks.saturating_sub(1);
                 vec![
@@ -507,11 +563,16 @@ impl ChunkTable<'_> {
 }
 
 /// Chunks that follow each other in the file and on a device.
-struct ChunkPiece {
-    first: u64,
-    count: u64,
-    device: DeviceId,
-    start: BlockAddr,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkPiece {
+    /// Number of the first chunk.
+    pub first: u64,
+    /// Number of chunks.
+    pub count: u64,
+    /// The device.
+    pub device: DeviceId,
+    /// First block on it.
+    pub start: BlockAddr,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Where trees come from: directories, tars, raw files.
+//! Where trees come from: directories, tars, raw files, layers.
 
 pub mod directory;
+pub mod layers;
 pub mod raw;
 pub mod tar;
 

@@ -2,9 +2,11 @@
 
 use super::names::NameArena;
 use super::{
-    Body, DataRange, Entry, EntryId, InodeId, Location, NameRef, SparseId, TreeInode, XattrSets,
+    Body, DataRange, Entry, EntryId, InodeId, Location, Metadata, NameRef, SparseId, TreeInode,
+    XattrSets,
 };
 use erofs_format::inode::FileType;
+use std::collections::HashSet;
 
 /// A finished tree.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct FrozenTree {
     /// Extended attributes.
     pub xattrs: XattrSets,
     sparse_maps: Vec<Box<[DataRange]>>,
+    /// Directories that the source did not mention.
+    implied: HashSet<InodeId>,
     /// Entries sorted by parent, then by name.
     children: Vec<EntryId>,
     /// For each inode the start of its entries in `children`; one more element than inodes.
@@ -39,6 +43,7 @@ impl FrozenTree {
         names: NameArena,
         xattrs: XattrSets,
         sparse_maps: Vec<Box<[DataRange]>>,
+        implied: HashSet<InodeId>,
     ) -> Self {
         // A removed entry is its own parent, as the root is: neither is anybody's child.
         let is_child = |entry: &Entry| entry.parent != entry.inode;
@@ -78,6 +83,7 @@ impl FrozenTree {
             names,
             xattrs,
             sparse_maps,
+            implied,
             children,
             first_child,
         };
@@ -202,6 +208,16 @@ impl FrozenTree {
         }
         names.reverse();
         names.join(&b'/')
+    }
+
+    /// Owner, permissions, time and attributes of an inode.
+    pub fn metadata(&self, id: InodeId) -> Metadata {
+        self.inode(id).metadata(&self.xattrs)
+    }
+
+    /// Whether the source did not mention this directory, only what is in it.
+    pub fn is_implied(&self, id: InodeId) -> bool {
+        self.implied.contains(&id)
     }
 
     /// A symlink's target.

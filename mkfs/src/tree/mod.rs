@@ -18,7 +18,7 @@ use erofs_format::device::DeviceNumber;
 use erofs_format::inode::{FileType, Timestamp};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use names::NameArena;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
 /// An inode of a [`Tree`]. The root directory is [`InodeId::ROOT`].
@@ -78,6 +78,8 @@ pub enum Location {
     },
     /// File number `n` of the command line.
     RawFile(u32),
+    /// File number `n` of the layers.
+    Layer(u32),
     /// Already in the image: the data passed by in a stream.
     Stored(u32),
 }
@@ -157,6 +159,16 @@ impl TreeInode {
     /// `st_mode`, with type bits.
     pub const fn mode(&self) -> u16 {
         self.body.file_type().mode_bits() | self.permissions
+    }
+
+    fn metadata(&self, xattrs: &XattrSets) -> Metadata {
+        Metadata {
+            permissions: self.permissions,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+            xattrs: xattrs.get(self.xattrs).to_vec(),
+        }
     }
 }
 
@@ -250,6 +262,8 @@ pub struct Tree {
     xattrs: XattrSets,
     sparse_maps: Vec<Box<[DataRange]>>,
     pending_links: Vec<PendingLink>,
+    /// Directories that the source did not mention, only what is in them.
+    implied: HashSet<InodeId>,
     /// Directory of the entry added last: members of an archive mostly share their parent.
     last_parent: (Vec<u8>, InodeId),
 }
@@ -266,6 +280,7 @@ impl Tree {
             xattrs: XattrSets::default(),
             sparse_maps: Vec::new(),
             pending_links: Vec::new(),
+            implied: HashSet::new(),
             last_parent: (Vec::new(), InodeId::ROOT),
         };
         let inode = tree.new_inode(b"/", root, Body::Directory)?;
@@ -421,6 +436,11 @@ impl Tree {
         let Ok(Some(name)) = components(path).map(|parts| parts.last().copied()) else {
             return false;
         };
+        self.remove_child(parent, name)
+    }
+
+    /// Removes an entry of a directory, with all below it.
+    pub fn remove_child(&mut self, parent: InodeId, name: &[u8]) -> bool {
         let hash = self.hash(parent, name);
         let Self {
             lookup,
@@ -439,6 +459,17 @@ impl Tree {
         entry.parent = entry.inode;
         self.last_parent = (Vec::new(), InodeId::ROOT);
         true
+    }
+
+    /// The inode of an entry of a directory.
+    pub fn child(&self, parent: InodeId, name: &[u8]) -> Option<InodeId> {
+        let entry = self.find(parent, name)?;
+        Some(self.entries[entry.index()].inode)
+    }
+
+    /// Owner, permissions, time and attributes of an inode.
+    pub fn metadata(&self, id: InodeId) -> Metadata {
+        self.inode(id).metadata(&self.xattrs)
     }
 
     /// The inode at `path`; links are not followed.
@@ -498,6 +529,7 @@ impl Tree {
             self.names,
             self.xattrs,
             self.sparse_maps,
+            self.implied,
         ))
     }
 
@@ -605,6 +637,7 @@ impl Tree {
             ..model
         })?;
         self.add_entry(parent, name, inode)?;
+        self.implied.insert(inode);
         Ok(inode)
     }
 
@@ -615,6 +648,7 @@ impl Tree {
         metadata: Metadata,
     ) -> Result<(), TreeError> {
         let xattrs = self.xattrs.intern(path, metadata.xattrs)?;
+        self.implied.remove(&id);
         let inode = &mut self.inodes[id.index()];
         inode.permissions = metadata.permissions;
         inode.uid = metadata.uid;

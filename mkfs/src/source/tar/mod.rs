@@ -38,6 +38,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use whiteout::Markers;
 
@@ -128,6 +129,28 @@ impl Archive {
             ArchiveSource::File { file, .. } => Some(file),
             ArchiveSource::Stream(_) => None,
         }
+    }
+}
+
+impl Archive {
+    /// The same archive, such that its data can be read at any place: unless it can, it is unpacked into a nameless file
+    /// in `folder`.
+    ///
+    /// # Errors
+    /// [`TarError::Read`], also when the file cannot be written.
+    pub fn in_place(self, folder: &Path) -> Result<Self, TarError> {
+        let ArchiveSource::Stream(mut stream) = self.source else {
+            return Ok(self);
+        };
+        let mut file = tempfile::tempfile_in(folder).map_err(unreadable)?;
+        let length = io::copy(&mut stream, &mut file).map_err(unreadable)?;
+        Ok(Self {
+            source: ArchiveSource::File {
+                file: Arc::new(file),
+                length,
+            },
+            compression: None,
+        })
     }
 }
 

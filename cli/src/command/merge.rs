@@ -1,0 +1,107 @@
+//! `erofs merge`: layers become one image.
+
+use super::build::BuildArguments;
+use crate::build_report::Report;
+use crate::error::Outcome;
+use crate::image::open_with_devices;
+use crate::progress::Progress;
+use anyhow::{Context, bail};
+use clap::Args;
+use erofs_mkfs::build::{BuildSource, build};
+use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::source::Whiteouts;
+use erofs_mkfs::source::layers::{Layer, LayerSource};
+use erofs_mkfs::source::tar::{self, Archive};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Merge layers, images or tars, into one image.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Merge {
+    /// EROFS images and tars, the lowest layer first
+    #[arg(required = true, value_name = "LAYER")]
+    layers: Vec<PathBuf>,
+
+    /// The image to write
+    #[arg(short, long, value_name = "IMAGE")]
+    output: PathBuf,
+
+    /// Write metadata only: the data stays in the layers, which the image then needs as its devices
+    #[arg(long)]
+    index: bool,
+
+    /// Leave out whiteouts and overlayfs' attributes (1), or keep them for layers below (0)
+    #[arg(long, value_name = "0|1", num_args = 0..=1, default_value = "1", default_missing_value = "1",
+        require_equals = true, value_parser = clap::builder::BoolishValueParser::new())]
+    ovlfs_strip: bool,
+
+    #[command(flatten)]
+    build: BuildArguments,
+
+    #[command(flatten)]
+    report: Report,
+}
+
+const EXAMPLES: &str = "\
+Upper layers win, whiteouts (.wh. names of tars, devices 0:0 and opaque directories of images) delete what lies below.
+With --index all layers must have blocks of one size (tars: 512) and no compressed files; keep the layers beside the index.
+
+Examples:
+  erofs merge base.erofs app.erofs -o all.erofs -z zstd
+  erofs merge base.tar.gz app.tar.gz -o all.erofs
+  erofs merge --index base.erofs app.erofs -o all.toc.erofs && erofs mount all.toc.erofs /mnt";
+
+impl Merge {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        let options = self.build.options()?;
+        if options.image.whiteouts != Whiteouts::Keep {
+            bail!(
+                "--whiteouts and --aufs say nothing here: whiteouts are always followed, see --ovlfs-strip"
+            );
+        }
+        let layers = self
+            .layers
+            .iter()
+            .map(|path| layer(path))
+            .collect::<anyhow::Result<_>>()?;
+        let strip = self.ovlfs_strip;
+        let summary = if self.index {
+            if options.compression.is_some() || options.chunk_shift.is_some() {
+                bail!("--index copies no data: -z and --chunksize have nothing to work on");
+            }
+            index(
+                IndexSource::Layers { layers, strip },
+                &self.output,
+                &options.image,
+            )?
+        } else {
+            let progress = Progress::start("merging", self.report.is_quiet());
+            let source = BuildSource::Layers { layers, strip };
+            build(source, &self.output, &options, progress.counter())?
+        };
+        self.report.print(&self.output, &summary)?;
+        Ok(Outcome::Fine)
+    }
+}
+
+/// A layer, by its content.
+fn layer(path: &Path) -> anyhow::Result<Layer> {
+    let named = || path.display().to_string();
+    let file = File::open(path).with_context(named)?;
+    let source = if tar::is_tar(&file) {
+        LayerSource::Tar(Archive::open(file).with_context(named)?)
+    } else {
+        let (image, devices) = open_with_devices(path)
+            .with_context(|| format!("{}: neither a tar nor an EROFS image", path.display()))?;
+        LayerSource::Image {
+            image: Box::new(image),
+            devices,
+        }
+    };
+    Ok(Layer {
+        path: path.to_path_buf(),
+        source,
+    })
+}
