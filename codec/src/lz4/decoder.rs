@@ -4,12 +4,8 @@
 //! pcluster with a longer one wants only the front of what is encoded
 //! (`LZ4_decompress_safe_partial` in the kernel), which no Rust crate offers.
 
-use super::{LONG, MIN_MATCH, NAME};
+use super::{LONG, MIN_MATCH, NAME, wild};
 use crate::{DecodeError, Decoder, Ending};
-
-/// Bytes copied at once for literals and matches whose length the token holds.
-const SHORT_LITERALS: usize = 16;
-const SHORT_MATCH: usize = 18;
 
 /// Decodes LZ4 blocks.
 ///
@@ -28,10 +24,9 @@ impl Decoder for Lz4Decoder {
             output,
         };
         loop {
+            (block.at, block.filled) =
+                wild::sequences(block.encoded, block.at, block.output, block.filled);
             let token = block.byte()?;
-            if block.short_sequence(token)? {
-                continue;
-            }
             if let Some(ending) = block.literals(token >> 4)? {
                 return Ok(ending);
             }
@@ -42,6 +37,8 @@ impl Decoder for Lz4Decoder {
     }
 }
 
+/// A block that is decoded sequence by sequence, byte for byte: what is near an
+/// end, and what is broken.
 struct Block<'a> {
     encoded: &'a [u8],
     /// Bytes of `encoded` that are read.
@@ -60,50 +57,13 @@ impl Block<'_> {
         }
     }
 
-    #[inline(always)]
     fn byte(&mut self) -> Result<u8, DecodeError> {
         let byte = *self.encoded.get(self.at).ok_or_else(|| self.truncated())?;
         self.at += 1;
         Ok(byte)
     }
 
-    /// The sequence of `token` if it is short and far from the ends of both
-    /// buffers, so that all copies have a fixed length.
-    #[inline(always)]
-    fn short_sequence(&mut self, token: u8) -> Result<bool, DecodeError> {
-        let (literals, matched) = (usize::from(token >> 4), usize::from(token & 0xF));
-        if literals == LONG || matched == LONG {
-            return Ok(false);
-        }
-        let source = self.encoded.get(self.at..).and_then(<[u8]>::first_chunk);
-        let room = self.output.get_mut(self.filled..).unwrap_or_default();
-        let (Some(source), Some(target)) = (
-            source as Option<&[u8; SHORT_LITERALS]>,
-            room.first_chunk_mut::<{ SHORT_LITERALS + SHORT_MATCH }>(),
-        ) else {
-            return Ok(false);
-        };
-        if let Some(target) = target.first_chunk_mut() {
-            *target = *source;
-        }
-        // At most 14 literals: the offset is within the source.
-        let offset = usize::from(u16::from_le_bytes([source[literals], source[literals + 1]]));
-        self.at += literals + 2;
-        self.filled += literals;
-        let length = matched + MIN_MATCH;
-        let start = self.match_start(offset)?;
-        if offset >= length {
-            self.output
-                .copy_within(start..start + SHORT_MATCH, self.filled);
-        } else {
-            self.repeat(start, length);
-        }
-        self.filled += length;
-        Ok(true)
-    }
-
     /// A length as the token begins it.
-    #[inline(always)]
     fn length(&mut self, nibble: u8) -> Result<usize, DecodeError> {
         let mut length = usize::from(nibble);
         if length == LONG {
@@ -119,7 +79,6 @@ impl Block<'_> {
     }
 
     /// Copies literals; tells the ending when they fill the output.
-    #[inline(always)]
     fn literals(&mut self, nibble: u8) -> Result<Option<Ending>, DecodeError> {
         let length = self.length(nibble)?;
         let room = self.output.get_mut(self.filled..).unwrap_or_default();
@@ -145,7 +104,6 @@ impl Block<'_> {
 
     /// Copies a match; tells the ending when it fills the output: at least one
     /// token follows a match.
-    #[inline(always)]
     fn copy_match(&mut self, nibble: u8) -> Result<Option<Ending>, DecodeError> {
         let offset = usize::from(u16::from_le_bytes([self.byte()?, self.byte()?]));
         let length = self.length(nibble)?.saturating_add(MIN_MATCH);
@@ -161,7 +119,6 @@ impl Block<'_> {
     }
 
     /// Where a match begins in the output.
-    #[inline(always)]
     fn match_start(&self, offset: usize) -> Result<usize, DecodeError> {
         self.filled
             .checked_sub(offset)
@@ -173,17 +130,11 @@ impl Block<'_> {
     }
 
     /// Copies `length` bytes from `start` on that overlap their copy.
-    #[inline(always)]
     fn repeat(&mut self, start: usize, length: usize) {
         let offset = self.filled - start;
         let Some(area) = self.output.get_mut(start..self.filled + length) else {
             return;
         };
-        if offset == 1 {
-            let byte = area[0];
-            area.fill(byte);
-            return;
-        }
         let mut known = offset;
         while known < area.len() {
             let count = known.min(area.len() - known);

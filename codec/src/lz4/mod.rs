@@ -14,6 +14,7 @@ mod fast;
 mod hc;
 mod lazy;
 mod sequence;
+mod wild;
 
 pub use decoder::Lz4Decoder;
 pub use fast::Lz4Encoder;
