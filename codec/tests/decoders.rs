@@ -2,6 +2,8 @@
 
 mod corpus;
 
+use std::io::Read as _;
+
 use corpus::{mixed, noise};
 use erofs_codec::deflate::DeflateDecoder;
 use erofs_codec::lz4::Lz4Decoder;
@@ -28,7 +30,22 @@ fn deflate(data: &[u8]) -> Vec<u8> {
 }
 
 fn lzma(data: &[u8]) -> Vec<u8> {
+    lzma_with(data, 3, 0, 2)
+}
+
+/// Numbers of literal context, literal position and position bits.
+const LZMA_PROPERTIES: [(u32, u32, u32); 6] = [
+    (3, 0, 2),
+    (0, 0, 0),
+    (4, 0, 4),
+    (0, 4, 0),
+    (2, 2, 3),
+    (1, 3, 1),
+];
+
+fn lzma_with(data: &[u8], lc: u32, lp: u32, pb: u32) -> Vec<u8> {
     let mut options = lzma_rust2::LzmaOptions::with_preset(3);
+    (options.lc, options.lp, options.pb) = (lc, lp, pb);
     options.dict_size = DICTIONARY;
     let mut encoder = lzma_rust2::MicroLzmaEncoder::new(&options).expect("valid options");
     let mut out = vec![0; data.len() + data.len() / 8 + 64];
@@ -38,6 +55,26 @@ fn lzma(data: &[u8]) -> Vec<u8> {
     assert_eq!(consumed, data.len());
     out.truncate(length);
     out
+}
+
+/// Whether lzma-rust2 fills `output`.
+fn another_lzma_decoder(unit: &[u8], output: &mut [u8]) -> bool {
+    let Some((&first, coded)) = unit.split_first() else {
+        return false;
+    };
+    let (pb, rest) = (!first / 45, !first % 45);
+    let (lp, lc) = (rest / 9, rest % 9);
+    if pb > 4 || lc + lp > 4 {
+        return false;
+    }
+    let source = [0].chain(coded);
+    let size = output.len() as u64;
+    let (lc, lp, pb) = (lc.into(), lp.into(), pb.into());
+    let reader = lzma_rust2::LzmaReader::new(source, size, lc, lp, pb, DICTIONARY, None);
+    reader.is_ok_and(|mut reader| {
+        reader.set_defer_errors(true);
+        reader.read_exact(output).is_ok()
+    })
 }
 
 struct Codec {
@@ -165,6 +202,26 @@ proptest! {
         for codec in CODECS {
             let _ = (codec.decoder)().decode(&unit, &mut vec![0; length]);
         }
+    }
+
+    #[test]
+    fn lzma_decodes_what_another_decoder_does(
+        seed in 0u64..1 << 40,
+        properties in 0usize..LZMA_PROPERTIES.len(),
+        flips in vec((0usize..1 << 20, 1u8..=255), 0..2),
+        length in 1usize..40_000,
+    ) {
+        let data = mixed(seed, 40_000);
+        let (lc, lp, pb) = LZMA_PROPERTIES[properties];
+        let mut unit = lzma_with(&data, lc, lp, pb);
+        for (at, flip) in flips {
+            let at = at % unit.len();
+            unit[at] ^= flip;
+        }
+        let (mut ours, mut theirs) = (vec![0; length], vec![0; length]);
+        let decoded = LzmaDecoder::new(DICTIONARY).decode(&unit, &mut ours);
+        prop_assert_eq!(decoded.is_ok(), another_lzma_decoder(&unit, &mut theirs), "{:?}", decoded);
+        prop_assert!(decoded.is_err() || ours == theirs);
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //!
 //! Invariants: what decodes, decodes to the same bytes again, also with a decoder that met an error before; any prefix of it
 //! decodes to the prefix; without what follows its end a unit decodes to the same and ends exactly. LZ4 decodes to what
-//! lz4_flex makes of it.
+//! lz4_flex makes of it, LZMA to what lzma-rust2 does.
+
+use std::io::Read as _;
 
 use erofs_codec::deflate::DeflateDecoder;
 use erofs_codec::lz4::Lz4Decoder;
 use erofs_codec::lzma::LzmaDecoder;
 use erofs_codec::zstd::ZstdDecoder;
 use erofs_codec::{Decoder, Ending};
+use lzma_rust2::LzmaReader;
 
 /// Longest output.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -35,6 +38,37 @@ pub fn lz4(input: &[u8]) {
 /// Runs target `decode_lzma`.
 pub fn lzma(input: &[u8]) {
     check(&mut LzmaDecoder::new(DICTIONARY), input);
+    let Some((length, unit)) = split(input) else {
+        return;
+    };
+    let Some((&first, coded)) = unit.split_first() else {
+        return;
+    };
+    let (pb, rest) = (!first / 45, !first % 45);
+    let (lp, lc) = (rest / 9, rest % 9);
+    if pb > 4 || lc + lp > 4 {
+        return;
+    }
+    let source = [0].chain(coded);
+    let (lc, lp, pb) = (lc.into(), lp.into(), pb.into());
+    let Ok(mut reader) = LzmaReader::new(source, length as u64, lc, lp, pb, DICTIONARY, None)
+    else {
+        return;
+    };
+    reader.set_defer_errors(true);
+    let mut expected = vec![0; length];
+    let theirs = reader.read_exact(&mut expected);
+    let mut output = vec![0; length];
+    let ours = LzmaDecoder::new(DICTIONARY).decode(unit, &mut output);
+    assert_eq!(
+        ours.is_ok(),
+        theirs.is_ok(),
+        "{ours:?}, lzma-rust2: {theirs:?}"
+    );
+    assert!(
+        ours.is_err() || output == expected,
+        "lzma-rust2 decodes differently"
+    );
 }
 
 /// Runs target `decode_deflate`.

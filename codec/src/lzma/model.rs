@@ -1,0 +1,156 @@
+//! What LZMA knows about the data: the probabilities of each kind of bit, and
+//! the state that says what the last few symbols were.
+
+/// A probability of one half, in units of 2^-11.
+const HALF: u16 = 1 << 10;
+
+/// The largest sum of literal context and literal position bits that the kernel
+/// decodes (`lib/xz/xz_dec_lzma2.c`, `lzma_props`).
+const MAX_LITERAL_BITS: u8 = 4;
+
+/// Shortest match.
+pub(super) const MIN_MATCH: usize = 2;
+
+/// Numbers of literal context, literal position and position bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Properties {
+    literal_context: u32,
+    literal_position: u32,
+    position: u32,
+}
+
+impl Properties {
+    /// From a byte `(pb·5 + lp)·9 + lc`, if the kernel takes it.
+    pub(super) fn new(byte: u8) -> Option<Self> {
+        let (position, rest) = (byte / 45, byte % 45);
+        let (literal_position, literal_context) = (rest / 9, rest % 9);
+        let valid = position <= 4 && literal_context + literal_position <= MAX_LITERAL_BITS;
+        valid.then_some(Self {
+            literal_context: literal_context.into(),
+            literal_position: literal_position.into(),
+            position: position.into(),
+        })
+    }
+
+    /// The low bits of a position that choose probabilities of symbols.
+    pub(super) fn position_mask(self) -> usize {
+        (1 << self.position) - 1
+    }
+
+    /// The set of probabilities for a literal at `position` behind `previous`,
+    /// below [`LITERAL_SETS`].
+    #[inline(always)]
+    pub(super) fn literal_set(self, position: usize, previous: u8) -> usize {
+        let low = position & ((1 << self.literal_position) - 1);
+        (low << self.literal_context) + (usize::from(previous) >> (8 - self.literal_context))
+    }
+}
+
+/// What the last few symbols were, 0 to 11; 0 to 6 after a literal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct State(u8);
+
+impl State {
+    /// States to index by, rounded up to a power of two.
+    pub(super) const COUNT: usize = 16;
+
+    #[inline(always)]
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0) % Self::COUNT
+    }
+
+    #[inline(always)]
+    pub(super) fn is_after_literal(self) -> bool {
+        self.0 < 7
+    }
+
+    #[inline(always)]
+    pub(super) fn after_literal(self) -> Self {
+        const NEXT: [u8; State::COUNT] = [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 4, 5, 0, 0, 0, 0];
+        Self(NEXT[self.index()])
+    }
+
+    #[inline(always)]
+    pub(super) fn after_match(self) -> Self {
+        Self(if self.is_after_literal() { 7 } else { 10 })
+    }
+
+    #[inline(always)]
+    pub(super) fn after_repeat(self) -> Self {
+        Self(if self.is_after_literal() { 8 } else { 11 })
+    }
+
+    #[inline(always)]
+    pub(super) fn after_short_repeat(self) -> Self {
+        Self(if self.is_after_literal() { 9 } else { 11 })
+    }
+}
+
+/// Probabilities that choose by the low bits of the position.
+pub(super) const POSITIONS: usize = 16;
+
+/// Distance slots from which on the low bits of a distance have a tree of their own …
+pub(super) const FIRST_MODELLED_SLOT: usize = 4;
+/// … and from which on only its lowest [`ALIGN_BITS`] bits are modelled.
+pub(super) const FIRST_DIRECT_SLOT: usize = 14;
+pub(super) const ALIGN_BITS: u32 = 4;
+
+/// Probabilities of the length of a match.
+pub(super) struct Lengths {
+    pub(super) choices: [u16; 2],
+    pub(super) low: [[u16; 8]; POSITIONS],
+    pub(super) middle: [[u16; 8]; POSITIONS],
+    pub(super) high: [u16; 256],
+}
+
+impl Lengths {
+    const NEW: Self = Self {
+        choices: [HALF; 2],
+        low: [[HALF; 8]; POSITIONS],
+        middle: [[HALF; 8]; POSITIONS],
+        high: [HALF; 256],
+    };
+}
+
+/// Most sets of probabilities for literals.
+pub(super) const LITERAL_SETS: usize = 1 << MAX_LITERAL_BITS;
+
+/// Probabilities of a literal: a tree for those after a literal, then two for
+/// those after a match, by the bit of the byte that would continue the match.
+/// The last quarter is not used.
+pub(super) type Literals = [u16; 0x400];
+
+/// All probabilities, each that of a 0.
+pub(super) struct Model {
+    pub(super) is_match: [[u16; POSITIONS]; State::COUNT],
+    pub(super) is_repeat: [u16; State::COUNT],
+    pub(super) is_not_first: [u16; State::COUNT],
+    pub(super) is_not_second: [u16; State::COUNT],
+    pub(super) is_fourth: [u16; State::COUNT],
+    pub(super) is_long: [[u16; POSITIONS]; State::COUNT],
+    pub(super) match_lengths: Lengths,
+    pub(super) repeat_lengths: Lengths,
+    pub(super) slots: [[u16; 64]; 4],
+    /// Trees of the slots from 4 to 13; that of slot `s` with base `b` begins at `b - s`.
+    pub(super) distances: [u16; 128],
+    pub(super) align: [u16; 1 << ALIGN_BITS],
+    pub(super) literals: [Literals; LITERAL_SETS],
+}
+
+impl Model {
+    /// Every bit as likely as not.
+    pub(super) const NEW: Self = Self {
+        is_match: [[HALF; POSITIONS]; State::COUNT],
+        is_repeat: [HALF; State::COUNT],
+        is_not_first: [HALF; State::COUNT],
+        is_not_second: [HALF; State::COUNT],
+        is_fourth: [HALF; State::COUNT],
+        is_long: [[HALF; POSITIONS]; State::COUNT],
+        match_lengths: Lengths::NEW,
+        repeat_lengths: Lengths::NEW,
+        slots: [[HALF; 64]; 4],
+        distances: [HALF; 128],
+        align: [HALF; 1 << ALIGN_BITS],
+        literals: [[HALF; 0x400]; LITERAL_SETS],
+    };
+}
