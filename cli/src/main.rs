@@ -53,6 +53,7 @@ enum Command {
     Dump(command::dump::Dump),
     Extract(command::extract::Extract),
     Diff(command::diff::Diff),
+    Bench(command::bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         Command::Dump(dump) => dump.run(),
         Command::Extract(extract) => extract.run(),
         Command::Diff(diff) => diff.run(),
+        Command::Bench(bench) => bench.run(),
     };
     error::exit_code(result)
 }

@@ -5,10 +5,11 @@ use crate::report;
 use erofs_format::superblock::SuperblockError;
 use erofs_mount::requirements::RequirementsError;
 use erofs_mount::{
-    Attempt, DeviceError, MountError, MountPlan, MountRequest, PlanError, PreparedMount, Rejection,
-    Sources, Via, Way, WayError,
+    Attempt, DeviceError, MountError, MountOptions, MountPlan, MountRequest, Mounted, PlanError,
+    PreparedMount, Rejection, Sources, Via, Way, WayError,
 };
 use serde::Serialize;
+use std::path::Path;
 
 /// How much is printed on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,57 @@ impl Account {
         let failed = self.attempts.iter().filter_map(|way| way.error.as_ref());
         let reason = failed.chain(rejected).next()?;
         Some(format!("mounted through FUSE: {reason}"))
+    }
+}
+
+/// A mount that is taken away whatever happens.
+#[derive(Debug)]
+pub(crate) struct MountGuard<'t> {
+    /// What was planned, as lines.
+    pub(crate) plan: String,
+    /// What became of it.
+    pub(crate) mounted: Mounted,
+    /// The folder, until it is unmounted.
+    target: Option<&'t Path>,
+}
+
+impl<'t> MountGuard<'t> {
+    /// Mounts `image` on `target`.
+    pub(crate) fn mount(image: &Path, target: &'t Path, via: Via) -> anyhow::Result<Self> {
+        let request = MountRequest {
+            image: image.to_path_buf(),
+            target: target.to_path_buf(),
+            options: MountOptions {
+                via,
+                ..MountOptions::default()
+            },
+        };
+        let prepared = request.prepare(true)?;
+        let plan = prepared.plan.to_string();
+        let mut launcher = fuse::launch;
+        let mounted = prepared.execute(Some(&mut launcher))?;
+        Ok(Self {
+            plan,
+            mounted,
+            target: Some(target),
+        })
+    }
+
+    /// Unmounts, and tells when that fails.
+    pub(crate) fn unmount(mut self) -> anyhow::Result<()> {
+        if let Some(target) = self.target.take() {
+            erofs_mount::umount(target, false)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for MountGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(target) = self.target {
+            // Another error is on its way to the user.
+            let _ = erofs_mount::umount(target, true);
+        }
     }
 }
 

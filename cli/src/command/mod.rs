@@ -1,5 +1,6 @@
 //! One module for each subcommand.
 
+pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod cat;
 pub(crate) mod check;

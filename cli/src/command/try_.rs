@@ -6,6 +6,7 @@ use crate::compare::{
 };
 use crate::compressors::{self, Compressors};
 use crate::error::Outcome;
+use crate::mounting::MountGuard;
 use crate::progress::Progress;
 use crate::report;
 use anyhow::{Context, bail};
@@ -17,7 +18,7 @@ use erofs_mkfs::source::raw::RawFile;
 use erofs_mkfs::source::tar::Archive;
 use erofs_mkfs::source::{Rules, Whiteouts};
 use erofs_mkfs::summary::Summary;
-use erofs_mount::{FuseRequest, MountOptions, MountRequest, Mounted, Via};
+use erofs_mount::{Attempt, Mounted, Via};
 use serde::Serialize;
 use std::fs::File;
 use std::io;
@@ -118,26 +119,20 @@ impl Try {
         }
 
         let started = Instant::now();
-        let mut guard = Unmount {
-            target: &target,
-            mounted: false,
-        };
-        let (plan, mounted) = self.mount(&image, &target)?;
-        guard.mounted = true;
+        let guard = MountGuard::mount(&image, &target, self.via)?;
+        let MountGuard { plan, mounted, .. } = &guard;
+        let attempts: Vec<_> = mounted.attempts.iter().map(Attempt::to_string).collect();
+        let way = way(mounted);
         let mount_time = started.elapsed();
         if !self.json {
             println!(
                 "plan      {}",
                 plan.trim_end().replace('\n', "\n          ")
             );
-            for attempt in &mounted.attempts {
+            for attempt in &attempts {
                 println!("attempt   {attempt}");
             }
-            println!(
-                "mounted   {} in {}",
-                way(&mounted),
-                report::seconds(mount_time)
-            );
+            println!("mounted   {} in {}", way, report::seconds(mount_time));
         }
 
         let started = Instant::now();
@@ -154,8 +149,8 @@ impl Try {
                 entries: summary.entries,
                 oldest_kernel: summary.oldest_kernel().to_string(),
                 build_seconds: summary.elapsed.as_secs_f64(),
-                mounted: way(&mounted),
-                attempts: mounted.attempts.iter().map(ToString::to_string).collect(),
+                mounted: way,
+                attempts,
                 mount_seconds: mount_time.as_secs_f64(),
                 compared_entries: totals.entries,
                 compared_bytes: totals.bytes,
@@ -198,21 +193,6 @@ impl Try {
             BuildSource::RawFiles(files.clone()),
             Origin::RawFiles(files),
         ))
-    }
-
-    fn mount(&self, image: &Path, target: &Path) -> anyhow::Result<(String, Mounted)> {
-        let request = MountRequest {
-            image: image.to_path_buf(),
-            target: target.to_path_buf(),
-            options: MountOptions {
-                via: self.via,
-                ..MountOptions::default()
-            },
-        };
-        let prepared = request.prepare(true)?;
-        let plan = prepared.plan.to_string();
-        let mut launcher = |request: &FuseRequest<'_>| super::fuse::launch(request);
-        Ok((plan, prepared.execute(Some(&mut launcher))?))
     }
 }
 
@@ -289,29 +269,6 @@ fn work_below(origin: &Origin, work: &Path) -> Vec<Vec<u8>> {
             )
         });
     below.into_iter().collect()
-}
-
-/// Takes the mount away whatever happens.
-struct Unmount<'t> {
-    target: &'t Path,
-    mounted: bool,
-}
-
-impl Unmount<'_> {
-    fn unmount(mut self) -> anyhow::Result<()> {
-        self.mounted = false;
-        erofs_mount::umount(self.target, false)?;
-        Ok(())
-    }
-}
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        if self.mounted {
-            // Another error is on its way to the user.
-            let _ = erofs_mount::umount(self.target, true);
-        }
-    }
 }
 
 fn way(mounted: &Mounted) -> String {
