@@ -3,12 +3,24 @@
 use super::MIN_MATCH;
 use super::sequence::{common, eight, four};
 
-/// log2 of the number of strings of four bytes whose last position is known.
-const LATEST_LOG: u32 = 16;
-/// log2 of the number of chains.
-const HEADS_LOG: u32 = 16;
+/// Entries of each of the two tables at most.
+const TABLE: usize = 1 << 16;
 /// Positions that are linked: the farthest match of the format.
 const WINDOW: usize = 1 << 16;
+
+/// Positions before one asked for that are entered where chains are not followed.
+const UNCHAINED: usize = 3;
+
+/// How hard to look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// Positions of a chain that are tried at most.
+    pub(super) attempts: u32,
+    /// A match that long is taken without looking for a longer one.
+    pub(super) nice_length: usize,
+    /// log2 of the entries of each table at most, up to 16.
+    pub(super) table_log: u32,
+}
 
 /// A match at some position.
 #[derive(Clone, Copy, Debug)]
@@ -22,20 +34,19 @@ pub(super) struct Match {
 #[derive(Debug)]
 pub(super) struct Chains {
     /// The last position with these four bytes, plus `base`.
-    latest: Box<[u32; 1 << LATEST_LOG]>,
+    latest: Box<[u32; TABLE]>,
     /// The last position of each chain, plus `base`.
-    heads: Box<[u32; 1 << HEADS_LOG]>,
+    heads: Box<[u32; TABLE]>,
     /// How far before a position the one before it in its chain is; 0 = too far, or there is none.
     links: Box<[u16; WINDOW]>,
     /// Positions in the tables below this are of earlier blocks.
     base: u32,
     /// Positions that are in chains.
     inserted: usize,
+    /// 64 less log2 of the entries used of each table.
+    shift: u32,
     max_distance: u32,
-    /// Positions of a chain that are tried at most.
-    attempts: u32,
-    /// A match that long is taken without looking for a longer one.
-    nice_length: usize,
+    effort: Effort,
 }
 
 /// What is known of a position from the tables.
@@ -48,21 +59,24 @@ struct Before {
 }
 
 impl Chains {
-    pub(super) fn new(max_distance: u16, attempts: u32, nice_length: usize) -> Self {
+    pub(super) fn new(max_distance: u16, effort: Effort) -> Self {
         Self {
-            latest: Box::new([0; 1 << LATEST_LOG]),
-            heads: Box::new([0; 1 << HEADS_LOG]),
+            latest: Box::new([0; TABLE]),
+            heads: Box::new([0; TABLE]),
             links: Box::new([0; WINDOW]),
             base: 1,
             inserted: 0,
+            shift: 64 - effort.table_log,
             max_distance: max_distance.into(),
-            attempts,
-            nice_length,
+            effort,
         }
     }
 
-    /// Forgets all positions, for a new input of at most `length` bytes.
-    pub(super) fn restart(&mut self, length: usize) {
+    /// Forgets all positions, for a new block of at most `room` bytes from `length` bytes of input.
+    pub(super) fn restart(&mut self, length: usize, room: usize) {
+        // What fits a small block needs small tables, which stay in the CPU's caches.
+        let table_log = (room | 1).ilog2() + 2;
+        self.shift = 64 - table_log.min(self.effort.table_log);
         self.base += self.inserted as u32;
         self.inserted = 0;
         if self.base.checked_add(length as u32).is_none() {
@@ -76,10 +90,10 @@ impl Chains {
     #[inline(always)]
     fn insert(&mut self, word: u64) -> Before {
         let position = self.base + self.inserted as u32;
-        let hash = (word << 24).wrapping_mul(0x9E37_79B1_85EB_CA87) >> (64 - HEADS_LOG);
-        let head = std::mem::replace(&mut self.heads[hash as usize], position);
-        let hash = (word as u32).wrapping_mul(0x9E37_79B1) >> (32 - LATEST_LOG);
-        let latest = std::mem::replace(&mut self.latest[hash as usize], position);
+        let hash = (word << 24).wrapping_mul(0x9E37_79B1_85EB_CA87) >> self.shift;
+        let head = std::mem::replace(&mut self.heads[hash as usize % TABLE], position);
+        let hash = (word << 32).wrapping_mul(0x9E37_79B1_85EB_CA87) >> self.shift;
+        let latest = std::mem::replace(&mut self.latest[hash as usize % TABLE], position);
         let before = Before {
             chained: self.distance(head),
             latest: self.distance(latest),
@@ -104,6 +118,10 @@ impl Chains {
     #[inline(always)]
     fn look_up(&mut self, input: &[u8], at: usize) -> Option<(u64, Before)> {
         debug_assert!(self.inserted <= at, "positions ascend");
+        if self.effort.attempts == 1 {
+            // Chains are not followed: they may have gaps.
+            self.inserted = self.inserted.max(at.saturating_sub(UNCHAINED));
+        }
         while self.inserted < at {
             self.insert(eight(input, self.inserted)?);
         }
@@ -163,8 +181,8 @@ impl Chains {
         let mut offset = 0;
         let mut wanted = four(input, at + best.length - (MIN_MATCH - 1))?;
         let farthest = at.min(self.max_distance as usize);
-        for _ in 0..self.attempts {
-            if best.length >= self.nice_length || distance == 0 {
+        for _ in 0..self.effort.attempts {
+            if best.length >= self.effort.nice_length || distance == 0 {
                 break;
             }
             offset += distance;

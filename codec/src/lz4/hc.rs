@@ -1,6 +1,6 @@
 //! The encoder that looks harder for matches.
 
-use super::chain::Chains;
+use super::chain::{Chains, Effort};
 use super::sequence::{Block, encode};
 use super::{check_distance, lazy};
 use crate::{EncodeError, Encoder, Fill};
@@ -23,19 +23,19 @@ impl Lz4HcEncoder {
     /// [`EncodeError::Parameter`] for another level, or a distance of 0.
     pub fn new(level: i32, max_distance: u16) -> Result<Self, EncodeError> {
         check_distance(max_distance)?;
-        let (attempts, nice_length) = match level {
-            1 => (1, 32),
-            2 => (2, 32),
-            3 => (4, 32),
-            4 => (8, 32),
-            5 => (16, 64),
-            6 => (32, 64),
-            7 => (64, 64),
-            8 => (128, 128),
-            9 => (256, 128),
-            10 => (512, 256),
-            11 => (1024, 512),
-            12 => (4096, 4096),
+        let (attempts, nice_length, table_log) = match level {
+            1 => (1, 32, 14),
+            2 => (2, 32, 15),
+            3 => (4, 32, 15),
+            4 => (8, 32, 15),
+            5 => (16, 64, 16),
+            6 => (32, 64, 16),
+            7 => (64, 64, 16),
+            8 => (128, 128, 16),
+            9 => (256, 128, 16),
+            10 => (512, 256, 16),
+            11 => (1024, 512, 16),
+            12 => (4096, 4096, 16),
             _ => {
                 return Err(EncodeError::Parameter {
                     name: "LZ4HC level",
@@ -46,7 +46,14 @@ impl Lz4HcEncoder {
             }
         };
         Ok(Self {
-            chains: Chains::new(max_distance, attempts, nice_length),
+            chains: Chains::new(
+                max_distance,
+                Effort {
+                    attempts,
+                    nice_length,
+                    table_log,
+                },
+            ),
         })
     }
 }
@@ -54,7 +61,7 @@ impl Lz4HcEncoder {
 impl Encoder for Lz4HcEncoder {
     fn fill(&mut self, input: &[u8], output: &mut [u8]) -> Result<Option<Fill>, EncodeError> {
         Ok(encode(input, output, |block: &mut Block<'_>| {
-            self.chains.restart(block.input().len());
+            self.chains.restart(block.input().len(), block.room());
             lazy::parse(&mut self.chains, block);
         }))
     }

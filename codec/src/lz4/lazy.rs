@@ -11,6 +11,9 @@ use super::sequence::{Block, LAST_LITERALS, LAST_MATCH};
 /// Literals put before a longer match at most.
 const LITERALS: usize = 2;
 
+/// log2 of the literals in a row after which only every second position is tried, and so on.
+const SKIP_LOG: u32 = 9;
+
 /// Fills `block`.
 pub(super) fn parse(chains: &mut Chains, block: &mut Block<'_>) {
     let input = block.input();
@@ -21,7 +24,7 @@ pub(super) fn parse(chains: &mut Chains, block: &mut Block<'_>) {
     let mut at = 0;
     while at <= last.min(block.consumed() + block.room()) {
         let Some(mut found) = chains.longest(input, at, end) else {
-            at += 1;
+            at += 1 + ((at - block.consumed()) >> SKIP_LOG);
             continue;
         };
         let mut start = at;
@@ -53,9 +56,14 @@ fn better(
         return None;
     }
     if found.length == MIN_MATCH {
-        return (start + 1..=later)
-            .filter_map(|at| Some((at, chains.longest(input, at, end)?)))
-            .find(|(_, longer)| longer.length > MIN_MATCH);
+        for at in start + 1..=later {
+            if let Some(longer) = chains.longest(input, at, end)
+                && longer.length > MIN_MATCH
+            {
+                return Some((at, longer));
+            }
+        }
+        return None;
     }
     let mut longer = chains.longer(input, later, via, found.length - 1, end)?;
     let mut at = later;
