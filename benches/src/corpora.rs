@@ -25,6 +25,10 @@ pub(crate) enum Corpus {
     LinuxSource,
     /// Folder: Python packages.
     PythonSite,
+    /// Folder: several versions of a Python package.
+    Versions,
+    /// Folder: 100,000 tiny files.
+    SmallFiles,
     /// Folder: one file of weights, three of JSON.
     Model,
     /// Folder: one file of random bytes.
@@ -52,6 +56,8 @@ impl Corpus {
             Self::RootfsTarZst => "rootfs.tar.zst",
             Self::LinuxSource => "src",
             Self::PythonSite => "pysite",
+            Self::Versions => "versions",
+            Self::SmallFiles => "small",
             Self::Model => "model",
             Self::Noise => "noise",
             Self::Sparse => "sparse",
@@ -72,6 +78,8 @@ impl Corpus {
             }
             Self::LinuxSource => ("src.sh", None),
             Self::PythonSite => ("pysite.sh", None),
+            Self::Versions => ("versions.sh", None),
+            Self::SmallFiles => ("smallfiles.sh", None),
             Self::Model => ("model.sh", None),
             Self::Noise => ("noise.py", None),
             Self::Sparse => ("sparse.py", None),

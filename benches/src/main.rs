@@ -12,10 +12,12 @@
 //! | [`statistics`] | what several runs amount to |
 //! | [`machine`] | where this was measured |
 //! | [`report`] | the table, on the terminal and in the docs |
+//! | [`charts`] | the same as pictures |
 //!
 //! A slow machine fails nothing: only a program that fails or a wrong output does.
 #![forbid(unsafe_code)]
 
+mod charts;
 mod check;
 mod corpora;
 mod machine;
@@ -67,7 +69,7 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     erofs: Option<PathBuf>,
 
-    /// Put the tables between the markers of this document
+    /// Put the tables between the markers of this document, and draw charts of them beside it
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -114,7 +116,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let text = report::text(&all, &tools, &before, &Machine::now()?)?;
     println!("\n{text}");
     match &arguments.report {
-        Some(path) => report::insert(path, &text),
+        Some(path) => {
+            report::insert(path, &text)?;
+            charts::draw(path, &all)
+        }
         None => Ok(()),
     }
 }

@@ -4,8 +4,13 @@
 use plotters::coord::ranged1d::IntoSegmentedCoord as _;
 use plotters::prelude::*;
 
-/// Size of every chart in pixels.
-const SIZE: (u32, u32) = (900, 520);
+/// Width of every chart in pixels.
+const WIDTH: u32 = 900;
+/// Height of a chart of points.
+const HEIGHT: u32 = 520;
+/// Height of a bar with the room around it, and of what is above and below all bars.
+const BAR_HEIGHT: u32 = 24;
+const FRAME_HEIGHT: u32 = 110;
 /// Font of all text; whoever shows the chart has some such.
 const FONT: &str = "sans-serif";
 const CAPTION: u32 = 20;
@@ -51,8 +56,6 @@ pub struct Bar {
     pub name: String,
     /// Its length.
     pub value: f64,
-    /// Marked as one of ours, not of a peer.
-    pub own: bool,
 }
 
 /// Named points; both axes begin at 0. Points that are no finite numbers are left out.
@@ -71,7 +74,7 @@ pub fn scatter(axes: Axes<'_>, points: &[Point]) -> Result<String, ChartError> {
     if points.is_empty() || width <= 0.0 || height <= 0.0 {
         return Err(ChartError::Empty);
     }
-    draw(|area| {
+    draw(HEIGHT, |area| {
         let mut chart = ChartBuilder::on(area)
             .caption(axes.title, (FONT, CAPTION))
             .margin(16)
@@ -103,13 +106,15 @@ pub fn bars(axes: Axes<'_>, bars: &[Bar]) -> Result<String, ChartError> {
     if bars.is_empty() || longest <= 0.0 || !longest.is_finite() {
         return Err(ChartError::Empty);
     }
-    draw(|area| {
+    let rows = u32::try_from(bars.len()).unwrap_or(u32::MAX);
+    let height = rows.saturating_mul(BAR_HEIGHT).saturating_add(FRAME_HEIGHT);
+    draw(height, |area| {
         let last = bars.len() - 1;
         let mut chart = ChartBuilder::on(area)
             .caption(axes.title, (FONT, CAPTION))
             .margin(16)
             .x_label_area_size(44)
-            .y_label_area_size(280)
+            .y_label_area_size(160)
             .build_cartesian_2d(0.0..longest, (0..last).into_segmented())?;
         // The first bar is on top, where the axis ends.
         let name = |segment: &SegmentValue<usize>| match segment {
@@ -126,16 +131,11 @@ pub fn bars(axes: Axes<'_>, bars: &[Bar]) -> Result<String, ChartError> {
             .light_line_style(WHITE)
             .draw()?;
         chart.draw_series(bars.iter().rev().enumerate().map(|(row, bar)| {
-            let color = if bar.own {
-                BLUE.mix(0.8)
-            } else {
-                BLACK.mix(0.35)
-            };
             let corners = [
                 (0.0, SegmentValue::Exact(row)),
                 (bar.value, SegmentValue::Exact(row + 1)),
             ];
-            let mut rectangle = Rectangle::new(corners, color.filled());
+            let mut rectangle = Rectangle::new(corners, BLUE.mix(0.7).filled());
             rectangle.set_margin(3, 3, 0, 0);
             rectangle
         }))?;
@@ -159,12 +159,13 @@ fn number(value: f64) -> String {
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn draw(
+    height: u32,
     draw: impl Fn(&Area<'_>) -> Result<(), Box<dyn std::error::Error>>,
 ) -> Result<String, ChartError> {
     let failed = |error: Box<dyn std::error::Error>| ChartError::Drawing(error.to_string());
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         area.fill(&WHITE).map_err(|error| failed(error.into()))?;
         draw(&area).map_err(failed)?;
         area.present().map_err(|error| failed(error.into()))?;
@@ -206,12 +207,11 @@ mod tests {
 
     #[test]
     fn bars_come_in_their_order_with_their_values() {
-        let bar = |name: &str, value, own| Bar {
+        let bar = |name: &str, value| Bar {
             name: name.into(),
             value,
-            own,
         };
-        let svg = bars(AXES, &[bar("first", 2.5, true), bar("second", 11.7, false)]).unwrap();
+        let svg = bars(AXES, &[bar("first", 2.5), bar("second", 11.7)]).unwrap();
         let place = |text: &str| {
             let at = svg.find(text).unwrap();
             let before = &svg[..at];

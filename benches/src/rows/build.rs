@@ -175,7 +175,7 @@ impl Bench<'_> {
             }
         };
         let goal = Goal {
-            time: Some(0.5),
+            time: Some(0.2),
             size: Some(1.01),
             ..Goal::default()
         };
@@ -297,7 +297,7 @@ impl Bench<'_> {
         ]
     }
 
-    fn erofs(&self, command: &str, options: &[&str], sources: &[&Path]) -> (Tool, Work) {
+    pub(super) fn erofs(&self, command: &str, options: &[&str], sources: &[&Path]) -> (Tool, Work) {
         let mut line: Vec<OsString> = vec![self.tools.erofs.clone().into()];
         line.extend([command, "--quiet", "-o", OUTPUT].map(OsString::from));
         line.extend(options.iter().map(OsString::from));
@@ -306,7 +306,7 @@ impl Bench<'_> {
     }
 
     /// Without a source: from a tar on standard input.
-    fn mkfs_erofs(&self, options: &[&str], source: Option<&Path>) -> (Tool, Work) {
+    pub(super) fn mkfs_erofs(&self, options: &[&str], source: Option<&Path>) -> (Tool, Work) {
         let mut line: Vec<OsString> = vec![self.tools.mkfs_erofs.clone().into(), "--quiet".into()];
         line.extend(options.iter().map(OsString::from));
         line.push(OUTPUT.into());
@@ -315,21 +315,21 @@ impl Bench<'_> {
     }
 }
 
-fn mksquashfs(options: &[&str], source: &Path) -> (Tool, Work) {
+pub(super) fn mksquashfs(options: &[&str], source: &Path) -> (Tool, Work) {
     let mut line: Vec<OsString> = vec!["mksquashfs".into(), source.into(), OUTPUT.into()];
     line.extend(["-noappend", "-quiet", "-no-progress"].map(OsString::from));
     line.extend(options.iter().map(OsString::from));
     (Tool::Mksquashfs, Work::writing_a_file(line))
 }
 
-fn directory(source: PathBuf, ignore: &'static [Field]) -> Check {
+pub(super) fn directory(source: PathBuf, ignore: &'static [Field]) -> Check {
     Check::Mounted {
         devices: Vec::new(),
         source: Source::Directory(source, ignore),
     }
 }
 
-fn files(devices: Vec<PathBuf>, source: PathBuf) -> Check {
+pub(super) fn files(devices: Vec<PathBuf>, source: PathBuf) -> Check {
     Check::Mounted {
         devices,
         source: Source::Files(source),

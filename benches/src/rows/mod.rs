@@ -1,6 +1,7 @@
 //! Which work is compared, and what its goal is.
 
 mod build;
+mod compress;
 mod read;
 
 use crate::{
@@ -44,6 +45,7 @@ pub(crate) struct Goal {
 pub(crate) fn all(tools: &Tools, corpora: &Corpora) -> Vec<Row> {
     let bench = Bench { tools, corpora };
     let mut rows = bench.building();
+    rows.extend(bench.compressing());
     rows.extend(bench.reading());
     rows
 }
