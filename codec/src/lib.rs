@@ -8,7 +8,7 @@
 //! | feature | codec | code |
 //! |---|---|---|
 //! | – | [`lz4`]: `Lz4Encoder`, `Lz4HcEncoder`, `Lz4Decoder` | ours |
-//! | – | [`lzma`]: `LzmaDecoder` | ours |
+//! | – | [`lzma`]: `LzmaEncoder`, `LzmaDecoder` | Rust, lzma-rust2; ours |
 //! | – | [`deflate`]: `DeflateEncoder`, `DeflateDecoder` | ours; Rust, zlib-rs |
 //! | `zstd` (default) | [`zstd`]: `ZstdEncoder`, `ZstdDecoder` | C, through zstd-safe |
 //!

@@ -30,7 +30,7 @@ impl Decoder for LzmaDecoder {
             reason,
         };
         let (&first, coded) = encoded.split_first().ok_or(fault("cut off"))?;
-        let properties = Properties::new(!first).ok_or(fault("properties out of range"))?;
+        let properties = Properties::from_byte(!first).ok_or(fault("properties out of range"))?;
         let mut coder = RangeDecoder::new(coded).ok_or(fault("cut off"))?;
         let whole = decode(&mut coder, properties, self.dictionary_size, output)?;
         coder.normalize();

@@ -1,35 +1,76 @@
 //! What LZMA knows about the data: the probabilities of each kind of bit, and
 //! the state that says what the last few symbols were.
 
+use crate::EncodeError;
+
 /// A probability of one half, in units of 2^-11.
 const HALF: u16 = 1 << 10;
 
 /// The largest sum of literal context and literal position bits that the kernel
 /// decodes (`lib/xz/xz_dec_lzma2.c`, `lzma_props`).
-const MAX_LITERAL_BITS: u8 = 4;
+const MAX_LITERAL_BITS: u32 = 4;
+/// The most position bits.
+const MAX_POSITION_BITS: u32 = 4;
 
 /// Shortest match.
 pub(super) const MIN_MATCH: usize = 2;
 
-/// Numbers of literal context, literal position and position bits.
+/// How much of what is around a symbol chooses its probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Properties {
-    literal_context: u32,
-    literal_position: u32,
-    position: u32,
+pub struct Properties {
+    pub(super) literal_context: u32,
+    pub(super) literal_position: u32,
+    pub(super) position: u32,
+}
+
+impl Default for Properties {
+    /// 3, 0 and 2, as mkfs.erofs has them.
+    fn default() -> Self {
+        Self {
+            literal_context: 3,
+            literal_position: 0,
+            position: 2,
+        }
+    }
 }
 
 impl Properties {
+    /// Numbers of high bits of the byte before a literal (`lc`, 0 to 4), of low
+    /// bits of a literal's position (`lp`, 0 to 4), both together at most 4, and
+    /// of low bits of the position of any symbol (`pb`, 0 to 4).
+    ///
+    /// # Errors
+    /// [`EncodeError::Parameter`] outside these ranges.
+    pub fn new(
+        literal_context: u32,
+        literal_position: u32,
+        position: u32,
+    ) -> Result<Self, EncodeError> {
+        let largest = i64::from(MAX_LITERAL_BITS);
+        let context = literal_context.into();
+        EncodeError::check("lzma literal context bits", context, 0..=largest)?;
+        let left = largest - context;
+        let name = "lzma literal position bits";
+        EncodeError::check(name, literal_position.into(), 0..=left)?;
+        let most = MAX_POSITION_BITS.into();
+        EncodeError::check("lzma position bits", position.into(), 0..=most)?;
+        Ok(Self {
+            literal_context,
+            literal_position,
+            position,
+        })
+    }
+
     /// From a byte `(pb·5 + lp)·9 + lc`, if the kernel takes it.
-    pub(super) fn new(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         let (position, rest) = (byte / 45, byte % 45);
         let (literal_position, literal_context) = (rest / 9, rest % 9);
-        let valid = position <= 4 && literal_context + literal_position <= MAX_LITERAL_BITS;
-        valid.then_some(Self {
-            literal_context: literal_context.into(),
-            literal_position: literal_position.into(),
-            position: position.into(),
-        })
+        Self::new(
+            literal_context.into(),
+            literal_position.into(),
+            position.into(),
+        )
+        .ok()
     }
 
     /// The low bits of a position that choose probabilities of symbols.
@@ -87,7 +128,7 @@ impl State {
 }
 
 /// Probabilities that choose by the low bits of the position.
-pub(super) const POSITIONS: usize = 16;
+pub(super) const POSITIONS: usize = 1 << MAX_POSITION_BITS;
 
 /// Distance slots from which on the low bits of a distance have a tree of their own …
 pub(super) const FIRST_MODELLED_SLOT: usize = 4;
