@@ -87,6 +87,10 @@ pub enum Requirement {
     Bit48,
     /// Metabox.
     Metabox,
+    /// Long xattr prefixes on the device, in an image with a packed inode, where older kernels look for them.
+    PlainXattrPrefixes,
+    /// Holes in lcluster indexes. Nothing announces them, and older kernels read some block.
+    IndexHoles,
 }
 
 impl Requirement {
@@ -104,7 +108,8 @@ impl Requirement {
             Self::SmallBlocksCompressed => (6, 8),
             Self::Zstd => (6, 10),
             Self::LongLabel | Self::Bit48 => (6, 15),
-            Self::Metabox => (6, 17),
+            Self::Metabox | Self::PlainXattrPrefixes => (6, 17),
+            Self::IndexHoles => (7, 2),
         };
         KernelVersion::new(major, minor)
     }
@@ -128,6 +133,8 @@ impl Requirement {
             Self::LongLabel => "a 16-byte label",
             Self::Bit48 => "48-bit layout",
             Self::Metabox => "metabox",
+            Self::PlainXattrPrefixes => "long xattr prefixes beside a packed inode",
+            Self::IndexHoles => "holes in lcluster indexes",
         }
     }
 

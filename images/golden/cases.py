@@ -195,7 +195,7 @@ CASES = [
     Case("tar-index", "--tar=i", "lower.tar", "index whose device is the tar", kernel="6.4", expected="lower", devices=("lower.tar",), block=512),
     Case("tar-reserved", "-b1024 --tar=f --clean=rvsp", "lower.tar", "space for data that is to come", kernel="6.4", block=1024, expected="lower-empty"),
     Case("tar-map", "-b1024 --tar=i,map.written", "lower.tar", "the same by an index", kernel="6.4", block=1024, expected="lower-empty"),
-    Case("tar-headers", "--tar=headerball", "lower.headers", "headers without data", expected="lower-empty"),
+    Case("tar-headers", "--tar=headerball", "lower.headers", "headers without data", expected="lower-empty", kernel="5.15"),
     Case("merge", "-b1024", "lower.written upper.written", "metadata whose devices are images, the upper one last", kernel="6.4", block=1024, expected="merged",
          devices=("lower.written", "upper.written"),
          before=(("-b1024 -Enoinline_data", "lower.written", "lower"), ("-b1024 -Enoinline_data", "upper.written", "upper"))),

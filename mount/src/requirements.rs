@@ -5,7 +5,7 @@ use crate::devices::Slot;
 use erofs_format::BlockBits;
 use erofs_format::address::DeviceId;
 use erofs_format::device::{DEVICE_SLOT_SIZE, DeviceSlot};
-use erofs_format::feature::FeatureIncompat;
+use erofs_format::feature::{FeatureCompat, FeatureIncompat};
 use erofs_format::kernel::{KernelVersion, Requirement};
 use erofs_format::superblock::{SUPERBLOCK_OFFSET, Superblock, SuperblockError};
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +13,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+/// The first bytes of images of composefs, whose files are chunk-based without the feature bit.
+const COMPOSEFS_MAGIC: [u8; 4] = 0xd078_629a_u32.to_le_bytes();
 
 /// What an image needs, as plain values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,7 @@ impl Requirements {
     }
 
     /// From a superblock. [`Requirements::flat_bytes`] and [`Requirements::slots`] stay unknown: they take the device table.
+    /// What no superblock announces is told by `erofs_reader::check`.
     pub fn from_superblock(superblock: &Superblock) -> Self {
         let algorithms = superblock.algorithms();
         let mut features = Requirement::from_features(superblock.incompat);
@@ -83,6 +87,13 @@ impl Requirements {
         }
         if !superblock.label.contains(&0) {
             features.push(Requirement::LongLabel);
+        }
+        // A compatible feature, which older kernels do not know and so miss the prefixes.
+        if superblock.compat.contains(FeatureCompat::PLAIN_XATTR_PFX)
+            && superblock.packed.is_some()
+            && superblock.xattr_prefix_count > 0
+        {
+            features.push(Requirement::PlainXattrPrefixes);
         }
         features.sort();
         Self {
@@ -118,6 +129,11 @@ impl Requirements {
                 error,
             })?;
         let mut requirements = Self::from_superblock(&superblock);
+        if read_up_to(&file, Some(offset), COMPOSEFS_MAGIC.len()).map_err(unreadable)?
+            == COMPOSEFS_MAGIC
+        {
+            requirements.add([Requirement::ChunkedFile]);
+        }
         if superblock.extra_devices != 0 {
             let table = device_table(&file, offset, &superblock).map_err(unreadable)?;
             requirements.flat_bytes = (table.len() == usize::from(superblock.extra_devices))
@@ -133,6 +149,13 @@ impl Requirements {
                 .collect();
         }
         Ok(requirements)
+    }
+
+    /// Adds what the image was found to need beyond what its superblock says.
+    pub fn add(&mut self, more: impl IntoIterator<Item = Requirement>) {
+        self.features.extend(more);
+        self.features.sort();
+        self.features.dedup();
     }
 
     /// What the kernel must be able to do, on a machine with pages of this size.
@@ -210,6 +233,25 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../images/probe")
             .join(format!("{name}.erofs"))
+    }
+
+    /// What older kernels do not read though no incompatible feature says so.
+    #[test]
+    fn needs_beyond_the_feature_bits() {
+        for (name, requirement) in [
+            ("composefs", R::ChunkedFile),
+            ("xattr-prefix-plain", R::PlainXattrPrefixes),
+        ] {
+            let path = image(&format!("../golden/{name}"));
+            let requirements = Requirements::read(&path, 0).expect("an image");
+            assert!(requirements.features.contains(&requirement), "{name}");
+            let (kernel, ability) = requirements.oldest_kernel(BlockBits::B4096).expect("some");
+            assert_eq!(
+                (kernel, ability),
+                (requirement.since(), Ability::Read(requirement)),
+                "{name}"
+            );
+        }
     }
 
     /// What images made by mkfs.erofs say about themselves.

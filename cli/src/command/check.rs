@@ -7,7 +7,9 @@ use crate::progress::Progress;
 use crate::{report, values};
 use anyhow::Context;
 use clap::Args;
-use erofs_format::Nid;
+use erofs_format::kernel::KernelVersion;
+use erofs_format::{BlockBits, Nid};
+use erofs_mount::{Ability, Requirements};
 use erofs_reader::check::{
     CheckOptions, Counts, Finding, Report, Rule, Severity, Start, Statistics, check,
 };
@@ -105,12 +107,13 @@ impl Check {
         drop(progress);
         let image = &self.input.image;
         let report = result.with_context(|| image.display().to_string())?;
+        let needs = Needs::new(&self.input, &report);
         if self.json {
-            report::print_json(&JsonReport::new(image, &report, started.elapsed()))?;
+            report::print_json(&JsonReport::new(image, &report, &needs, started.elapsed()))?;
         } else {
             print_findings(&report)?;
             if !self.quiet {
-                print_summary(image, &report, started.elapsed())?;
+                print_summary(image, &report, &needs, started.elapsed())?;
             }
         }
         let fine = report.is_clean() && !(self.strict && report.counts.total() > 0);
@@ -153,7 +156,27 @@ pub(crate) fn print_findings(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_summary(image: &Path, report: &Report, elapsed: Duration) -> anyhow::Result<()> {
+/// The oldest kernel that reads the image, and what asks for it.
+struct Needs(Option<(KernelVersion, Ability)>);
+
+impl Needs {
+    /// What the superblock says and what was found beyond. Nothing of an image that does not open.
+    fn new(input: &ImageInput, report: &Report) -> Self {
+        let requirements = Requirements::read(&input.image, input.offset).ok();
+        // The commonest pages.
+        Self(requirements.and_then(|mut requirements| {
+            requirements.add(report.unannounced.iter().copied());
+            requirements.oldest_kernel(BlockBits::B4096)
+        }))
+    }
+}
+
+fn print_summary(
+    image: &Path,
+    report: &Report,
+    needs: &Needs,
+    elapsed: Duration,
+) -> anyhow::Result<()> {
     let statistics = &report.statistics;
     let mut text = match report.counts.total() {
         0 => "no findings".to_owned(),
@@ -180,10 +203,13 @@ fn print_summary(image: &Path, report: &Report, elapsed: Duration) -> anyhow::Re
     if !report.complete {
         text.push_str("; not everything could be checked");
     }
+    if let Needs(Some((kernel, ability))) = needs {
+        text.push_str(&format!("; needs Linux {kernel} for {ability}"));
+    }
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{}: {text} in {}",
+        "{}: {text}, in {}",
         image.display(),
         report::seconds(elapsed)
     )?;
@@ -197,6 +223,9 @@ struct JsonReport<'a> {
     /// Whether the kernel reads the image as it is meant.
     clean: bool,
     complete: bool,
+    /// The oldest kernel that reads it on pages of 4 KiB, if one does, as far as it was looked at.
+    oldest_kernel: Option<String>,
+    oldest_kernel_because: Option<String>,
     findings: Vec<JsonFinding<'a>>,
     /// By severity.
     counts: JsonCounts,
@@ -240,7 +269,7 @@ struct JsonStatistics {
 }
 
 impl<'a> JsonReport<'a> {
-    fn new(image: &Path, report: &'a Report, elapsed: Duration) -> Self {
+    fn new(image: &Path, report: &'a Report, Needs(needs): &Needs, elapsed: Duration) -> Self {
         let count = |counts: &Counts, severity| counts.of_severity(severity);
         let Statistics {
             inodes,
@@ -256,6 +285,8 @@ impl<'a> JsonReport<'a> {
             image: report::path(image),
             clean: report.is_clean(),
             complete: report.complete,
+            oldest_kernel: needs.map(|(kernel, _)| kernel.to_string()),
+            oldest_kernel_because: needs.map(|(_, ability)| ability.to_string()),
             findings: report.findings.iter().map(JsonFinding::new).collect(),
             counts: JsonCounts {
                 rejects: count(&report.counts, Severity::Rejects),

@@ -62,7 +62,9 @@ pub(super) fn of(ability: Ability) -> Option<ProbeImage> {
             Requirement::Zstd => image!("zstd", 9000),
             Requirement::Bit48 => image!("48bit", 9000),
             Requirement::Metabox => image!("metabox", 9000),
-            Requirement::LongLabel => return None,
+            Requirement::LongLabel | Requirement::PlainXattrPrefixes | Requirement::IndexHoles => {
+                return None;
+            }
         },
         Ability::FileBacked | Ability::DirectIo | Ability::FsOffset => BASELINE,
         Ability::FlatDevices => return None,

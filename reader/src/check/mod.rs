@@ -50,6 +50,7 @@ use crate::source::ByteSource;
 use data::Data;
 use erofs_format::Nid;
 use erofs_format::feature::FeatureIncompat;
+use erofs_format::kernel::Requirement;
 use finding::Findings;
 use range::Range;
 use sorter::{Room, Sorter};
@@ -143,6 +144,8 @@ pub struct Report {
     pub complete: bool,
     /// What there was.
     pub statistics: Statistics,
+    /// What a kernel must know to read all that was looked at, beyond what the superblock announces.
+    pub unannounced: Vec<Requirement>,
 }
 
 impl Report {
@@ -193,6 +196,7 @@ pub fn check(
             counts,
             complete: false,
             statistics,
+            unannounced: Vec::new(),
         });
     };
     let image = &opened.image;
@@ -209,6 +213,7 @@ pub fn check(
         mut findings,
         ranges,
         statistics: counted,
+        missing,
         ..
     } = checker;
     statistics = Statistics {
@@ -238,10 +243,28 @@ pub fn check(
     paths::name(image, &root, work, &mut findings)?;
     Ok(Report {
         findings,
-        counts,
         complete,
         statistics,
+        unannounced: unannounced(missing, &counts),
+        counts,
     })
+}
+
+/// What features that are missing in the superblock ask for, and breaches of rules that newer kernels gave up.
+fn unannounced(missing: FeatureIncompat, counts: &Counts) -> Vec<Requirement> {
+    let mut all = Requirement::from_features(missing);
+    for (rule, requirement) in [
+        (Rule::FlatHole, Requirement::Bit48),
+        (Rule::InodeTime, Requirement::Bit48),
+        (Rule::IndexHole, Requirement::IndexHoles),
+    ] {
+        if counts.of(rule) > 0 {
+            all.push(requirement);
+        }
+    }
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// What is known while the metadata is looked at.

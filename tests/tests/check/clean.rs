@@ -58,6 +58,29 @@ fn golden_images() {
     }
 }
 
+/// Also where no feature bit of the superblock announces it.
+#[test]
+fn the_oldest_kernel_is_told_from_what_is_in_an_image() {
+    require!(erofs());
+    let all = Golden::all();
+    for (name, kernel, because) in [
+        ("lz4-ancient", "5.4", "4096-byte blocks"),
+        ("tar-headers", "5.15", "chunk-based files (holes)"),
+        ("composefs", "5.15", "chunk-based files (holes)"),
+        (
+            "xattr-prefix-plain",
+            "6.17",
+            "long xattr prefixes beside a packed inode",
+        ),
+        ("index-hole", "7.2", "holes in lcluster indexes"),
+    ] {
+        let golden = all.iter().find(|golden| golden.name == name);
+        let (report, _) = json(&[], &golden.expect("kept").image);
+        assert_eq!(report["oldest_kernel"], kernel, "{name}");
+        assert_eq!(report["oldest_kernel_because"], because, "{name}");
+    }
+}
+
 fn needs() -> Result<(), Reason> {
     skip::root()?;
     erofs().map(drop)

@@ -1,8 +1,18 @@
 //! The images kept of the reference tool.
 
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+};
+
 use anyhow::Result;
 use erofs_format::{BlockBits, kernel::Requirement};
 use erofs_mount::Requirements;
+use erofs_reader::{
+    ByteSource, FileSource,
+    check::{CheckOptions, check},
+};
 use erofs_tests::golden::{Golden, folder};
 
 use crate::list::{Entry, List};
@@ -14,32 +24,46 @@ const CONFIGURATIONS: [(Requirement, &str); 3] = [
     (Requirement::Zstd, "EROFS_FS_ZIP_ZSTD"),
 ];
 
-/// Images that need a later kernel than this project reads out of their superblock, and other keys of theirs.
-const UNTOLD: [(&str, &str, &str); 4] = [
-    // mkfs.erofs 1.9.4 writes chunk-based files without the feature bit of Linux 5.15.
-    ("composefs", "5.15", ""),
-    ("tar-headers", "5.15", ""),
-    // PLAIN_XATTR_PFX is a compatible feature, yet kernels before it look for the prefixes in the packed inode.
-    ("xattr-prefix-plain", "6.17", ""),
-    // There is no feature bit for it. Older kernels take the hole for data and show other bytes.
-    ("index-hole", "7.2", " misread=5.10,6.1,6.12,6.16,6.17,6.18"),
-];
+/// Images that older kernels than they need show otherwise, without an error, and other keys of theirs.
+const MISREAD: [(&str, &str); 1] = [("index-hole", " misread=5.10,6.1,6.12,6.16,6.17,6.18")];
 
 /// For blocks larger than the pages of these machines, which no kernel mounts.
 const NEVER: &str = "0.0";
 
+/// What the image needs by its superblock, and by what `erofs check` finds below it.
+fn requirements(golden: &Golden) -> Result<Requirements> {
+    let source = |path: &PathBuf| -> io::Result<Arc<dyn ByteSource>> {
+        Ok(Arc::new(FileSource::open(path)?))
+    };
+    let devices = golden
+        .devices
+        .iter()
+        .map(source)
+        .collect::<io::Result<Vec<_>>>()?;
+    let image = source(&golden.image)?;
+    let report = check(
+        &image,
+        &devices,
+        &CheckOptions::default(),
+        &AtomicU64::new(0),
+    )?;
+    let mut requirements = Requirements::read(&golden.image, 0)?;
+    requirements.add(report.unannounced);
+    Ok(requirements)
+}
+
 /// Adds them, with what this project, not their own manifest, says of the oldest kernel.
 pub(crate) fn add(list: &mut List) -> Result<()> {
     for golden in Golden::all() {
-        let requirements = Requirements::read(&golden.image, 0)?;
+        let requirements = requirements(&golden)?;
         let said = requirements.oldest_kernel(BlockBits::B4096);
-        let untold = UNTOLD.into_iter().find(|(name, ..)| *name == golden.name);
         let needs: Vec<_> = CONFIGURATIONS
             .into_iter()
             .filter(|(requirement, _)| requirements.features.contains(requirement))
             .map(|(_, name)| name)
             .collect();
-        let mut more = untold.map_or("", |(.., more)| more).to_owned();
+        let misread = MISREAD.into_iter().find(|(name, _)| *name == golden.name);
+        let mut more = misread.map_or("", |(_, more)| more).to_owned();
         if said.is_none() {
             more += " expect=unreadable";
         }
@@ -51,11 +75,7 @@ pub(crate) fn add(list: &mut List) -> Result<()> {
             manifest: folder().join(format!("expected/{}.tsv", golden.expected)),
             file: golden.image,
             devices: golden.devices,
-            since: match (said, untold) {
-                (_, Some((_, since, _))) => since.into(),
-                (Some((since, _)), None) => since.to_string(),
-                (None, None) => NEVER.into(),
-            },
+            since: said.map_or_else(|| NEVER.into(), |(since, _)| since.to_string()),
             group: "golden",
             label: golden.shows,
             more,
