@@ -1,5 +1,6 @@
 //! `fsck.erofs`: this program with the options and exit codes of erofs-utils 1.9.
 
+use super::digests;
 use crate::command::check::{print_findings, temporary_folder};
 use crate::error::one_line;
 use crate::image::{self, Source};
@@ -10,7 +11,7 @@ use clap::{ArgAction, Parser};
 use erofs_format::Nid;
 use erofs_reader::check::{CheckOptions, Report, Start, check};
 use erofs_reader::extract::{ExtractOptions, Problem, Summary, extract};
-use erofs_reader::{ByteSource, Image, ImageOptions, Symlinks};
+use erofs_reader::{ByteSource, Image, ImageOptions, Inode, Symlinks};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,10 @@ struct Arguments {
     #[arg(long)]
     no_sbcrc: bool,
 
+    /// Hold content against the digests that attributes of the image name
+    #[arg(long)]
+    xattr_inode_digest: bool,
+
     /// Extract extended attributes
     #[arg(long, overrides_with = "no_xattrs")]
     xattrs: bool,
@@ -118,7 +123,6 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 the image is fine, or was extracted; 1 it is not, or could not be read.
 
 Without effect, since there is nothing to ask about or to repair: -a, -A, -y.
-Not supported: --xattr-inode-digest.
 More options, and findings as JSON: erofs check --help, erofs extract --help.";
 
 /// Runs the program on the arguments after its name.
@@ -172,6 +176,13 @@ impl Arguments {
             self.tell(1, "Found some filesystem corruption");
             return Ok(false);
         }
+        if self.xattr_inode_digest {
+            let (image, start) = self.open(&path)?;
+            if !digests::verify(&image, &start, self.verbosity)? {
+                self.tell(1, "Found content that its digest does not name");
+                return Ok(false);
+            }
+        }
         match target {
             Some(target) => {
                 if !self.extract(target, &path)? {
@@ -212,7 +223,8 @@ impl Arguments {
         Ok(check(primary, devices, &options, &AtomicU64::new(0))?)
     }
 
-    fn extract(&self, target: &Path, path: &Path) -> anyhow::Result<bool> {
+    /// The image, and the inode where to begin.
+    fn open(&self, path: &Path) -> anyhow::Result<(Image, Inode)> {
         let (primary, devices) = image::open_sources(path, &self.device, self.offset)?;
         let boxed = |device: &Source| Box::new(Arc::clone(device)) as Box<dyn ByteSource>;
         let options = ImageOptions {
@@ -222,16 +234,19 @@ impl Arguments {
         };
         let image = Image::open(primary, options).with_context(|| path.display().to_string())?;
         let start = match (&self.path, self.nid) {
-            (Some(path), _) => {
-                let path = path.clone().into_vec();
-                Some(image.resolve(&path, Symlinks::Keep)?.nid())
-            }
-            (None, nid) => nid.map(Nid),
+            (Some(path), _) => image.resolve(&path.clone().into_vec(), Symlinks::Keep)?,
+            (None, Some(nid)) => image.inode(Nid(nid))?,
+            (None, None) => image.root()?,
         };
+        Ok((image, start))
+    }
+
+    fn extract(&self, target: &Path, path: &Path) -> anyhow::Result<bool> {
+        let (image, start) = self.open(path)?;
         let is_root = rustix::process::geteuid().is_root();
         let kept = |wanted: bool, refused: bool| wanted || (is_root && !refused);
         let options = ExtractOptions {
-            start,
+            start: Some(start.nid()),
             replace: self.overwrite,
             same_owner: kept(
                 self.preserve || self.preserve_owner,

@@ -1,5 +1,6 @@
 //! Programs that this one is when it is called by another name: one module for each.
 
+mod digests;
 mod dump;
 mod fsck;
 mod mount;

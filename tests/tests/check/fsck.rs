@@ -2,6 +2,7 @@
 
 use super::{flip, small, small_tree};
 use erofs_tests::{
+    golden::Golden,
     manifest::{Field, Manifest},
     peers, require, skip,
     workshop::{Workshop, erofs},
@@ -155,4 +156,55 @@ fn extraction_begins_where_it_is_told() {
     let content = |path: &Path| fs::read(path).expect("readable");
     let source = workshop.source.join("a/text");
     assert!(content(&target.join("text")) == content(&source));
+}
+
+/// The image of mkfs.erofs, as it is and with a byte of a file changed: both say what the peer says.
+#[test]
+fn content_is_held_against_digests() {
+    require!(erofs());
+    let workshop = small_tree();
+    let all = Golden::all();
+    let golden = |name: &str| {
+        let golden = all.iter().find(|golden| golden.name == name);
+        golden.expect("kept").image.clone()
+    };
+    let changed = workshop.path("changed.erofs");
+    let mut bytes = fs::read(golden("xattr-digest")).expect("kept");
+    let words = b"a of the low";
+    let at = bytes.windows(words.len()).position(|part| part == words);
+    bytes[at.expect("uncompressed")] = b'A';
+    fs::write(&changed, bytes).expect("written");
+    let unknown = workshop.path("unknown.erofs");
+    let mut bytes = fs::read(golden("xattr-digest")).expect("kept");
+    let at = bytes.windows(7).position(|part| part == b"sha256:");
+    bytes[at.expect("a digest")] = b'S';
+    fs::write(&unknown, bytes).expect("written");
+    for (image, code, says) in [
+        (golden("xattr-digest"), 0, ""),
+        (golden("xattr-fingerprint"), 0, ""),
+        (changed, 1, "/dir/a: the content has another digest"),
+        (unknown, 1, "unknown form of digest"),
+        (golden("plain"), 1, "no digests of inodes"),
+    ] {
+        // Attributes may stand behind the superblock, in its checksum.
+        let arguments = ["--no-sbcrc", "--xattr-inode-digest", &text(&image)];
+        let output = fsck(&workshop, &arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{}: {error}",
+            image.display()
+        );
+        assert!(error.contains(says), "{}: {error}", image.display());
+        if let Ok(mut peer) = peers::erofs_utils("fsck.erofs") {
+            let output = peer.args(arguments).output().expect("starts");
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{}: {output:?}",
+                image.display()
+            );
+        }
+    }
 }
