@@ -33,6 +33,7 @@ BASES = {
     "lz4-full": ("data", "-zlz4hc -C4096 -Elegacy-compress"),
     "lz4-big": ("data", "-zlz4 -C16384"),
     "lz4-mixed": ("mixed", "-zlz4hc -C4096 -Elegacy-compress"),
+    "lz4-512": ("data", "-b512 -zlz4hc -C512"),
     "lz4-tail": ("data", "-zlz4hc -C4096 -Elegacy-compress,ztailpacking"),
     "fragments": ("data", "-zlz4hc -C4096 -Efragments"),
     "lzma": ("data", "-zlzma -C4096 -Elegacy-compress"),
@@ -131,6 +132,13 @@ def _(image):
     at = image.find(b"data")
     image[at] |= 1
     image.put("Q", at + 8, 1 << 62)
+
+
+@shape("inode-symlink-size-max", "plain", "symlink of 2^64 - 1 bytes: with room for a NUL it is 0 (2026-06)", "link", "is larger than")
+def _(image):
+    at = image.find(b"link")
+    image[at] |= 1
+    image.put("Q", at + 8, (1 << 64) - 1)
 
 
 @shape("inode-symlink-nul", "plain", "NUL in a symlink's target", "link", "symbolic link with a NUL at byte")
@@ -291,6 +299,18 @@ index("compact-big-0", "lz4-big", "compact index with a big pcluster of no block
 index("extent-long", "48bit", "encoded extent of 2 MiB", "encoded bytes, at most", "I", 8, 0x401FFFFF)
 index("extent-algorithm", "48bit", "encoded extent of an unknown algorithm", "extent format", "I", 8, 0xF0000300)
 index("extent-hole", "48bit", "encoded extent of no bytes: a hole", "-", "I", 8, 0)
+
+
+index("pclusters-overlap", "zstd", "pcluster that goes on into the next one (CVE-2024-47736)", "-", "H", 12, 0x802)
+index("compact-512-look-back-0", "lz4-512", "compact index of blocks of 512 bytes with a distance of 0 to the head (2025)", "decodes to", "H", 8, 0x2000)
+
+
+@shape("index-interlaced-long", "lz4-mixed", "interlaced plain data longer than its pcluster (2025)", "data", "plain bytes in a pcluster of")
+def _(image):
+    at = image.find(b"data")
+    header = image.map_header(at)
+    image.put("H", header + 4, image.get("H", header + 4) | 0x10)
+    image.put("H", image.index(at), 0)
 
 
 def payload(name, base, pitfall, error, change):

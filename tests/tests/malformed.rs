@@ -104,6 +104,41 @@ fn every_shape_is_told() {
     assert!(peak.expect("told") < MEMORY, "{peak:?} KiB");
 }
 
+/// Every fixture that the table of pitfalls names is there.
+#[test]
+fn pitfalls_have_their_fixtures() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = fs::read_to_string(root.join("images/malformed/README.md")).expect("readable");
+    let (_, table) = readme
+        .split_once("## Which pitfall is where")
+        .expect("a table");
+    let mut count = 0;
+    for name in table
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .flat_map(|line| {
+            let (_, fixtures) = line
+                .trim_end_matches(" |")
+                .rsplit_once(" | ")
+                .expect("two columns");
+            fixtures.split('`').skip(1).step_by(2)
+        })
+    {
+        let file = match name.split_once('/') {
+            Some(("tar", name)) => format!("fuzz/fixtures/tar/{name}"),
+            Some(("golden", name)) => format!("images/golden/{name}.erofs"),
+            // Files of code, and what is in them.
+            Some(_) => name.into(),
+            None if name == "deep_trees_end" => continue,
+            None if name == "extent-of-280-mib" => format!("fuzz/fixtures/check/{name}.erofs"),
+            None => format!("images/malformed/{name}.erofs"),
+        };
+        assert!(root.join(&file).exists(), "{file}");
+        count += 1;
+    }
+    assert!(count > 50, "{count}");
+}
+
 #[test]
 fn reading_anywhere_ends() {
     for shape in shapes() {
