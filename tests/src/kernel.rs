@@ -62,10 +62,14 @@ pub struct Mounted {
 
 /// A read-only loop device over a file, by its path; dropping it gives it back.
 #[derive(Debug)]
-struct LoopDevice(String);
+pub struct LoopDevice(String);
 
 impl LoopDevice {
-    fn new(file: &Path) -> Result<Self> {
+    /// Over `file`, whole.
+    ///
+    /// # Errors
+    /// What `losetup` said.
+    pub fn new(file: &Path) -> Result<Self> {
         let output = Command::new("losetup")
             .args(["--find", "--show", "--read-only"])
             .arg(file)
@@ -74,6 +78,11 @@ impl LoopDevice {
             bail!("losetup: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(Self(String::from_utf8(output.stdout)?.trim().to_owned()))
+    }
+
+    /// `/dev/loopN`.
+    pub fn path(&self) -> &Path {
+        Path::new(&self.0)
     }
 }
 
