@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use crate::{manifest::Manifest, skip::Reason, workshop::succeed};
+use crate::{manifest::Manifest, skip::Reason};
 
 /// A program of erofs-utils: `mkfs.erofs`, `fsck.erofs`, `dump.erofs` or `erofsfuse`.
 ///
@@ -29,10 +29,16 @@ pub fn erofs_utils(program: &str) -> Result<Command, Reason> {
 /// What `fsck.erofs --extract` makes of an image, and `expected` without what it loses by its nature: both the same where it
 /// extracts what is expected.
 ///
+/// # Errors
+/// What it says when it fails.
+///
 /// # Panics
-/// It fails.
-#[track_caller]
-pub fn extracted(image: &Path, devices: &[&Path], expected: &Manifest) -> (Manifest, Manifest) {
+/// It was not fetched, or leaves what cannot be read.
+pub fn extracted(
+    image: &Path,
+    devices: &[&Path],
+    expected: &Manifest,
+) -> Result<(Manifest, Manifest), String> {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let target = folder.path().join("extracted");
     let mut option = OsString::from("--extract=");
@@ -42,7 +48,11 @@ pub fn extracted(image: &Path, devices: &[&Path], expected: &Manifest) -> (Manif
     for device in devices {
         fsck.arg("--device").arg(device);
     }
-    succeed(fsck.args([option.as_os_str(), image.as_os_str()]));
+    let output = fsck.args([option.as_os_str(), image.as_os_str()]).output();
+    let output = output.expect("starts");
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
     let mut expected = expected.clone();
     let mut seen = Manifest::of_directory(&target).expect("readable");
     // It sets attributes before the owner, which costs capabilities; gives up an inode's attributes at an empty
@@ -58,7 +68,7 @@ pub fn extracted(image: &Path, devices: &[&Path], expected: &Manifest) -> (Manif
             seen.remove(b"system.posix_acl_access".as_slice());
         }
     }
-    (seen, expected)
+    Ok((seen, expected))
 }
 
 fn folder() -> Option<PathBuf> {

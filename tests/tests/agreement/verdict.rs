@@ -13,9 +13,10 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use erofs_format::Nid;
 use erofs_reader::{
     ByteSource, FileSource, Image, Inode, Symlinks,
-    check::{CheckOptions, check},
+    check::{CheckOptions, Rule, check},
 };
 use erofs_tests::{
     listing::{self, Columns},
@@ -33,14 +34,14 @@ pub(crate) struct Shown<'a> {
 pub(crate) struct Disagreements {
     /// Mistakes.
     pub(crate) wrong: Vec<String>,
-    /// Other bytes of files: mistakes too, unless [`contradictions`] explain them.
-    pub(crate) bytes: Vec<String>,
+    /// Differences about the content of files: mistakes too, unless [`contradictions`] explain them.
+    content: Vec<(Nid, String)>,
     /// Differences for a reason, see [`KNOWN`].
     pub(crate) known: Vec<String>,
 }
 
 /// Differences that are meant to be: part of what our reader says, and the reason.
-const KNOWN: [(&str, &str); 11] = [
+const KNOWN: [(&str, &str); 12] = [
     ("on end behind device", BEHIND),
     ("of a packed inode of", BEHIND),
     ("end behind the metabox", BEHIND),
@@ -56,14 +57,26 @@ const KNOWN: [(&str, &str); 11] = [
         "decodes to",
         "of DEFLATE data that ends early, Linux leaves the rest of the last page as it was",
     ),
+    (
+        "lz4 data is corrupt: a match begins before the data",
+        "Linux decodes no more of an extent than is asked for, and takes an LZ4 match of distance 0 for zeros",
+    ),
     ("name contains 0x00", "Linux cuts names off at a NUL"),
     ("\\x00", "listxattr(2) cannot tell a name with a NUL"),
 ];
 const BEHIND: &str = "behind the end of a device or a special inode Linux reads zeros, where our reader tells what is cut off";
 
 const ELSEWHERE: &str = "Linux looks at a record of an index only when reading begins there, our reader also when it asks where an extent ends";
-/// What the check says about indexes: where one contradicts itself, what is read depends on where reading begins.
-pub(crate) fn contradictions(image: &Path, devices: &[PathBuf]) -> Vec<String> {
+/// Rules of the check which say that what is read depends on where reading begins, or on what was read before: an index
+/// contradicts itself, or a pcluster is decoded in two ways.
+const CONTRADICTIONS: [Rule; 3] = [
+    Rule::IndexDistance,
+    Rule::PclusterOverlap,
+    Rule::PclusterShared,
+];
+
+/// The inodes that break one of these rules.
+fn contradictions(image: &Path, devices: &[PathBuf]) -> BTreeSet<Nid> {
     let source = |path: &PathBuf| -> Arc<dyn ByteSource> {
         Arc::new(FileSource::open(path).expect("opens"))
     };
@@ -76,11 +89,22 @@ pub(crate) fn contradictions(image: &Path, devices: &[PathBuf]) -> Vec<String> {
         &AtomicU64::new(0),
     );
     let findings = report.map(|report| report.findings).unwrap_or_default();
-    let ids = findings.iter().map(|finding| finding.rule.id());
-    ids.filter(|id| id.starts_with("index-"))
-        .map(Into::into)
+    findings
+        .into_iter()
+        .filter(|finding| CONTRADICTIONS.contains(&finding.rule))
+        .flat_map(|finding| finding.nid.into_iter().chain(other_inode(&finding.value)))
         .collect()
 }
+
+/// The inode with which a pcluster is shared: such findings tell it in their text, behind what is shared.
+fn other_inode(value: &str) -> Option<Nid> {
+    let (_, number) = value.rsplit_once("(inode ")?;
+    number.strip_suffix(')')?.parse().ok().map(Nid)
+}
+
+/// What Linux shows of an owner that this project shows as it is stored: -1 is no user, and no group.
+const NOBODY: &str = "65534";
+const NO_OWNER: &str = "4294967295";
 
 impl Disagreements {
     fn add(&mut self, line: String) {
@@ -88,6 +112,32 @@ impl Disagreements {
             self.known.push(line);
         } else {
             self.wrong.push(line);
+        }
+    }
+
+    fn add_content(&mut self, inode: &Inode, line: String) {
+        if KNOWN.iter().any(|(part, _)| line.contains(part)) {
+            self.known.push(line);
+        } else {
+            self.content.push((inode.nid(), line));
+        }
+    }
+
+    /// Tells mistakes about content from what contradictions of the image explain.
+    fn judge_content(&mut self, image: &Image, contradictions: impl FnOnce() -> BTreeSet<Nid>) {
+        if self.content.is_empty() {
+            return;
+        }
+        let contradictions = contradictions();
+        let packed = image.superblock().packed;
+        let packed = packed.is_some_and(|nid| contradictions.contains(&nid));
+        for (nid, line) in self.content.drain(..) {
+            if packed || contradictions.contains(&nid) {
+                self.known
+                    .push(format!("the image contradicts itself: {line}"));
+            } else {
+                self.wrong.push(line);
+            }
         }
     }
 }
@@ -140,9 +190,9 @@ impl<'a> Shown<'a> {
     }
 
     /// Where our reader and Linux differ: a line for each place, the known differences apart.
-    pub(crate) fn disagreements(&self, image: &Path, devices: &[PathBuf]) -> Disagreements {
+    pub(crate) fn disagreements(&self, path: &Path, devices: &[PathBuf]) -> Disagreements {
         let mut found = Disagreements::default();
-        let image = match workshop::try_open(image, devices) {
+        let image = match workshop::try_open(path, devices) {
             Ok(image) => image,
             Err(error) => {
                 found.add(format!("Linux mounts it, our reader says: {error}"));
@@ -164,6 +214,7 @@ impl<'a> Shown<'a> {
                 }
             }
         }
+        found.judge_content(&image, || contradictions(path, devices));
         for surplus in self.surplus(&image) {
             found.add(surplus);
         }
@@ -214,7 +265,12 @@ fn compare(image: &Image, inode: &Inode, line: &[&str], ours: &Columns, found: &
     let path = line[0];
     for (theirs, own) in line[1..7].iter().zip(&ours.metadata) {
         if theirs != own {
-            found.add(format!("{path}: {theirs} by Linux, {own} by our reader"));
+            let line = format!("{path}: {theirs} by Linux, {own} by our reader");
+            if own.contains(':') && own.replace(NO_OWNER, NOBODY) == *theirs {
+                found.known.push(line);
+            } else {
+                found.add(line);
+            }
         }
     }
     compare_content(image, inode, line, ours, found);
@@ -261,19 +317,20 @@ fn compare_content(
             && let Ok(own) = listing::beginning(image, inode, end)
             && own != digest
         {
-            found.bytes.push(format!(
-                "{path}: first {end} bytes: {digest} by Linux, {own} by our reader"
-            ));
+            let line = format!("{path}: first {end} bytes: {digest} by Linux, {own} by our reader");
+            found.add_content(inode, line);
         }
     } else if !content.starts_with('!') {
         match &ours.content {
             Ok(own) if own == content => {}
-            Ok(own) => found
-                .bytes
-                .push(format!("{path}: {content} by Linux, {own} by our reader")),
-            Err(error) => found.add(format!(
-                "{path}: {content} by Linux, our reader says: {error}"
-            )),
+            Ok(own) => found.add_content(
+                inode,
+                format!("{path}: {content} by Linux, {own} by our reader"),
+            ),
+            Err(error) => found.add_content(
+                inode,
+                format!("{path}: {content} by Linux, our reader says: {error}"),
+            ),
         }
     }
 }
@@ -281,6 +338,34 @@ fn compare_content(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An owner of -1 is known to differ, any other difference is none that is known.
+    #[test]
+    fn owners() {
+        let golden = erofs_tests::golden::Golden::all();
+        let golden = golden.iter().find(|golden| golden.name == "plain");
+        let golden = golden.expect("kept");
+        let image = workshop::open(&golden.image, &golden.devices);
+        let root = image.root().expect("readable");
+        let mut ours = Columns::of(&image, &root);
+        let content = ours.content.clone().expect("readable");
+        let xattrs = ours.xattrs.clone().expect("readable");
+        ours.metadata[2] = format!("{NO_OWNER}:0");
+        for (owner, known, wrong) in [("65534:0", 1, 0), ("65535:0", 0, 1), ("0:65534", 0, 1)] {
+            let mut line = vec![".".to_owned()];
+            line.extend(ours.metadata.iter().cloned());
+            line[3] = owner.into();
+            line.extend([content.clone(), xattrs.join(",")]);
+            let line: Vec<&str> = line.iter().map(String::as_str).collect();
+            let mut found = Disagreements::default();
+            compare(&image, &root, &line, &ours, &mut found);
+            assert_eq!(
+                (found.known.len(), found.wrong.len()),
+                (known, wrong),
+                "{owner}"
+            );
+        }
+    }
 
     #[test]
     fn paths_come_back() {

@@ -1,7 +1,8 @@
 //! Three readers, one image: of what mkfs.erofs writes by its options, our reader, the kernel (by file and by loop device) and
 //! `fsck.erofs --extract` show the same, and it is what the source holds.
 //!
-//! `EROFS_ROWS`: rows of options (default: 10, or 2000 for the long form).
+//! `EROFS_ROWS`: rows of options (default: 10, or 2000 for the long form); `EROFS_ONLY`: of these, rows with such a part of their
+//! options, to run again what failed.
 
 mod options;
 
@@ -24,8 +25,10 @@ use proptest::{
 
 const SHORT: usize = 10;
 const LONG: usize = 2000;
-/// Rows that share a random tree in the long form; the fixed set takes its turn with each.
+/// Rows that share a tree.
 const ROWS_OF_A_TREE: usize = 10;
+/// The fixed set, the largest tree, is the first of so many trees; the others are random.
+const TREES_PER_FIXED_SET: usize = 3;
 
 fn needs() -> Result<Vec<Way>, Reason> {
     skip::root()?;
@@ -95,6 +98,26 @@ fn linux_reads(image: &Path, row: &Row, ways: &[Way]) -> bool {
     runs(row) && ways.iter().any(|way| read(way).is_some())
 }
 
+/// Gives back the shared attributes that Linux 6.18 loses of inodes in a metabox: behind inline ones it goes on in the same page of the
+/// metabox, not of the image. Returns where it did: some are shown and all of these are right, but others are missing.
+fn restore_lost_xattrs(shown: &mut Manifest, ours: &Manifest) -> Vec<Vec<u8>> {
+    let mut lost = Vec::new();
+    for (path, node) in &mut shown.nodes {
+        let Some(own) = ours.nodes.get(path) else {
+            continue;
+        };
+        let right = node
+            .xattrs
+            .iter()
+            .all(|(name, value)| own.xattrs.get(name) == Some(value));
+        if right && !node.xattrs.is_empty() && node.xattrs.len() < own.xattrs.len() {
+            node.xattrs.clone_from(&own.xattrs);
+            lost.push(path.clone());
+        }
+    }
+    lost
+}
+
 /// Builds one image and compares its readers; an error tells the row.
 fn compare(
     workshop: &Workshop,
@@ -116,7 +139,7 @@ fn compare(
     let ours = match opened.and_then(|image| Manifest::of_image(&image)) {
         Ok(ours) => ours,
         // A mistake of mkfs.erofs 1.9.4, if Linux cannot read it either.
-        Err(error) if row.has_compressed_zone() && !linux_reads(&image, row, ways) => {
+        Err(error) if row.has_zone() && !linux_reads(&image, row, ways) => {
             println!("{options:?}: not readable, by Linux neither: {error:#}");
             return Ok(());
         }
@@ -141,8 +164,16 @@ fn compare(
         for way in ways {
             let mounted = Mounted::new(&image, *way, "")
                 .map_err(|error| format!("{options:?}: {way:?}: {error:#}"))?;
-            let shown = Manifest::of_directory(mounted.path())
+            let mut shown = Manifest::of_directory(mounted.path())
                 .map_err(|error| format!("{options:?}: {error:#}"))?;
+            if row.has_configured_metabox() {
+                for path in restore_lost_xattrs(&mut shown, &ours) {
+                    let name = path.escape_ascii();
+                    println!(
+                        "{options:?}: /{name}: Linux ({way:?}) looks for shared attributes in the metabox"
+                    );
+                }
+            }
             differ(
                 &shown,
                 &ours,
@@ -156,7 +187,17 @@ fn compare(
             row.since()
         );
     }
-    let (mut extracted, mut comparable) = peers::extracted(&image, &[], &ours);
+    let (mut extracted, mut comparable) = match peers::extracted(&image, &[], &ours) {
+        Ok(both) => both,
+        // A mistake of fsck.erofs 1.9.4; what it reads wrongly may not decode.
+        Err(error) if row.has_tails_in_metabox() => {
+            println!(
+                "{options:?}: fsck.erofs looks for tails in the metabox on the device: {error}"
+            );
+            return Ok(());
+        }
+        Err(error) => return failed(&format!("fsck.erofs: {error}")),
+    };
     if row.has_lost_ends() {
         let lost = |path: &Vec<u8>, node: &Node| {
             let whole = comparable.nodes.get(path);
@@ -222,13 +263,17 @@ fn differential(count: usize) {
     let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), seed);
     let rows = options::rows(count);
+    let only = env::var("EROFS_ONLY").unwrap_or_default();
+    let is_wanted = |row: &Row| row.options().join(" ").contains(&only);
     let mut failures = Vec::new();
     for (number, rows) in rows.chunks(ROWS_OF_A_TREE).enumerate() {
-        let workshop = if number % 2 == 0 {
-            Workshop::light()
-        } else {
-            Workshop::new(&random_tree(&mut runner))
-        };
+        println!("{} rows are done", number * ROWS_OF_A_TREE);
+        let tree = (number % TREES_PER_FIXED_SET != 0).then(|| random_tree(&mut runner));
+        let rows: Vec<&Row> = rows.iter().filter(|row| is_wanted(row)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let workshop = tree.map_or_else(Workshop::light, |tree| Workshop::new(&tree));
         let expected = expected(&workshop);
         for row in rows {
             if let Err(failure) = compare(&workshop, &expected, row, &ways) {
@@ -237,7 +282,7 @@ fn differential(count: usize) {
             }
         }
     }
-    println!("{} rows of options", rows.len());
+    println!("{} rows of options, {} failed", rows.len(), failures.len());
     assert!(
         failures.is_empty(),
         "{} of {} rows:\n{}",

@@ -169,14 +169,19 @@ impl Row {
         self.has_metabox() && self.0[ALGORITHM] != 0
     }
 
-    /// Whether all inodes are in a compressed metabox.
-    pub(crate) fn has_compressed_zone(&self) -> bool {
-        self.0[METADATA] == 3 && self.0[ALGORITHM] != 0
+    /// Whether all inodes are in a metabox, the root's too.
+    pub(crate) fn has_zone(&self) -> bool {
+        self.0[METADATA] == 3
     }
 
     /// Whether inodes are in a metabox, among them those of files that do not compress.
     pub(crate) fn has_metabox(&self) -> bool {
         matches!(self.0[METADATA], 2 | 3)
+    }
+
+    /// Whether encoded tails are inlined behind inodes in a metabox.
+    pub(crate) fn has_tails_in_metabox(&self) -> bool {
+        self.has_metabox() && self.0[PACKING] == 1
     }
 
     /// Whether fsck.erofs forgets holes at the ends of files: where chunk indexes stand where block maps would do, and in
