@@ -1,159 +1,214 @@
-//! Measures the Zstd encoder on files:
-//! `cargo run --release --example fill -- [-l LEVEL] [-p PCLUSTER] [-s SEGMENT] [-x] FILE…` (sizes in bytes).
+//! Measures how the encoders fill pclusters:
+//! `cargo run --release --example fill -- [-c CODEC] [-l LEVELS] [-p PCLUSTERS] [-s SEGMENT] [-x] FILE…`
 //!
-//! Printed for each file: how often each byte went through the library, the mean
-//! fill of the blocks used, blocks against data, speed on one thread beside the
-//! speed of plain frames of 256 KiB at the same level, and with `-x` the size
-//! beside that of a bisection to the longest prefix that fits.
+//! `CODEC` is zstd (default), deflate, lz4 or lz4hc; `LEVELS` and `PCLUSTERS` (bytes) are lists with commas. Each file is
+//! encoded on its own, in segments (bytes). Printed for each level and size, over all files: how often each byte went
+//! through the encoder where it tells, the mean fill of the blocks used by pclusters that had more input than they took,
+//! the largest padding of any, blocks against data, the share stored plain, and CPU speed of the encoder. With `-x` Zstd is
+//! compared with a bisection to the longest prefix that fits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use erofs_codec::{
-    BLOCK, Decoder, Encoder,
-    zstd::{ZstdDecoder, ZstdEncoder},
-};
+use erofs_codec::deflate::{DeflateDecoder, DeflateEncoder, MAX_WINDOW_BITS};
+use erofs_codec::lz4::{Lz4Decoder, Lz4Encoder, Lz4HcEncoder, MAX_DISTANCE};
+use erofs_codec::zstd::{ZstdDecoder, ZstdEncoder};
+use erofs_codec::{BLOCK, Decoder, EncodeError, Encoder, Fill};
 use zstd_safe::{CCtx, CParameter};
 
 fn main() {
-    let (mut level, mut pcluster, mut segment, mut exact) = (3, 64 << 10, 4 << 20, false);
+    let (mut codec, mut levels, mut sizes) = (String::from("zstd"), vec![3], vec![64 << 10]);
+    let (mut segment, mut exact) = (4 << 20, false);
     let mut files = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut number = || {
-            args.next()
-                .and_then(|n| n.parse::<usize>().ok())
-                .expect("a number follows the option")
-        };
+        let mut value = || args.next().expect("a value follows the option");
         match arg.as_str() {
-            "-l" => level = number() as i32,
-            "-p" => pcluster = number(),
-            "-s" => segment = number(),
+            "-c" => codec = value(),
+            "-l" => levels = numbers(&value()),
+            "-p" => sizes = numbers(&value()),
+            "-s" => segment = numbers(&value())[0],
             "-x" => exact = true,
-            _ => files.push(arg),
+            _ => files.push(std::fs::read(&arg).expect("readable file")),
         }
     }
-    let window_log = (8 * pcluster).min(1 << 20).ilog2();
-    println!("level {level}, pcluster {pcluster}, window 2^{window_log}, segments of {segment}");
-    for file in files {
-        let data = std::fs::read(&file).expect("readable file");
-        let ours = ours(&data, level, pcluster, window_log, segment);
-        let plain = plain_frames(&data, level);
-        let mb = |t: Duration| data.len() as f64 / 1e6 / t.as_secs_f64();
-        print!(
-            "{file}: {:.3} encodes/byte, fill {:.2} %, size {:.3} %, plain {:.1} %, {:.0} MB/s (zstd -{level} on 256 KiB: {:.0} MB/s, {:.3} %)",
-            ours.pushed as f64 / data.len() as f64,
-            100.0 * ours.encoded as f64 / (ours.blocks * BLOCK) as f64,
-            100.0 * ours.total as f64 / data.len() as f64,
-            100.0 * ours.stored as f64 / data.len() as f64,
-            mb(ours.time),
-            mb(plain.0),
-            100.0 * plain.1 as f64 / data.len() as f64,
-        );
-        if exact {
-            let (total, time, pushed) = bisected(&data, level, pcluster, window_log, segment);
+    // What fits a block is never encoded.
+    files.retain(|file| file.len() > BLOCK);
+    let total = files.iter().map(Vec::len).sum::<usize>() as f64;
+    println!(
+        "{codec}, {} files of {total} bytes, segments of {segment}",
+        files.len()
+    );
+    for &pcluster in &sizes {
+        for &level in &levels {
+            let encoder = match AnyEncoder::new(&codec, level as i32, pcluster) {
+                Ok(encoder) => encoder,
+                Err(error) => {
+                    println!("{error}");
+                    continue;
+                }
+            };
+            let sums = measure(encoder, &files, pcluster, segment);
             print!(
-                ", bisection {:.3} % ({:+.2} %) {:.0} MB/s {:.1} encodes/byte",
-                100.0 * total as f64 / data.len() as f64,
-                100.0 * (ours.total as f64 / total as f64 - 1.0),
-                mb(time),
-                pushed as f64 / data.len() as f64
+                "pcluster {pcluster} level {level}: {} encodes/byte, fill {:.2} %, padding up to {}, size {:.3} %, plain {:.1} %, {:.0} MB/s",
+                sums.pushed
+                    .map_or("?".into(), |n| format!("{:.3}", n as f64 / total)),
+                100.0 * sums.encoded as f64 / sums.room as f64,
+                sums.padding,
+                100.0 * sums.size as f64 / total,
+                100.0 * sums.plain as f64 / total,
+                total / 1e6 / sums.time.as_secs_f64(),
             );
+            if exact && codec == "zstd" {
+                let (size, time, pushed) = bisect(&files, level as i32, pcluster, segment);
+                print!(
+                    "; bisection {:.3} % ({:+.2} %) {:.1} encodes/byte {:.0} MB/s",
+                    100.0 * size as f64 / total,
+                    100.0 * (sums.size as f64 / size as f64 - 1.0),
+                    pushed as f64 / total,
+                    total / 1e6 / time.as_secs_f64(),
+                );
+            }
+            println!();
         }
-        println!();
     }
 }
 
-struct Ours {
-    pushed: u64,
+fn numbers(list: &str) -> Vec<usize> {
+    list.split(',')
+        .map(|n| n.parse().expect("numbers with commas"))
+        .collect()
+}
+
+/// CPU time of this thread: others may be at work on the machine.
+fn cpu_time() -> Duration {
+    let status = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let nanoseconds = status.split(' ').next().and_then(|n| n.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("a number"))
+}
+
+enum AnyEncoder {
+    Zstd(ZstdEncoder, u32),
+    Deflate(DeflateEncoder),
+    Lz4(Box<dyn Encoder>),
+}
+
+fn zstd_window_log(pcluster: usize) -> u32 {
+    (8 * pcluster).min(1 << 20).ilog2()
+}
+
+impl AnyEncoder {
+    fn new(codec: &str, level: i32, pcluster: usize) -> Result<Self, EncodeError> {
+        Ok(match codec {
+            "zstd" => {
+                let window_log = zstd_window_log(pcluster);
+                Self::Zstd(ZstdEncoder::new(level, window_log, pcluster)?, window_log)
+            }
+            "deflate" => Self::Deflate(DeflateEncoder::new(level, MAX_WINDOW_BITS, pcluster)?),
+            "lz4" => Self::Lz4(Box::new(Lz4Encoder::new(MAX_DISTANCE)?)),
+            "lz4hc" => Self::Lz4(Box::new(Lz4HcEncoder::new(level, MAX_DISTANCE)?)),
+            _ => panic!("unknown codec {codec}"),
+        })
+    }
+
+    fn encoder(&mut self) -> &mut dyn Encoder {
+        match self {
+            Self::Zstd(encoder, _) => encoder,
+            Self::Deflate(encoder) => encoder,
+            Self::Lz4(encoder) => encoder.as_mut(),
+        }
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        match self {
+            Self::Zstd(_, window_log) => Box::new(ZstdDecoder::new(*window_log)),
+            Self::Deflate(_) => Box::new(DeflateDecoder::default()),
+            Self::Lz4(_) => Box::new(Lz4Decoder),
+        }
+    }
+
+    /// Bytes that went through it.
+    fn pushed(&self) -> Option<u64> {
+        match self {
+            Self::Zstd(encoder, _) => Some(encoder.bytes_pushed()),
+            Self::Deflate(encoder) => Some(encoder.bytes_parsed()),
+            Self::Lz4(_) => None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    pushed: Option<u64>,
+    /// Of pclusters that did not take all of the input.
     encoded: usize,
-    blocks: usize,
-    stored: usize,
-    total: usize,
+    room: usize,
+    padding: usize,
+    plain: usize,
+    size: usize,
     time: Duration,
 }
 
-fn ours(data: &[u8], level: i32, pcluster: usize, window_log: u32, segment: usize) -> Ours {
-    let mut encoder = ZstdEncoder::new(level, window_log, pcluster).expect("valid parameters");
-    let mut decoder = ZstdDecoder::new(window_log);
+fn measure(mut encoder: AnyEncoder, files: &[Vec<u8>], pcluster: usize, segment: usize) -> Sums {
+    let mut decoder = encoder.decoder();
     let mut output = vec![0; pcluster];
     let mut decoded = Vec::new();
-    let mut r = Ours {
-        pushed: 0,
-        encoded: 0,
-        blocks: 0,
-        stored: 0,
-        total: 0,
-        time: Duration::ZERO,
-    };
-    for segment in data.chunks(segment) {
-        encoder.restart();
+    let mut sums = Sums::default();
+    for segment in files.iter().flat_map(|file| file.chunks(segment)) {
+        encoder.encoder().restart();
         let mut rest = segment;
         while !rest.is_empty() {
-            let start = Instant::now();
-            let fill = encoder.fill(rest, &mut output).expect("encodes");
-            r.time += start.elapsed();
+            let start = cpu_time();
+            let fill = encoder.encoder().fill(rest, &mut output).expect("encodes");
+            sums.time += cpu_time() - start;
             let taken = match fill {
-                Some(fill) => {
-                    decoded.resize(fill.consumed, 0);
+                Some(Fill { consumed, encoded }) => {
+                    decoded.resize(consumed, 0);
                     decoder
-                        .decode(&output[..fill.encoded], &mut decoded)
+                        .decode(&output[..encoded], &mut decoded)
                         .expect("decodes");
-                    assert!(decoded == rest[..fill.consumed], "round trip");
-                    r.encoded += fill.encoded;
-                    r.blocks += fill.encoded.div_ceil(BLOCK);
-                    r.total += fill.encoded.next_multiple_of(BLOCK);
-                    fill.consumed
+                    assert!(decoded == rest[..consumed], "round trip");
+                    let blocks = encoded.next_multiple_of(BLOCK);
+                    if consumed < rest.len() {
+                        sums.encoded += encoded;
+                        sums.room += blocks;
+                    }
+                    sums.padding = sums.padding.max(blocks - encoded);
+                    sums.size += blocks;
+                    consumed
                 }
                 None => {
-                    let n = rest.len().min(pcluster);
-                    r.stored += n;
-                    r.total += n.next_multiple_of(BLOCK);
-                    n
+                    let taken = rest.len().min(pcluster);
+                    sums.plain += taken;
+                    sums.size += taken.next_multiple_of(BLOCK);
+                    taken
                 }
             };
             rest = &rest[taken..];
         }
     }
-    r.pushed = encoder.bytes_pushed();
-    r
+    sums.pushed = encoder.pushed();
+    sums
 }
 
-fn context(level: i32, window_log: Option<u32>) -> CCtx<'static> {
-    let mut context = CCtx::create();
-    context
-        .set_parameter(CParameter::CompressionLevel(level))
-        .expect("level");
-    if let Some(log) = window_log {
-        context
-            .set_parameter(CParameter::WindowLog(log))
-            .expect("window");
-    }
-    context
-}
-
-fn plain_frames(data: &[u8], level: i32) -> (Duration, usize) {
-    let mut context = context(level, None);
-    let mut out = vec![0; zstd_safe::compress_bound(256 << 10)];
-    let start = Instant::now();
-    let size = data
-        .chunks(256 << 10)
-        .map(|chunk| context.compress2(&mut out[..], chunk).expect("encodes"))
-        .sum();
-    (start.elapsed(), size)
-}
-
-fn bisected(
-    data: &[u8],
+/// Size, time and bytes pushed of a search by encoding.
+fn bisect(
+    files: &[Vec<u8>],
     level: i32,
     pcluster: usize,
-    window_log: u32,
     segment: usize,
 ) -> (usize, Duration, usize) {
-    let mut context = context(level, Some(window_log));
+    let mut context = CCtx::create();
+    let window_log = zstd_window_log(pcluster);
+    for parameter in [
+        CParameter::CompressionLevel(level),
+        CParameter::WindowLog(window_log),
+    ] {
+        context.set_parameter(parameter).expect("valid");
+    }
     let mut out = vec![0; zstd_safe::compress_bound(segment)];
     let (mut total, mut pushed) = (0, 0);
-    let start = Instant::now();
-    for segment in data.chunks(segment) {
+    let start = cpu_time();
+    for segment in files.iter().flat_map(|file| file.chunks(segment)) {
         let mut rest = segment;
         let mut last = pcluster;
         while !rest.is_empty() {
@@ -197,5 +252,5 @@ fn bisected(
             rest = &rest[taken..];
         }
     }
-    (total, start.elapsed(), pushed)
+    (total, cpu_time() - start, pushed)
 }

@@ -8,8 +8,7 @@
 use std::fmt;
 
 use super::block::{BlockPlan, Histogram};
-use super::matches::Effort;
-use super::parse::{Parser, Strategy};
+use super::parse::Parser;
 use super::symbols::Token;
 use super::{LEVELS, MAX_WINDOW_BITS, MIN_WINDOW_BITS, bits::BitWriter, estimate};
 use crate::{BLOCK, EncodeError, Encoder, Fill};
@@ -22,34 +21,12 @@ const MAX_INPUT: usize = 1 << 30;
 const STEP: usize = 512;
 /// Most tokens of a block.
 const MAX_TOKENS: usize = 1 << 16;
+/// Bytes of input from which a block is long enough.
+const MAX_BYTES: usize = 512 << 10;
 /// Least tokens that may be worth a block of their own.
 const MIN_TOKENS: usize = 2 * STEP;
 /// Of the output, this part may stay empty at the end: nothing better is looked for.
 const GAP: usize = 1024;
-
-/// What each level does, from 1 on.
-const STRATEGIES: [Strategy; 12] = {
-    const fn strategy(depth: usize, nice: usize, ahead: usize) -> Strategy {
-        Strategy {
-            effort: Effort { depth, nice },
-            ahead,
-        }
-    }
-    [
-        strategy(2, 16, 0),
-        strategy(6, 10, 0),
-        strategy(12, 14, 0),
-        strategy(16, 30, 0),
-        strategy(16, 30, 1),
-        strategy(35, 65, 1),
-        strategy(100, 130, 1),
-        strategy(300, 258, 2),
-        strategy(600, 258, 2),
-        strategy(600, 258, 2),
-        strategy(600, 258, 2),
-        strategy(600, 258, 2),
-    ]
-};
 
 /// Encodes raw DEFLATE streams that fill pclusters.
 ///
@@ -60,6 +37,8 @@ pub struct DeflateEncoder {
     max_output: usize,
     /// Tokens since the last block written.
     tokens: Vec<Token>,
+    /// Better ones, of a parser that finds them once it knows the block.
+    refined: Vec<Token>,
     bytes_parsed: u64,
 }
 
@@ -94,11 +73,11 @@ impl DeflateEncoder {
             i64::try_from(max_output).unwrap_or(i64::MAX),
             BLOCK as i64..=MAX_OUTPUT as i64,
         )?;
-        let strategy = STRATEGIES[(level - LEVELS.start()) as usize];
         Ok(Self {
-            parser: Parser::new(strategy, 1 << window_bits),
+            parser: Parser::new(level as usize, 1 << window_bits),
             max_output,
             tokens: Vec::with_capacity(MAX_TOKENS + STEP),
+            refined: Vec::new(),
             bytes_parsed: 0,
         })
     }
@@ -188,7 +167,12 @@ impl Stream<'_> {
 
 impl DeflateEncoder {
     fn encode(&mut self, mut stream: Stream<'_>) -> Option<Fill> {
-        let Self { parser, tokens, .. } = self;
+        let Self {
+            parser,
+            tokens,
+            refined,
+            ..
+        } = self;
         let input = stream.input;
         parser.begin();
         tokens.clear();
@@ -197,6 +181,8 @@ impl DeflateEncoder {
         let mut settled_count = 0;
         let mut recent = Histogram::EMPTY;
         let mut step = STEP;
+        // Bits of blocks for each that was estimated.
+        let mut bias = 1.0;
         loop {
             let before = tokens.len();
             parser.advance(input, step, tokens);
@@ -205,7 +191,8 @@ impl DeflateEncoder {
 
             let mut all = settled.clone();
             all.merge(&recent);
-            let cost = estimate::block_bits(&all);
+            let estimated = estimate::block_bits(&all);
+            let cost = (estimated as f64 * bias) as usize;
             let recent_count = tokens.len() - settled_count;
             let room = stream.room();
             // So many tokens should fit, of the kind of those since the last block.
@@ -213,41 +200,48 @@ impl DeflateEncoder {
                 (Some(left), count @ 1..) => (left * count / cost.max(1) + 8).min(STEP),
                 _ => 32,
             };
+            let full = tokens.len() >= MAX_TOKENS || all.bytes >= MAX_BYTES;
             // A block of their own for the recent ones, if that is cheaper.
-            if settled_count > 0
+            let (mut block, count) = if settled_count > 0
                 && recent_count >= MIN_TOKENS
-                && estimate::block_bits(&settled) + estimate::block_bits(&recent) < cost
+                && estimate::block_bits(&settled) + estimate::block_bits(&recent) < estimated
             {
-                let plan = stream.plan(&settled);
-                if plan.bits > room {
-                    stream.write_prefix(&tokens[..settled_count], settled, &plan);
-                    break;
-                }
-                stream.write(&plan, &tokens[..settled_count], settled.bytes);
-                tokens.drain(..settled_count);
-                settled = std::mem::replace(&mut recent, Histogram::EMPTY);
-                settled_count = tokens.len();
-            } else if ended || cost >= room || tokens.len() >= MAX_TOKENS {
-                let plan = stream.plan(&all);
-                if plan.bits > room {
-                    stream.write_prefix(tokens, all, &plan);
-                    break;
-                }
-                if ended || tokens.len() >= MAX_TOKENS {
-                    stream.write(&plan, tokens, all.bytes);
-                    tokens.clear();
-                    settled = Histogram::EMPTY;
-                    settled_count = 0;
+                (settled.clone(), settled_count)
+            } else if ended || full || cost >= room {
+                (all.clone(), tokens.len())
+            } else {
+                if settled_count == 0 || recent_count >= MIN_TOKENS {
+                    settled = all;
+                    settled_count = tokens.len();
                     recent = Histogram::EMPTY;
-                    if ended {
-                        break;
-                    }
                 }
-            } else if settled_count == 0 || recent_count >= MIN_TOKENS {
-                settled = all;
-                settled_count = tokens.len();
-                recent = Histogram::EMPTY;
+                continue;
+            };
+
+            let chosen = parser.refine(input, &tokens[..count], &mut block, refined);
+            let plan = stream.plan(&block);
+            if plan.bits > room {
+                stream.write_prefix(chosen, block, &plan);
+                break;
             }
+            if count == tokens.len() && !ended && !full {
+                // It only looked as if they would not fit.
+                bias = plan.bits as f64 / estimated as f64;
+                continue;
+            }
+            stream.write(&plan, chosen, block.bytes);
+            parser.next_block(block.bytes);
+            if ended && count == tokens.len() {
+                break;
+            }
+            tokens.drain(..count);
+            settled_count = tokens.len();
+            settled = if settled_count > 0 {
+                recent
+            } else {
+                Histogram::EMPTY
+            };
+            recent = Histogram::EMPTY;
         }
         self.bytes_parsed += parser.position() as u64;
         stream.finish()

@@ -41,6 +41,22 @@ fn information<const N: usize>(counts: &[u32; N]) -> (f32, f32) {
     (total as f32 * log2(total) - weighted, used as f32)
 }
 
+/// The unit of [`symbol_costs`] is a bit divided by this.
+pub(super) const FRACTIONS: u32 = 32;
+
+/// What each symbol costs that occurs as often as it is counted, in [`FRACTIONS`] of a bit. Those that do not occur cost a
+/// bit more than those that occur once.
+pub(super) fn symbol_costs<const N: usize>(counts: &[u32; N]) -> [u32; N] {
+    let total = log2(counts.iter().sum::<u32>().max(1));
+    counts.map(|count| {
+        let bits = match count {
+            0 => total + 1.0,
+            _ => total - log2(count),
+        };
+        ((bits.clamp(0.0, 15.0) * FRACTIONS as f32) as u32).max(1)
+    })
+}
+
 /// log2, to 0.0013; something finite for 0.
 #[inline]
 fn log2(n: u32) -> f32 {

@@ -109,10 +109,25 @@ impl HashChains {
         effort: Effort,
     ) -> Match {
         let mut found = Match::default();
+        self.search(input, at, best, effort, |longer| found = longer);
+        found
+    }
+
+    /// Adds the position `at` and tells of matches there that are longer than `best`, each longer than the one before and
+    /// the nearest of its length.
+    #[inline(always)]
+    pub(super) fn search(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        best: usize,
+        effort: Effort,
+        mut tell: impl FnMut(Match),
+    ) {
         let here = input.get(at..).unwrap_or_default();
         let here = &here[..here.len().min(MAX_MATCH)];
         let Some(&first) = here.first_chunk() else {
-            return found;
+            return;
         };
         let word = u32::from_le_bytes(first);
         let reach = at.min(self.window);
@@ -122,15 +137,15 @@ impl HashChains {
             && let Some(there) = load(input, at - near)
             && (there ^ word) << 8 == 0
         {
-            found = Match {
+            tell(Match {
                 length: MIN_MATCH,
                 offset: near,
-            };
+            });
         }
         let mut best = best.max(MIN_MATCH);
         let nice = effort.nice.min(here.len());
         if best >= nice {
-            return found;
+            return;
         }
         // A longer match begins with the first four bytes and ends with these, at least.
         let mut last = ending(here, best);
@@ -144,7 +159,7 @@ impl HashChains {
                 let length = common(here, &input[start..]);
                 if length > best {
                     best = length;
-                    found = Match { length, offset };
+                    tell(Match { length, offset });
                     if best >= nice {
                         break;
                     }
@@ -157,7 +172,6 @@ impl HashChains {
             }
             offset += usize::from(self.back[start % MAX_WINDOW]);
         }
-        found
     }
 }
 

@@ -1,106 +1,106 @@
-//! Turns bytes into tokens, one pass: each match is taken unless the next position has a better one.
+//! What each level does to turn bytes into tokens.
 
-use super::matches::{Effort, HashChains, Match};
-use super::symbols::{MIN_MATCH, Token};
+use super::block::Histogram;
+use super::lazy::LazyParser;
+use super::matches::Effort;
+use super::optimal::OptimalParser;
+use super::symbols::Token;
 
 /// How a level parses.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Strategy {
-    pub(super) effort: Effort,
-    /// Positions behind that of a match that are searched for a better one: 0 to 2.
-    pub(super) ahead: usize,
+enum Strategy {
+    /// Each match unless there is a better one so many positions later.
+    Lazy(Effort, usize),
+    /// The cheapest way, looked for so often.
+    Optimal(Effort, usize),
 }
 
-/// What a match so many positions later must gain to be taken instead.
-const LEAST_GAIN: [i32; 3] = [0, 2, 6];
-
-/// Farther back the shortest matches cost more than literals.
-const SHORT_REACH: usize = 4096;
+/// What each level does, from 1 on.
+const STRATEGIES: [Strategy; 12] = {
+    use Strategy::{Lazy, Optimal};
+    const fn effort(depth: usize, nice: usize) -> Effort {
+        Effort { depth, nice }
+    }
+    [
+        Lazy(effort(2, 16), 0),
+        Lazy(effort(6, 10), 0),
+        Lazy(effort(12, 14), 0),
+        Lazy(effort(16, 30), 0),
+        Lazy(effort(16, 30), 1),
+        Lazy(effort(35, 65), 1),
+        Lazy(effort(100, 130), 1),
+        Lazy(effort(300, 258), 2),
+        Lazy(effort(600, 258), 2),
+        Optimal(effort(70, 75), 2),
+        Optimal(effort(200, 150), 3),
+        Optimal(effort(600, 258), 6),
+    ]
+};
 
 /// Where the parse of a unit stands.
-pub(super) struct Parser {
-    chains: HashChains,
-    strategy: Strategy,
-    /// Bytes of input that have tokens.
-    at: usize,
-    /// What was found there, if anything, and how many positions behind it were searched for a better one.
-    found: Match,
-    searched: usize,
+pub(super) enum Parser {
+    Lazy(LazyParser),
+    Optimal(OptimalParser),
 }
 
 impl Parser {
-    pub(super) fn new(strategy: Strategy, window: usize) -> Self {
-        Self {
-            chains: HashChains::new(window),
-            strategy,
-            at: 0,
-            found: Match::default(),
-            searched: 0,
+    /// Of a level of 1 to 12 with matches at most `window` bytes back.
+    pub(super) fn new(level: usize, window: usize) -> Self {
+        match STRATEGIES[level - 1] {
+            Strategy::Lazy(effort, ahead) => Self::Lazy(LazyParser::new(effort, ahead, window)),
+            Strategy::Optimal(effort, passes) => {
+                Self::Optimal(OptimalParser::new(effort, passes, window))
+            }
         }
     }
 
     /// Begins a unit.
     pub(super) fn begin(&mut self) {
-        // What is looked at ahead is added, too.
-        self.chains.begin(self.at + LEAST_GAIN.len());
-        self.at = 0;
-        self.searched = 0;
+        match self {
+            Self::Lazy(parser) => parser.begin(),
+            Self::Optimal(parser) => parser.begin(),
+        }
     }
 
     /// Bytes of input that have tokens.
     pub(super) fn position(&self) -> usize {
-        self.at
+        match self {
+            Self::Lazy(parser) => parser.position(),
+            Self::Optimal(parser) => parser.position(),
+        }
     }
 
     /// Adds about `count` tokens, fewer only at the end of the input.
     pub(super) fn advance(&mut self, input: &[u8], count: usize, tokens: &mut Vec<Token>) {
-        let Strategy { effort, ahead } = self.strategy;
-        let chains = &mut self.chains;
-        let enough = tokens.len() + count;
-        let (mut at, mut found, mut searched) = (self.at, self.found, self.searched);
-        while tokens.len() < enough && at < input.len() {
-            let (least, depth) = match searched {
-                0 => (MIN_MATCH - 1, effort.depth),
-                _ => (found.length - 1, (effort.depth >> searched).max(1)),
-            };
-            let next = chains.longest(input, at + searched, least, Effort { depth, ..effort });
-            if searched == 0 {
-                if next.length < MIN_MATCH || next.length == MIN_MATCH && next.offset > SHORT_REACH
-                {
-                    tokens.push(Token::literal(input[at]));
-                    at += 1;
-                    continue;
-                }
-                found = next;
-            } else if gain(found, next) > LEAST_GAIN[searched] {
-                tokens.extend(
-                    input[at..at + searched]
-                        .iter()
-                        .map(|&byte| Token::literal(byte)),
-                );
-                at += searched;
-                found = next;
-                searched = 0;
-            }
-            if searched < ahead && found.length < effort.nice {
-                searched += 1;
-                continue;
-            }
-            tokens.push(Token::matching(found.length, found.offset));
-            chains.skip(input, at + searched + 1, at + found.length);
-            at += found.length;
-            searched = 0;
+        match self {
+            Self::Lazy(parser) => parser.advance(input, count, tokens),
+            Self::Optimal(parser) => parser.advance(input, count, tokens),
         }
-        (self.at, self.found, self.searched) = (at, found, searched);
     }
-}
 
-/// How much better `next` is than `found`, in quarters of a byte, about.
-#[inline]
-fn gain(found: Match, next: Match) -> i32 {
-    if next.length < found.length {
-        return i32::MIN;
+    /// Makes the tokens of a block from those that were added for it. Those and their histogram are replaced, in
+    /// `refined`, where the parser knows better ones.
+    pub(super) fn refine<'a>(
+        &mut self,
+        input: &[u8],
+        added: &'a [Token],
+        histogram: &mut Histogram,
+        refined: &'a mut Vec<Token>,
+    ) -> &'a [Token] {
+        match self {
+            Self::Lazy(_) => added,
+            Self::Optimal(parser) => {
+                parser.refine(input, histogram, refined);
+                refined
+            }
+        }
     }
-    4 * (next.length as i32 - found.length as i32) + (found.offset | 1).ilog2() as i32
-        - (next.offset | 1).ilog2() as i32
+
+    /// Begins a block so many bytes behind the last.
+    pub(super) fn next_block(&mut self, bytes: usize) {
+        match self {
+            Self::Lazy(_) => {}
+            Self::Optimal(parser) => parser.next_block(bytes),
+        }
+    }
 }
