@@ -18,6 +18,8 @@ pub(super) struct Effort {
     pub(super) attempts: u32,
     /// A match that long is taken without looking for a longer one.
     pub(super) nice_length: usize,
+    /// Whether to follow a chain where the latest position with the same hash of four bytes is another string.
+    pub(super) thorough: bool,
     /// log2 of the entries of each table at most, up to 16.
     pub(super) table_log: u32,
 }
@@ -114,10 +116,17 @@ impl Chains {
         }
     }
 
-    /// Enters all positions up to `at` and looks `at` up.
+    /// Enters all positions up to `at` and looks `at` up. What is entered already is less well known.
     #[inline(always)]
     fn look_up(&mut self, input: &[u8], at: usize) -> Option<(u64, Before)> {
-        debug_assert!(self.inserted <= at, "positions ascend");
+        let word = eight(input, at)?;
+        if at < self.inserted {
+            let before = Before {
+                chained: self.links[at % WINDOW].into(),
+                latest: 0,
+            };
+            return Some((word, before));
+        }
         if self.effort.attempts == 1 {
             // Chains are not followed: they may have gaps.
             self.inserted = self.inserted.max(at.saturating_sub(UNCHAINED));
@@ -125,25 +134,24 @@ impl Chains {
         while self.inserted < at {
             self.insert(eight(input, self.inserted)?);
         }
-        let word = eight(input, at)?;
         Some((word, self.insert(word)))
     }
 
-    /// The longest match at `at` that ends at `end` or before. Positions are asked for in ascending order.
+    /// The longest match found at `at` that ends at `end` or before.
     #[inline(always)]
     pub(super) fn longest(&mut self, input: &[u8], at: usize, end: usize) -> Option<Match> {
         let (word, before) = self.look_up(input, at)?;
-        if before.latest == 0 {
+        let mut found = Match {
+            length: MIN_MATCH - 1,
+            offset: before.latest as usize,
+        };
+        if found.offset != 0 && four(input, at - found.offset) == Some(word as u32) {
+            found.length = common(input, at - found.offset, at, end);
+        } else if !self.effort.thorough {
             return None;
         }
-        let offset = before.latest as usize;
-        if four(input, at - offset) != Some(word as u32) {
-            return None;
-        }
-        let length = common(input, at - offset, at, end);
-        let latest = Match { length, offset };
-        self.follow(input, at, at, before, latest, end)
-            .or(Some(latest))
+        self.follow(input, at, at, before, found, end)
+            .or((found.length >= MIN_MATCH).then_some(found))
     }
 
     /// A match at `at` longer than `than` that ends at `end` or before, among the positions that equal `via` in five

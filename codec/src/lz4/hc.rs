@@ -1,6 +1,7 @@
 //! The encoder that looks harder for matches.
 
 use super::chain::{Chains, Effort};
+use super::optimal::Optimal;
 use super::sequence::{Block, encode};
 use super::{check_distance, lazy};
 use crate::{EncodeError, Encoder, Fill};
@@ -10,7 +11,12 @@ use crate::{EncodeError, Encoder, Fill};
 #[derive(Debug)]
 pub struct Lz4HcEncoder {
     chains: Chains,
+    /// Chooses from them at the levels from [`OPTIMAL`] on.
+    optimal: Option<Optimal>,
 }
+
+/// The first level whose matches are chosen by what the whole block costs.
+const OPTIMAL: i32 = 8;
 
 impl Lz4HcEncoder {
     /// The levels, numbered as liblz4 does.
@@ -28,14 +34,14 @@ impl Lz4HcEncoder {
             2 => (2, 32, 15),
             3 => (4, 32, 15),
             4 => (8, 32, 15),
-            5 => (16, 64, 16),
-            6 => (32, 64, 16),
-            7 => (64, 64, 16),
-            8 => (128, 128, 16),
-            9 => (256, 128, 16),
-            10 => (512, 256, 16),
-            11 => (1024, 512, 16),
-            12 => (4096, 4096, 16),
+            5 => (16, 128, 16),
+            6 => (32, 128, 16),
+            7 => (64, 128, 16),
+            8 => (8, 512, 16),
+            9 => (24, 512, 16),
+            10 => (64, 512, 16),
+            11 => (256, 1024, 16),
+            12 => (1024, 2048, 16),
             _ => {
                 return Err(EncodeError::Parameter {
                     name: "LZ4HC level",
@@ -46,11 +52,13 @@ impl Lz4HcEncoder {
             }
         };
         Ok(Self {
+            optimal: (level >= OPTIMAL).then(|| Optimal::new(nice_length)),
             chains: Chains::new(
                 max_distance,
                 Effort {
                     attempts,
                     nice_length,
+                    thorough: level >= 6,
                     table_log,
                 },
             ),
@@ -62,7 +70,10 @@ impl Encoder for Lz4HcEncoder {
     fn fill(&mut self, input: &[u8], output: &mut [u8]) -> Result<Option<Fill>, EncodeError> {
         Ok(encode(input, output, |block: &mut Block<'_>| {
             self.chains.restart(block.input().len(), block.room());
-            lazy::parse(&mut self.chains, block);
+            match &mut self.optimal {
+                Some(optimal) => optimal.parse(&mut self.chains, block),
+                None => lazy::parse(&mut self.chains, block),
+            }
         }))
     }
 

@@ -12,7 +12,7 @@ use super::sequence::{Block, LAST_LITERALS, LAST_MATCH};
 const LITERALS: usize = 2;
 
 /// log2 of the literals in a row after which only every second position is tried, and so on.
-const SKIP_LOG: u32 = 9;
+pub(super) const SKIP_LOG: u32 = 9;
 
 /// Fills `block`.
 pub(super) fn parse(chains: &mut Chains, block: &mut Block<'_>) {
@@ -40,7 +40,7 @@ pub(super) fn parse(chains: &mut Chains, block: &mut Block<'_>) {
 
 /// A longer match than the one `found` at `start`, not far behind it.
 #[inline(always)]
-fn better(
+pub(super) fn better(
     chains: &mut Chains,
     block: &Block<'_>,
     start: usize,

@@ -13,6 +13,7 @@ mod decoder;
 mod fast;
 mod hc;
 mod lazy;
+mod optimal;
 mod sequence;
 mod wild;
 

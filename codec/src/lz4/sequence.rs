@@ -42,7 +42,7 @@ pub(super) fn encode(
 }
 
 /// Bytes behind the token for a length in it.
-const fn more(length: usize) -> usize {
+pub(super) const fn more(length: usize) -> usize {
     if length < LONG {
         0
     } else {
