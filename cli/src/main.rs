@@ -14,6 +14,7 @@ mod listing;
 mod manual;
 mod mounting;
 mod names;
+mod packing;
 mod progress;
 mod report;
 mod sheet;

@@ -1,11 +1,13 @@
 //! From sources to a finished image: the whole of `erofs build`.
 
-use crate::data::StoredData;
-use crate::data::compression::Compression;
-use crate::data::encode::StoredExtent;
+mod used;
+
+use crate::data::compression::{Compression, Method};
+use crate::data::fragments::{FragmentDedupe, Fragments, Offsets, Packing};
 use crate::data::output::{FileIdentity, Output};
+use crate::data::packing::pack;
 use crate::data::pipeline::{
-    ContentReader, FileContent, Pipeline, PipelineError, Settings, Stored,
+    ContentReader, FileContent, Pipeline, PipelineError, Settings, Stored, compressed_segment,
 };
 use crate::data::tails::Tails;
 use crate::data::treatment::{ChunkMap, Treatment};
@@ -14,25 +16,26 @@ use crate::image::{Header, Metadata as ImageMetadata, check_representable};
 use crate::options::{BuildError, ImageOptions, folder, layout_requirements, requirements};
 use crate::plan::inode_data::{DataMap, IndexForm};
 use crate::plan::xattrs::XattrPlan;
-use crate::plan::{Plan, can_inline};
+use crate::plan::{Plan, can_inline, most_frequent_time};
 use crate::source::directory::{self, DirectoryError, DirectoryReader, FileSink, ScanOptions};
 use crate::source::layers::{self, Layer, LayerReader, LayerRules, Merged};
 use crate::source::raw::{self, RawFile, RawReader};
 use crate::source::tar::{self, TarError};
 use crate::source::{StoreError, StreamSink};
 use crate::summary::Summary;
-use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, Xattr};
-use erofs_format::BlockBits;
-use erofs_format::compression::Algorithm;
+use crate::tree::{
+    Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, TreeError, Xattr,
+};
 use erofs_format::compression::config::AlgorithmConfigs;
-use erofs_format::feature::FeatureIncompat;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::kernel::Requirement;
+use erofs_format::{BlockBits, Nid};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use used::{LZ4_WINDOW, Used};
 
 /// How an image is to look.
 #[derive(Debug, Clone)]
@@ -132,7 +135,7 @@ pub fn build(
     );
     let own_files = out.own_files().map_err(out_error)?;
     refuse_own_files(&source, &own_files)?;
-    let (tree, stored) = store_data(
+    let (mut tree, mut stored) = store_data(
         source,
         folder(output),
         &own_files,
@@ -142,8 +145,10 @@ pub fn build(
     )
     .map_err(|error| error.at(output))?;
     check_representable(&tree)?;
+    let fragments = store_fragments(&mut tree, &mut stored, options, &mut writer)
+        .map_err(|error| error.at(output))?;
 
-    let used = Used::by(&tree, &stored.files);
+    let used = Used::by(&tree, &stored.files, options.compression.as_ref());
     let header = Header {
         configs: used.configs(reserved.configs),
         devices: 0,
@@ -159,6 +164,7 @@ pub fn build(
         stored: &stored.files,
         raw_files: &[],
         layer_files: &[],
+        fragments: Some(&fragments),
         block_bits: options.block_bits,
         index_form: options.index_form,
         wide: false,
@@ -205,6 +211,9 @@ fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
         wanted.extend(compression.requirements());
         if compression.max_pcluster > options.block_bits.len() {
             wanted.push(Requirement::BigPcluster);
+        }
+        if compression.packing.is_some() {
+            wanted.push(Requirement::FragmentsOrDedupe);
         }
     }
     if options.chunk_shift.is_some() {
@@ -260,20 +269,28 @@ fn store_data(
     writer: &mut Writer<'_>,
     progress: &Arc<AtomicU64>,
 ) -> Result<(FrozenTree, Stored), BuildError> {
-    let settings = Settings {
-        block_bits: options.block_bits,
-        compression: options.compression.clone(),
-        dedupe: options.dedupe,
-        workers: options.workers,
-        // The other half is for tails.
-        memory: options.memory / 2,
+    let settings = pipeline_settings(options);
+    let packing = options.compression.as_ref().and_then(|all| all.packing);
+    // The other half of the memory.
+    let waiting = options.memory / if packing.is_some() { 4 } else { 2 };
+    let tails = Tails::new(waiting, folder.to_path_buf());
+    let dedupe = match packing {
+        Some(packing) if options.dedupe => packing.dedupe,
+        _ => FragmentDedupe::Off,
     };
-    let tails = Tails::new(options.memory / 2, folder.to_path_buf());
+    let fragments = Fragments::new(dedupe, waiting, folder.to_path_buf());
     let source = OpenSource::open(source, folder, options)?;
     std::thread::scope(|scope| {
         let reader = source.reader();
-        let mut pipeline =
-            Pipeline::start(scope, settings, reader, writer, tails, Arc::clone(progress));
+        let mut pipeline = Pipeline::start(
+            scope,
+            settings,
+            reader,
+            writer,
+            tails,
+            fragments,
+            Arc::clone(progress),
+        );
         let fed = source.feed(options, own_files, &mut pipeline);
         match fed {
             Ok(tree) => Ok((tree, pipeline.finish()?)),
@@ -285,6 +302,43 @@ fn store_data(
             Err(error) => Err(error),
         }
     })
+}
+
+fn pipeline_settings(options: &BuildOptions) -> Settings {
+    Settings {
+        block_bits: options.block_bits,
+        compression: options.compression.clone(),
+        dedupe: options.dedupe,
+        workers: options.workers,
+        // The other half is for what waits.
+        memory: options.memory / 2,
+    }
+}
+
+/// Writes the fragments, if there are any, and adds the packed inode to the tree.
+fn store_fragments(
+    tree: &mut FrozenTree,
+    stored: &mut Stored,
+    options: &BuildOptions,
+    writer: &mut Writer<'_>,
+) -> Result<Offsets, BuildError> {
+    let fragments = std::mem::take(&mut stored.fragments);
+    let method = options
+        .compression
+        .as_ref()
+        .and_then(Compression::packed_method);
+    let Some(method) = method.filter(|_| !fragments.is_empty()) else {
+        return Ok(Offsets::default());
+    };
+    let packed = pack(fragments, method, pipeline_settings(options), writer)?;
+    let number = u32::try_from(stored.files.len()).map_err(|_| TreeError::TooMany("files"))?;
+    stored.files.push(packed.data);
+    tree.add_packed(
+        packed.size,
+        Location::Stored(number),
+        most_frequent_time(tree),
+    )?;
+    Ok(packed.offsets)
 }
 
 /// Whether an error only says that the pipeline failed before.
@@ -527,80 +581,32 @@ fn treatment(
         .and_then(Compression::default_method);
     match (options.chunk_shift, method) {
         (Some(shift), _) => Treatment::Chunked(ChunkMap::full(size, shift, bits)),
+        (None, Some(method)) if is_packed(options, method, size) => Treatment::Packed,
         // One block is the least that a pcluster takes.
         (None, Some(method)) if size > bits.bytes() => Treatment::Compressed {
             inline_tail,
             method,
+            pack_tail: packing(options).is_some(),
         },
         (None, _) => Treatment::Flat { inline_tail },
     }
 }
 
-/// The window that images state where LZ4 has no configuration, in bytes, as mkfs.erofs does.
-const LZ4_WINDOW: u16 = 65535;
-
-/// What the data of an image asks for.
-struct Used {
-    features: FeatureIncompat,
-    /// Bitmap of the algorithms.
-    algorithms: u16,
+fn packing(options: &BuildOptions) -> Option<Packing> {
+    options.compression.as_ref()?.packing
 }
 
-impl Used {
-    fn by(tree: &FrozenTree, stored: &[StoredData]) -> Self {
-        let mut used = Self {
-            features: FeatureIncompat::empty(),
-            algorithms: 0,
-        };
-        for id in tree.breadth_first() {
-            let Body::Regular { size, location } = tree.inode(id).body else {
-                continue;
-            };
-            match location {
-                Location::Stored(number) => used.add(&stored[number as usize]),
-                _ if size > 0 => used.features |= FeatureIncompat::CHUNKED_FILE,
-                _ => {}
-            }
-        }
-        used
-    }
-
-    fn add(&mut self, stored: &StoredData) {
-        match stored {
-            StoredData::Flat { .. } => {}
-            StoredData::Chunked { .. } => self.features |= FeatureIncompat::CHUNKED_FILE,
-            StoredData::Compressed {
-                extents, algorithm, ..
-            } => {
-                self.algorithms |= algorithm.bit();
-                self.features |= FeatureIncompat::ZERO_PADDING;
-                // LZ4 in single blocks needs nothing that the first kernels do not know.
-                if *algorithm != Algorithm::Lz4 || extents.iter().any(StoredExtent::is_big) {
-                    self.features |= FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
-                }
-            }
-        }
-    }
-
-    /// Whether files are compressed and nothing is said about how.
-    fn is_plain_lz4(&self) -> bool {
-        self.algorithms != 0
-            && !self
-                .features
-                .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER)
-    }
-
-    /// Of `all` configurations those of algorithms in use: a kernel refuses images that list one that it lacks.
-    fn configs(&self, all: AlgorithmConfigs) -> AlgorithmConfigs {
-        if self.is_plain_lz4() {
-            return AlgorithmConfigs::default();
-        }
-        let used = |algorithm: Algorithm| self.algorithms & algorithm.bit() != 0;
-        AlgorithmConfigs {
-            lz4: all.lz4.filter(|_| used(Algorithm::Lz4)),
-            lzma: all.lzma.filter(|_| used(Algorithm::Lzma)),
-            deflate: all.deflate.filter(|_| used(Algorithm::Deflate)),
-            zstd: all.zstd.filter(|_| used(Algorithm::Zstd)),
-        }
-    }
+/// Whether a file as a whole becomes a fragment.
+fn is_packed(options: &BuildOptions, method: Method, size: u64) -> bool {
+    let Some(packing) = packing(options) else {
+        return false;
+    };
+    let most = if packing.whole_files {
+        compressed_segment(method.max_pcluster)
+    } else {
+        method.max_pcluster
+    };
+    // Inlined, a file of a slot takes no more than the map header that points at a fragment.
+    let least = if options.inline_tails { Nid::SLOT } else { 0 };
+    size > least && size <= most as u64
 }

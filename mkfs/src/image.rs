@@ -8,7 +8,7 @@ use crate::plan::{Plan, directory, shape};
 use crate::tree::{Body, FrozenTree, InodeId, display};
 use erofs_format::compression::config::{AlgorithmConfigs, ConfigError};
 use erofs_format::compression::lcluster::LayoutError;
-use erofs_format::compression::map_header::{IndexHeader, MapHeader, MapHeaderFieldError};
+use erofs_format::compression::map_header::{Advise, IndexHeader, MapHeader, MapHeaderFieldError};
 use erofs_format::compression::{Algorithm, Extent, LclusterType, compact_index, full_index};
 use erofs_format::device::{DeviceNumber, DeviceSlot};
 use erofs_format::inode::{DataLayout, FileType, Inode, InodeFieldError, InodePayload};
@@ -158,6 +158,7 @@ impl Metadata<'_> {
         let inodes = self.plan.order.len() as u64;
         let bits = self.superblock.block_bits;
         self.superblock.root = self.plan.nid(InodeId::ROOT, bits);
+        self.superblock.packed = self.tree.packed().map(|id| self.plan.nid(id, bits));
         self.superblock.inodes = inodes;
         self.superblock.blocks = bits.whole_blocks(size);
         self.superblock.meta_block = self.plan.meta_block();
@@ -333,6 +334,10 @@ impl Metadata<'_> {
                 DataLayout::ChunkBased,
                 InodePayload::ChunkFormat(format.encode()),
             ),
+            InodeData::Packed { .. } => (
+                DataLayout::CompressedFull,
+                InodePayload::CompressedBlocks(0),
+            ),
             InodeData::Compressed { blocks, form, .. } => {
                 let layout = match form {
                     IndexForm::Compact => DataLayout::CompressedCompact,
@@ -390,43 +395,59 @@ impl Metadata<'_> {
                 start,
                 extents,
                 algorithm,
+                fragment,
                 form,
                 ..
             } => {
-                let extents = layout_extents(extents, *start, bits);
-                self.encode_map(id, *size, *algorithm, &extents, *form, out)?;
+                let mut extents = layout_extents(extents, *start, bits);
+                if let Some(offset) = fragment {
+                    extents.push(fragment_extent(&extents, *size, *offset));
+                }
+                let header = IndexHeader {
+                    advise: advise(*form, bits, &extents, fragment.is_some()),
+                    head1: *algorithm,
+                    head2: Algorithm::Lz4,
+                    lcluster_bits: bits.bits(),
+                    inline_size: 0,
+                    // The high bits are in the extent.
+                    fragment_offset: fragment.unwrap_or(0) as u32,
+                };
+                self.encode_header(id, MapHeader::Index(header), out)?;
+                self.encode_index(id, *size, &extents, header.advise, *form, out)?;
+            }
+            InodeData::Packed { offset, .. } => {
+                self.encode_header(id, MapHeader::Fragment { offset: *offset }, out)?;
             }
         }
         Ok(())
     }
 
-    fn encode_map(
+    fn encode_header(
+        &self,
+        id: InodeId,
+        header: MapHeader,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ImageError> {
+        out.resize(out.len().next_multiple_of(8), 0);
+        let header = header.encode(self.superblock.block_bits);
+        let header = header.map_err(|source| ImageError::MapHeader {
+            path: self.tree.path(id),
+            source,
+        })?;
+        out.extend_from_slice(&header);
+        Ok(())
+    }
+
+    fn encode_index(
         &self,
         id: InodeId,
         size: u64,
-        algorithm: Algorithm,
         extents: &[Extent],
+        advise: Advise,
         form: IndexForm,
         out: &mut Vec<u8>,
     ) -> Result<(), ImageError> {
         let bits = self.superblock.block_bits;
-        let advise = advise(form, bits, extents);
-        let header = MapHeader::Index(IndexHeader {
-            advise,
-            head1: algorithm,
-            head2: Algorithm::Lz4,
-            lcluster_bits: bits.bits(),
-            inline_size: 0,
-            fragment_offset: 0,
-        });
-        out.resize(out.len().next_multiple_of(8), 0);
-        let header = header
-            .encode(bits)
-            .map_err(|source| ImageError::MapHeader {
-                path: self.tree.path(id),
-                source,
-            })?;
-        out.extend_from_slice(&header);
         let index = match form {
             IndexForm::Full => {
                 out.resize(out.len() + 8, 0);
@@ -443,6 +464,18 @@ impl Metadata<'_> {
         })?;
         out.extend_from_slice(&index);
         Ok(())
+    }
+}
+
+/// The last extent of a file of `size` bytes, which begins with `extents`: a fragment at `offset` in the packed inode.
+fn fragment_extent(extents: &[Extent], size: u64, offset: u64) -> Extent {
+    let before: u64 = extents.iter().map(|extent| extent.length).sum();
+    Extent {
+        length: size.saturating_sub(before),
+        kind: LclusterType::Head1,
+        blocks: 0,
+        start: BlockAddr(offset >> 32),
+        partial: false,
     }
 }
 

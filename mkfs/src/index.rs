@@ -379,6 +379,7 @@ fn data_map<'d>(
         stored: &[],
         raw_files,
         layer_files,
+        fragments: None,
         block_bits,
         index_form: IndexForm::Compact,
         wide,

@@ -7,6 +7,7 @@ use erofs_format::BlockBits;
 use erofs_format::inode::Timestamp;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
+use erofs_mkfs::data::fragments::{FragmentDedupe, Packing};
 use erofs_mkfs::index::{IndexSource, index};
 use erofs_mkfs::options::ImageOptions;
 use erofs_mkfs::plan::inode_data::IndexForm;
@@ -94,13 +95,34 @@ fn files() -> impl Strategy<Value = Files> {
     prop::collection::btree_map("[a-c!~]{1,2}/[a-e.]?[x-z#]{1,200}", content(), 1..12)
 }
 
+fn packing() -> impl Strategy<Value = Packing> {
+    (
+        any::<bool>(),
+        prop::option::of(prop::sample::select(vec![65536usize, 1 << 20])),
+        prop::sample::select(vec![
+            FragmentDedupe::Off,
+            FragmentDedupe::Inode,
+            FragmentDedupe::Full,
+        ]),
+    )
+        .prop_map(|(whole_files, max_pcluster, dedupe)| Packing {
+            whole_files,
+            max_pcluster,
+            dedupe,
+        })
+}
+
 fn options() -> impl Strategy<Value = BuildOptions> {
     let compression = prop::option::of((
         1u8..7,
         prop::sample::select(vec![4096usize, 16384, 65536, 262144]),
+        prop::option::of(packing()),
     ))
     .prop_map(|chosen| {
-        chosen.map(|(level, max_pcluster)| Compression::new(zstd(level), max_pcluster))
+        chosen.map(|(level, max_pcluster, packing)| Compression {
+            packing,
+            ..Compression::new(zstd(level), max_pcluster)
+        })
     });
     (
         compression,
@@ -170,7 +192,9 @@ proptest! {
         let image = folder.path().join("image");
         let summary = make(&source, &image, &BuildOptions { workers: 1, ..options.clone() });
         let opened = open(&image);
-        prop_assert_eq!(summary.inodes, opened.superblock().inodes);
+        // The packed inode is none of the source's.
+        let packed = u64::from(opened.superblock().packed.is_some());
+        prop_assert_eq!(summary.inodes + packed, opened.superblock().inodes);
         for (name, content) in &files {
             prop_assert!(read(&opened, name) == content.bytes(), "{}", name);
         }
@@ -215,7 +239,11 @@ fn large_files_are_cut_into_segments_and_found_to_be_duplicates() {
     );
     let mixed = [text.bytes(), noise.bytes(), text.bytes()].concat();
     std::fs::write(source.join("d/e"), &mixed).unwrap();
-    for compression in [None, Some(Compression::new(zstd(1), 65536))] {
+    let packing = Compression {
+        packing: Some(Packing::default()),
+        ..Compression::new(zstd(1), 65536)
+    };
+    for compression in [None, Some(Compression::new(zstd(1), 65536)), Some(packing)] {
         let image = folder.path().join("image");
         let options = BuildOptions {
             compression,

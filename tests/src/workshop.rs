@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Options of `erofs build` that change how data is stored.
-pub const FORMS: [&[&str]; 8] = [
+pub const FORMS: [&[&str]; 10] = [
     &[],
     &["-Enoinline_data"],
     &["--no-sparse"],
@@ -27,6 +27,8 @@ pub const FORMS: [&[&str]; 8] = [
     &["-zzstd"],
     &["-zzstd,9", "-C1m"],
     &["-zzstd", "-C16k", "-Elegacy-compress"],
+    &["-zzstd", "-C16k", "-Efragments"],
+    &["-zzstd", "-Eall-fragments"],
 ];
 
 /// A source directory with a tree in it, beside which the images go.

@@ -4,6 +4,7 @@ use crate::build_report::Report;
 use crate::compressors::{self, Compressors};
 use crate::error::Outcome;
 use crate::image_arguments::ImageArguments;
+use crate::packing::PackingOptions;
 use crate::progress::Progress;
 use crate::values;
 use anyhow::{Context, bail};
@@ -81,7 +82,9 @@ struct Layout {
     #[arg(short = 'b', long, value_name = "BYTES", value_parser = values::block_size, default_value = "4096")]
     block_size: BlockBits,
 
-    /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress
+    /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress; fragments[=BYTES]
+    /// (tails and small files are compressed together, in clusters of BYTES; Linux 6.1), all-fragments[=BYTES] (all but
+    /// large files), fragdedupe=full|inode, ^fragdedupe
     #[arg(short = 'E', value_name = "OPTION", value_delimiter = ',')]
     extended: Vec<String>,
 
@@ -188,6 +191,7 @@ impl BuildArguments {
             options.compression = Some(Compression {
                 algorithms: algorithms.clone(),
                 max_pcluster: usize::try_from(size.min(most))?,
+                packing: None,
             });
         } else if layout.cluster_size.is_some() {
             bail!("-C is about compressed clusters: it needs -z");
@@ -203,16 +207,23 @@ impl BuildArguments {
             }
             options.chunk_shift = Some(u8::try_from((size / block).ilog2())?);
         }
+        let mut packing = PackingOptions::default();
         for extended in &layout.extended {
+            if packing.take(extended)? {
+                continue;
+            }
             match extended.as_str() {
                 "noinline_data" | "^inline_data" => options.inline_tails = false,
                 "inline_data" => options.inline_tails = true,
                 "legacy-compress" => options.index_form = IndexForm::Full,
                 other => {
-                    bail!("-E {other}: expected noinline_data, inline_data or legacy-compress")
+                    bail!(
+                        "-E {other}: expected noinline_data, inline_data, legacy-compress, fragments, all-fragments or fragdedupe"
+                    )
                 }
             }
         }
+        packing.apply(options.compression.as_mut(), block)?;
         Ok(options)
     }
 }

@@ -104,6 +104,7 @@ impl Try {
                 .map(|Compressors(algorithms)| Compression {
                     algorithms,
                     max_pcluster: 64 << 10,
+                    packing: None,
                 }),
             image: ImageOptions {
                 rules,

@@ -1,5 +1,6 @@
 //! What files are compressed with: algorithms with their parameters, sizes of pclusters.
 
+use super::fragments::Packing;
 use erofs_codec::zstd::ZstdEncoder;
 use erofs_codec::{EncodeError, Encoder};
 use erofs_format::compression::Algorithm;
@@ -13,6 +14,8 @@ pub struct Compression {
     pub algorithms: Vec<AlgorithmSettings>,
     /// Largest pcluster in bytes of files that are not told otherwise: a multiple of the block size, at most 1 MiB.
     pub max_pcluster: usize,
+    /// Whether and which data becomes fragments.
+    pub packing: Option<Packing>,
 }
 
 /// How a file is compressed.
@@ -42,7 +45,18 @@ impl Compression {
         Self {
             algorithms: vec![settings],
             max_pcluster,
+            packing: None,
         }
+    }
+
+    /// How the packed inode is compressed, when there is one.
+    pub fn packed_method(&self) -> Option<Method> {
+        let packing = self.packing?;
+        let method = self.default_method()?;
+        Some(Method {
+            max_pcluster: packing.max_pcluster.unwrap_or(self.max_pcluster),
+            ..method
+        })
     }
 
     /// How files are compressed that are not told otherwise; `None` without any algorithm.
@@ -55,10 +69,13 @@ impl Compression {
 
     /// Every way in which a file may come to be compressed.
     pub fn methods(&self) -> impl Iterator<Item = Method> {
-        self.algorithms.iter().map(|settings| Method {
-            settings: *settings,
-            max_pcluster: self.max_pcluster,
-        })
+        self.algorithms
+            .iter()
+            .map(|settings| Method {
+                settings: *settings,
+                max_pcluster: self.max_pcluster,
+            })
+            .chain(self.packed_method())
     }
 
     /// Size in bytes of the largest pcluster of any file.

@@ -4,7 +4,7 @@
 //! independent of each other and may be encoded by any worker.
 
 use erofs_codec::compressibility::looks_incompressible;
-use erofs_codec::{EncodeError, Encoder};
+use erofs_codec::{EncodeError, Encoder, Fill};
 use erofs_format::BlockBits;
 
 /// One extent of a compressed file.
@@ -59,6 +59,21 @@ pub struct EncodedSegment {
     pub bytes: Vec<u8>,
     /// What they decode to, in order.
     pub extents: Vec<StoredExtent>,
+    /// The end of the file, when it is to become a fragment.
+    pub tail: Vec<u8>,
+}
+
+/// How a segment is encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// Block size.
+    pub block_bits: BlockBits,
+    /// Largest pcluster in bytes.
+    pub max_pcluster: usize,
+    /// The encoder is asked only for what looks compressible; fast levels find that out as fast by themselves.
+    pub sample: bool,
+    /// What is left for a pcluster that would not be full is not encoded but given back as the tail.
+    pub pack_tail: bool,
 }
 
 /// Bytes that are sampled at a time for whether they are worth encoding.
@@ -66,23 +81,27 @@ const SAMPLE_SIZE: usize = 128 << 10;
 /// Decoded extents stay below the kernel's limit of 12 MiB.
 const MAX_EXTENT: usize = 8 << 20;
 
-/// Encodes `input` with pclusters of at most `max_pcluster` bytes. With `sample` the encoder is asked only for what looks
-/// compressible; fast levels find that out as fast by themselves.
+/// Encodes `input`.
 ///
 /// # Errors
 /// What the encoder says.
 pub fn encode_segment(
     encoder: &mut dyn Encoder,
     input: &[u8],
-    block_bits: BlockBits,
-    max_pcluster: usize,
-    sample: bool,
+    form: Form,
 ) -> Result<EncodedSegment, EncodeError> {
+    let Form {
+        block_bits,
+        max_pcluster,
+        sample,
+        pack_tail,
+    } = form;
     encoder.restart();
     let block = block_bits.len();
     let mut segment = EncodedSegment {
         bytes: Vec::with_capacity(input.len() / 2),
         extents: Vec::new(),
+        tail: Vec::new(),
     };
     let mut output = vec![0; max_pcluster];
     let mut position = 0;
@@ -90,6 +109,10 @@ pub fn encode_segment(
     let mut sampled_to = 0;
     let mut worth = true;
     while position < input.len() {
+        if pack_tail && input.len() - position <= max_pcluster {
+            segment.tail = input[position..].to_vec();
+            break;
+        }
         if sample && position >= sampled_to {
             let window = &input[position..input.len().min(position + SAMPLE_SIZE)];
             worth = !looks_incompressible(window);
@@ -107,6 +130,11 @@ pub fn encode_segment(
                     < block_bits.blocks_for(fill.consumed as u64) =>
             {
                 let blocks = block_bits.blocks_for(fill.encoded as u64);
+                let is_last = position + fill.consumed == input.len();
+                if pack_tail && is_last && is_tail(fill, max_pcluster) {
+                    segment.tail = input[position..].to_vec();
+                    break;
+                }
                 // Encoded bytes are right-aligned, the decoder skips zeros in front (format reference §11.4).
                 let padding = blocks as usize * block - fill.encoded;
                 segment.bytes.resize(segment.bytes.len() + padding, 0);
@@ -131,6 +159,12 @@ pub fn encode_segment(
         }
     }
     Ok(segment)
+}
+
+/// Whether the last pcluster of a file is far from full, and so better off among other fragments. What is much larger
+/// decoded than encoded is not: it would have to be decoded for a few bytes of its neighbours.
+fn is_tail(fill: Fill, max_pcluster: usize) -> bool {
+    fill.encoded <= max_pcluster / 8 * 7 && fill.consumed <= 8 * max_pcluster
 }
 
 /// Plain extents of one block each: every kernel reads these.

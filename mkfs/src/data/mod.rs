@@ -2,8 +2,12 @@
 
 pub mod compression;
 pub mod encode;
+pub mod fragments;
+mod gear;
 pub mod output;
+pub mod packing;
 pub mod pipeline;
+pub mod spool;
 pub mod tails;
 pub mod treatment;
 pub mod writer;
@@ -11,6 +15,7 @@ pub mod writer;
 use encode::StoredExtent;
 use erofs_format::BlockAddr;
 use erofs_format::compression::Algorithm;
+use fragments::FragmentRef;
 use std::sync::Arc;
 use tails::TailRef;
 use treatment::ChunkMap;
@@ -42,5 +47,9 @@ pub enum StoredData {
         extents: Arc<[StoredExtent]>,
         /// With what they were encoded.
         algorithm: Algorithm,
+        /// What follows them.
+        fragment: Option<FragmentRef>,
     },
+    /// All of it is a fragment.
+    Packed(FragmentRef),
 }

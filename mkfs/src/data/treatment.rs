@@ -20,7 +20,11 @@ pub enum Treatment {
         inline_tail: bool,
         /// With what, and how large pclusters may be.
         method: Method,
+        /// Whether what is left at the end for a pcluster that would not be full becomes a fragment.
+        pack_tail: bool,
     },
+    /// The whole file becomes a fragment.
+    Packed,
 }
 
 /// Which chunks of a file hold data.

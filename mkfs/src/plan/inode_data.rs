@@ -4,11 +4,12 @@ use super::xattrs::XattrPlan;
 use super::{can_inline, directory};
 use crate::data::StoredData;
 use crate::data::encode::StoredExtent;
+use crate::data::fragments::{FragmentRef, Offsets};
 use crate::data::tails::TailRef;
 use crate::data::treatment::ChunkMap;
 use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location};
 use erofs_format::chunk::{Chunk, ChunkFormat};
-use erofs_format::compression::map_header::Advise;
+use erofs_format::compression::map_header::{Advise, MAP_HEADER_SIZE};
 use erofs_format::compression::{Algorithm, Extent, compact_index, full_index};
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::{BlockAddr, BlockBits, ByteOffset, DeviceId};
@@ -93,6 +94,8 @@ pub struct DataMap<'d> {
     pub raw_files: &'d [RawFileData],
     /// Files that stay in layers; `None` of those that are part of the tree no more.
     pub layer_files: &'d [Option<LayerFileData>],
+    /// Where fragments are in the packed inode.
+    pub fragments: Option<&'d Offsets>,
     /// Block size.
     pub block_bits: BlockBits,
     /// Form of the index of compressed files.
@@ -145,10 +148,19 @@ pub enum InodeData<'d> {
         extents: &'d [StoredExtent],
         /// With what they were encoded.
         algorithm: Algorithm,
+        /// Offset in the packed inode of what follows them.
+        fragment: Option<u64>,
         /// Form of the index.
         form: IndexForm,
         /// Block size.
         block_bits: BlockBits,
+    },
+    /// All of it is in the packed inode.
+    Packed {
+        /// Size in bytes.
+        size: u64,
+        /// Offset in the packed inode in bytes.
+        offset: u64,
     },
 }
 
@@ -186,8 +198,14 @@ pub enum ChunkTable<'d> {
 
 /// Advise bits of a compressed file: sizes of pclusters are recorded where any is larger than a block, and two-byte
 /// records are used where an offset in a block fits them.
-pub fn advise(form: IndexForm, block_bits: BlockBits, extents: &[Extent]) -> Advise {
+pub fn advise(
+    form: IndexForm,
+    block_bits: BlockBits,
+    extents: &[Extent],
+    has_fragment: bool,
+) -> Advise {
     let mut advise = Advise::empty();
+    advise.set(Advise::FRAGMENT_PCLUSTER, has_fragment);
     advise.set(Advise::COMPACTED_2B, has_two_byte_records(form, block_bits));
     let big = extents.iter().any(|extent| extent.blocks > 1);
     advise.set(Advise::BIG_PCLUSTERS, big);
@@ -337,16 +355,34 @@ impl<'d> DataMap<'d> {
                 blocks,
                 extents,
                 algorithm,
-            } => InodeData::Compressed {
+                fragment,
+            } => {
+                let fragment = fragment.map(|fragment| self.fragment(fragment));
+                let form = match fragment {
+                    // The compact index has 32 bits for the offset.
+                    Some(offset) if u32::try_from(offset).is_err() => IndexForm::Full,
+                    _ => self.index_form.for_blocks(self.block_bits),
+                };
+                InodeData::Compressed {
+                    size,
+                    start: *start,
+                    blocks: *blocks,
+                    extents,
+                    algorithm: *algorithm,
+                    fragment,
+                    form,
+                    block_bits: self.block_bits,
+                }
+            }
+            StoredData::Packed(fragment) => InodeData::Packed {
                 size,
-                start: *start,
-                blocks: *blocks,
-                extents,
-                algorithm: *algorithm,
-                form: self.index_form.for_blocks(self.block_bits),
-                block_bits: self.block_bits,
+                offset: self.fragment(*fragment),
             },
         }
+    }
+
+    fn fragment(&self, fragment: FragmentRef) -> u64 {
+        self.fragments.map_or(0, |offsets| offsets.of(fragment))
     }
 
     fn raw_file(&self, size: u64, raw: &RawFileData) -> InodeData<'d> {
@@ -421,7 +457,8 @@ impl InodeData<'_> {
             Self::Metadata { size, .. }
             | Self::Flat { size, .. }
             | Self::Chunked { size, .. }
-            | Self::Compressed { size, .. } => *size,
+            | Self::Compressed { size, .. }
+            | Self::Packed { size, .. } => *size,
         }
     }
 
@@ -434,6 +471,7 @@ impl InodeData<'_> {
             Self::Chunked { format, chunks, .. } => {
                 head.next_multiple_of(format.entry_size()) + chunks * format.entry_size()
             }
+            Self::Packed { .. } => head.next_multiple_of(8) + MAP_HEADER_SIZE,
             Self::Compressed {
                 size,
                 form,

@@ -87,7 +87,7 @@ impl Plan {
         let mut slots = vec![u64::MAX; tree.inode_table_len()];
         let mut order = Vec::new();
         let mut space = Space::new(block_bits);
-        for id in tree.breadth_first() {
+        for id in tree.all_inodes() {
             let inode_data = data.of(tree, id);
             let shape = shape(tree, id, &inode_data, &xattrs, superblock);
             slots[id.index()] = space.take(shape.total) / Nid::SLOT;

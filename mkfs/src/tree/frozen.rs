@@ -2,10 +2,10 @@
 
 use super::names::NameArena;
 use super::{
-    Body, DataRange, Entry, EntryId, InodeId, Location, Metadata, NameRef, SparseId, TreeInode,
-    XattrSets,
+    Body, DataRange, Entry, EntryId, InodeId, Location, Metadata, NameRef, SparseId, TreeError,
+    TreeInode, XattrSetId, XattrSets,
 };
-use erofs_format::inode::FileType;
+use erofs_format::inode::{FileType, Timestamp};
 use std::collections::HashSet;
 
 /// A finished tree.
@@ -25,6 +25,8 @@ pub struct FrozenTree {
     first_child: Vec<u32>,
     /// For each inode the entry by which it is reached first.
     first_entry: Vec<Option<EntryId>>,
+    /// The inode that holds fragments of files, and that no entry reaches.
+    packed: Option<InodeId>,
 }
 
 /// An entry of a directory.
@@ -86,6 +88,7 @@ impl FrozenTree {
             implied,
             children,
             first_child,
+            packed: None,
         };
         tree.count_links();
         tree
@@ -194,8 +197,47 @@ impl FrozenTree {
         })
     }
 
+    /// Every inode that the image has, those that can be reached in the order of [`Self::breadth_first`].
+    pub fn all_inodes(&self) -> impl Iterator<Item = InodeId> {
+        self.breadth_first().chain(self.packed)
+    }
+
+    /// The packed inode.
+    pub const fn packed(&self) -> Option<InodeId> {
+        self.packed
+    }
+
+    /// Adds the packed inode: a regular file of root's without a name.
+    ///
+    /// # Errors
+    /// [`TreeError::TooLarge`] when there are as many inodes as can be numbered.
+    pub fn add_packed(
+        &mut self,
+        size: u64,
+        location: Location,
+        mtime: Timestamp,
+    ) -> Result<(), TreeError> {
+        let index = u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany("inodes"))?;
+        self.inodes.push(TreeInode {
+            body: Body::Regular { size, location },
+            mtime,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            xattrs: XattrSetId::EMPTY,
+            permissions: 0o644,
+        });
+        self.first_entry.push(None);
+        self.first_child.extend(self.first_child.last().copied());
+        self.packed = Some(InodeId(index));
+        Ok(())
+    }
+
     /// Path of an inode from the root, by the entry that reaches it first; empty for the root.
     pub fn path(&self, inode: InodeId) -> Vec<u8> {
+        if Some(inode) == self.packed {
+            return b"the packed inode".to_vec();
+        }
         let mut names = Vec::new();
         let mut at = inode;
         while at != InodeId::ROOT {

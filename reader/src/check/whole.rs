@@ -135,7 +135,9 @@ impl Checker<'_> {
         let listed = superblock
             .incompat
             .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER);
-        if !complete || !listed {
+        // Files in the packed inode count as compressed, and need a listed algorithm even when nothing is encoded.
+        let only_fragments = self.algorithms == 0 && superblock.packed.is_some();
+        if !complete || !listed || only_fragments {
             return;
         }
         for algorithm in Algorithm::ALL {

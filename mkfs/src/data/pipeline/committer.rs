@@ -5,6 +5,7 @@ use super::worker::RECYCLED_SIZE;
 use super::{PipelineError, Settings, Stored};
 use crate::data::StoredData;
 use crate::data::encode::StoredExtent;
+use crate::data::fragments::{Fragment, FragmentRef, Fragments};
 use crate::data::tails::Tails;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::data::writer::Writer;
@@ -19,7 +20,9 @@ struct OpenFile {
     start: BlockAddr,
     digests: blake3::Hasher,
     extents: Vec<StoredExtent>,
+    /// To be inlined.
     tail: Vec<u8>,
+    fragment: Option<Fragment>,
 }
 
 pub(super) struct Committer<'w, 'o> {
@@ -39,6 +42,7 @@ impl<'w, 'o> Committer<'w, 'o> {
         settings: Settings,
         writer: &'w mut Writer<'o>,
         tails: Tails,
+        fragments: Fragments,
         spent: Sender<Vec<u8>>,
         progress: Arc<AtomicU64>,
     ) -> Self {
@@ -49,6 +53,7 @@ impl<'w, 'o> Committer<'w, 'o> {
             stored: Stored {
                 files,
                 tails,
+                fragments,
                 bytes_in: 0,
                 duplicates: 0,
                 digest: [0; 32],
@@ -87,7 +92,6 @@ impl<'w, 'o> Committer<'w, 'o> {
     }
 
     fn commit(&mut self, piece: DonePiece) -> Result<(), PipelineError> {
-        let bits = self.settings.block_bits;
         self.stored.bytes_in += piece.read;
         self.progress.fetch_add(piece.read, Ordering::Relaxed);
         let form = Form::of(&piece.treatment);
@@ -105,31 +109,26 @@ impl<'w, 'o> Committer<'w, 'o> {
                 digests: blake3::Hasher::new(),
                 extents: Vec::new(),
                 tail: Vec::new(),
+                fragment: None,
             },
         };
         match piece.content {
-            DoneContent::Encoded(segment) => {
+            DoneContent::Encoded(segment, fragment) => {
                 self.writer
                     .write(&segment.bytes)
                     .map_err(PipelineError::Write)?;
                 open.extents.extend(segment.extents);
+                match fragment {
+                    // A file of which nothing is encoded stays flat to its end.
+                    Some(fragment) if open.extents.iter().all(StoredExtent::is_plain) => {
+                        self.write_plain(&mut open, &fragment.bytes, piece.last, form)?;
+                    }
+                    fragment => open.fragment = fragment,
+                }
             }
+            DoneContent::Fragment(fragment) => open.fragment = Some(fragment),
             DoneContent::Plain(bytes) => {
-                let whole = bytes.len() - bits.offset_in_block(bytes.len() as u64) as usize;
-                let (blocks, tail) = bytes.split_at(whole);
-                self.writer.write(blocks).map_err(PipelineError::Write)?;
-                if matches!(*piece.treatment, Treatment::Compressed { .. })
-                    && !(piece.first && piece.last)
-                {
-                    open.extents.push(StoredExtent::plain(bytes.len()));
-                }
-                let only_plain = open.extents.iter().all(StoredExtent::is_plain);
-                if piece.last && form.inline_tail() && only_plain {
-                    open.tail = tail.to_vec();
-                } else {
-                    self.writer.write(tail).map_err(PipelineError::Write)?;
-                    self.writer.pad_to_block().map_err(PipelineError::Write)?;
-                }
+                self.write_plain(&mut open, &bytes, piece.last, form)?;
                 if bytes.len() as u64 >= RECYCLED_SIZE {
                     // When nobody needs it now, it is freed.
                     let _ = self.spent.try_send(bytes);
@@ -158,6 +157,30 @@ impl<'w, 'o> Committer<'w, 'o> {
             &piece.treatment,
             (piece.size, digest, form),
         )
+    }
+
+    /// Writes data as it is; a tail that is to be inlined is kept.
+    fn write_plain(
+        &mut self,
+        open: &mut OpenFile,
+        bytes: &[u8],
+        last: bool,
+        form: Form,
+    ) -> Result<(), PipelineError> {
+        let bits = self.settings.block_bits;
+        let whole = bytes.len() - bits.offset_in_block(bytes.len() as u64) as usize;
+        let (blocks, tail) = bytes.split_at(whole);
+        self.writer.write(blocks).map_err(PipelineError::Write)?;
+        let only_plain = open.extents.iter().all(StoredExtent::is_plain);
+        if matches!(form, Form::Compressed { .. }) {
+            open.extents.push(StoredExtent::plain(bytes.len()));
+        }
+        if last && form.inline_tail() && only_plain {
+            open.tail = tail.to_vec();
+            return Ok(());
+        }
+        self.writer.write(tail).map_err(PipelineError::Write)?;
+        self.writer.pad_to_block().map_err(PipelineError::Write)
     }
 
     /// Whether a file that was just written has the same bytes at the same places as the known one.
@@ -201,6 +224,7 @@ impl<'w, 'o> Committer<'w, 'o> {
             start,
             extents,
             tail,
+            fragment,
             ..
         } = open;
         let blocks = self.writer.block().0 - start.0;
@@ -213,12 +237,16 @@ impl<'w, 'o> Committer<'w, 'o> {
         if self.writer.block().0 > u64::from(u32::MAX) {
             return Err(PipelineError::TooLarge);
         }
-        let data = match treatment {
-            Treatment::Chunked(map) => StoredData::Chunked {
+        let fragment = match fragment {
+            Some(fragment) => Some(self.pack(&fragment, treatment)?),
+            None => None,
+        };
+        let data = match (treatment, fragment) {
+            (Treatment::Chunked(map), _) => StoredData::Chunked {
                 start,
                 map: Arc::new(ChunkMap::clone(map)),
             },
-            Treatment::Compressed { method, .. }
+            (Treatment::Compressed { method, .. }, fragment)
                 if extents.iter().any(|extent| !extent.is_plain()) =>
             {
                 StoredData::Compressed {
@@ -226,9 +254,11 @@ impl<'w, 'o> Committer<'w, 'o> {
                     blocks,
                     extents: extents.into(),
                     algorithm: method.settings.algorithm(),
+                    fragment,
                 }
             }
-            Treatment::Flat { .. } | Treatment::Compressed { .. } => {
+            (_, Some(fragment)) => StoredData::Packed(fragment),
+            (_, None) => {
                 let tail = if tail.is_empty() {
                     None
                 } else {
@@ -242,12 +272,27 @@ impl<'w, 'o> Committer<'w, 'o> {
                 StoredData::Flat { start, tail }
             }
         };
-        // Sharing saves nothing when all is inlined anyway.
-        if self.settings.dedupe && blocks > 0 {
+        // Sharing saves nothing when all is inlined anyway. Fragments find their like by themselves, but workers rely on
+        // knowing again what they have seen.
+        if self.settings.dedupe && (blocks > 0 || identity.2.is_proof()) {
             self.known.insert(identity, number);
         }
         self.record(number, data);
         Ok(())
+    }
+
+    /// Puts the end of a file, or the whole of it, among the fragments.
+    fn pack(
+        &mut self,
+        fragment: &Fragment,
+        treatment: &Treatment,
+    ) -> Result<FragmentRef, PipelineError> {
+        let pushed = self.stored.fragments.push(fragment);
+        let (place, same) = pushed.map_err(PipelineError::Write)?;
+        if same && *treatment == Treatment::Packed {
+            self.stored.duplicates += 1;
+        }
+        Ok(place)
     }
 
     fn share(&mut self, known: u32, number: u32) -> Result<(), PipelineError> {

@@ -16,6 +16,7 @@ mod worker;
 
 use super::StoredData;
 use super::compression::Compression;
+use super::fragments::Fragments;
 use super::tails::Tails;
 use super::treatment::Treatment;
 use super::writer::Writer;
@@ -68,7 +69,7 @@ impl Settings {
 const PLAIN_SEGMENT: usize = 512 << 10;
 
 /// Length of a segment in bytes of a compressed file.
-fn compressed_segment(max_pcluster: usize) -> usize {
+pub fn compressed_segment(max_pcluster: usize) -> usize {
     (8 * max_pcluster).max(2 << 20)
 }
 
@@ -77,6 +78,8 @@ fn segment_size(treatment: &Treatment) -> u64 {
     let length = match treatment {
         Treatment::Flat { .. } | Treatment::Chunked(_) => PLAIN_SEGMENT,
         Treatment::Compressed { method, .. } => compressed_segment(method.max_pcluster),
+        // No larger than a segment: it is read at once.
+        Treatment::Packed => usize::MAX,
     };
     length as u64
 }
@@ -141,6 +144,8 @@ pub struct Stored {
     pub files: Vec<StoredData>,
     /// Tails to inline.
     pub tails: Tails,
+    /// Tails and small files that are to be packed.
+    pub fragments: Fragments,
     /// Bytes read from sources.
     pub bytes_in: u64,
     /// Files that share the data of an earlier one.
@@ -183,6 +188,7 @@ impl<'scope> Pipeline<'scope> {
         reader: Arc<dyn ContentReader + 'scope>,
         writer: &'scope mut Writer<'_>,
         tails: Tails,
+        fragments: Fragments,
         progress: Arc<AtomicU64>,
     ) -> Self {
         let permit_count = settings.permits();
@@ -210,6 +216,7 @@ impl<'scope> Pipeline<'scope> {
             settings.clone(),
             writer,
             tails,
+            fragments,
             spent,
             Arc::clone(&progress),
         );
@@ -312,10 +319,12 @@ impl<'scope> Pipeline<'scope> {
     fn begin(&mut self, path: Arc<[u8]>, size: u64, treatment: Treatment) -> Option<Cutter> {
         let ranges: Vec<DataRange> = match &treatment {
             Treatment::Chunked(map) => map.stored_ranges(size, self.settings.block_bits).collect(),
-            Treatment::Flat { .. } | Treatment::Compressed { .. } => vec![DataRange {
-                offset: 0,
-                length: size,
-            }],
+            Treatment::Flat { .. } | Treatment::Compressed { .. } | Treatment::Packed => {
+                vec![DataRange {
+                    offset: 0,
+                    length: size,
+                }]
+            }
         };
         let left = ranges.iter().map(|range| range.length).sum();
         if left == 0 {

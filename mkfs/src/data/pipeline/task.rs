@@ -3,6 +3,7 @@
 use super::{Digest, FileContent, PipelineError};
 use crate::data::compression::Method;
 use crate::data::encode::EncodedSegment;
+use crate::data::fragments::Fragment;
 use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
 use std::collections::HashMap;
@@ -46,7 +47,10 @@ pub(super) struct DonePiece {
 
 pub(super) enum DoneContent {
     Plain(Vec<u8>),
-    Encoded(EncodedSegment),
+    /// Pclusters, and the file's tail when that is to become a fragment.
+    Encoded(EncodedSegment, Option<Fragment>),
+    /// The whole file.
+    Fragment(Fragment),
     /// A single-piece file that an earlier task holds as well.
     SeenEarlier,
 }
@@ -62,9 +66,16 @@ pub(super) type Identity = (u64, Digest, Form);
 /// Forms in which the same content may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    Flat { inline_tail: bool },
-    Compressed { inline_tail: bool, method: Method },
+    Flat {
+        inline_tail: bool,
+    },
+    Compressed {
+        inline_tail: bool,
+        method: Method,
+        pack_tail: bool,
+    },
     Chunked,
+    Packed,
 }
 
 impl Form {
@@ -74,11 +85,14 @@ impl Form {
             Treatment::Compressed {
                 inline_tail,
                 method,
+                pack_tail,
             } => Self::Compressed {
                 inline_tail,
                 method,
+                pack_tail,
             },
             Treatment::Chunked(_) => Self::Chunked,
+            Treatment::Packed => Self::Packed,
         }
     }
 

@@ -5,7 +5,8 @@ use super::task::{
 };
 use super::{ContentReader, Digest, FileContent, PipelineError, Settings};
 use crate::data::compression::Method;
-use crate::data::encode::{EncodedSegment, StoredExtent, encode_segment};
+use crate::data::encode::{self, EncodedSegment, StoredExtent, encode_segment};
+use crate::data::fragments::Fragment;
 use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
 use crossbeam_channel::{Receiver, Sender};
@@ -72,7 +73,9 @@ impl Worker<'_> {
         let digest = digest(&treatment, &bytes);
         let read = bytes.len() as u64;
         let content = match *treatment {
-            Treatment::Compressed { method, .. } => {
+            Treatment::Compressed {
+                method, pack_tail, ..
+            } => {
                 if first
                     && last
                     && self.settings.dedupe
@@ -81,14 +84,15 @@ impl Worker<'_> {
                     DoneContent::SeenEarlier
                 } else {
                     let encoded =
-                        self.encode(&bytes, method)
+                        self.encode(&bytes, method, pack_tail && last)
                             .map_err(|source| PipelineError::Encode {
                                 path: path.to_vec(),
                                 source,
                             })?;
-                    self.smaller(encoded, bytes, first && last)
+                    self.smaller(encoded, bytes, first && last, &path)
                 }
             }
+            Treatment::Packed => DoneContent::Fragment(Fragment::new(&path, bytes)),
             Treatment::Flat { .. } | Treatment::Chunked(_) => DoneContent::Plain(bytes),
         };
         Ok(DonePiece {
@@ -129,7 +133,12 @@ impl Worker<'_> {
         Ok(bytes)
     }
 
-    fn encode(&mut self, bytes: &[u8], method: Method) -> Result<EncodedSegment, EncodeError> {
+    fn encode(
+        &mut self,
+        bytes: &[u8],
+        method: Method,
+        pack_tail: bool,
+    ) -> Result<EncodedSegment, EncodeError> {
         let encoder = match self.encoders.entry(method) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(method.encoder()?),
@@ -137,23 +146,43 @@ impl Worker<'_> {
         encode_segment(
             &mut **encoder,
             bytes,
-            self.settings.block_bits,
-            method.max_pcluster,
-            method.settings.is_worth_sampling(),
+            encode::Form {
+                block_bits: self.settings.block_bits,
+                max_pcluster: method.max_pcluster,
+                sample: method.settings.is_worth_sampling(),
+                pack_tail,
+            },
         )
     }
 
     /// Chooses between the encoded and the plain form of a piece.
-    fn smaller(&self, encoded: EncodedSegment, bytes: Vec<u8>, whole_file: bool) -> DoneContent {
+    fn smaller(
+        &self,
+        mut encoded: EncodedSegment,
+        bytes: Vec<u8>,
+        whole_file: bool,
+        path: &[u8],
+    ) -> DoneContent {
         /// Map header and index of a small file.
         const INDEX_SIZE: u64 = 24;
         let bits = self.settings.block_bits;
+        let tail = std::mem::take(&mut encoded.tail);
+        if tail.len() == bytes.len() {
+            // In front of a fragment all may be plain: the committer knows.
+            return match whole_file {
+                true => DoneContent::Fragment(Fragment::new(path, tail)),
+                false => DoneContent::Encoded(encoded, Some(Fragment::new(path, tail))),
+            };
+        }
         let plain_only = encoded.extents.iter().all(StoredExtent::is_plain);
         let index = INDEX_SIZE + 4 * bits.blocks_for(bytes.len() as u64);
-        if plain_only || whole_file && encoded.bytes.len() as u64 + index >= bytes.len() as u64 {
+        let size = (encoded.bytes.len() + tail.len()) as u64 + index;
+        if plain_only || whole_file && size >= bytes.len() as u64 {
             DoneContent::Plain(bytes)
+        } else if tail.is_empty() {
+            DoneContent::Encoded(encoded, None)
         } else {
-            DoneContent::Encoded(encoded)
+            DoneContent::Encoded(encoded, Some(Fragment::new(path, tail)))
         }
     }
 

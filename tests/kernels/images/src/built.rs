@@ -31,7 +31,7 @@ const FORMS_OF_ALL: [(&str, &[&str]); 4] = [
 ];
 
 /// Those that change how content is stored.
-const FORMS_OF_CONTENT: [(&str, &[&str]); 18] = [
+const FORMS_OF_CONTENT: [(&str, &[&str]); 22] = [
     ("xattrs-inline", &["-x1000000"]),
     ("no-inline", &["-Enoinline_data"]),
     ("no-dedupe", &["--no-dedupe"]),
@@ -43,6 +43,16 @@ const FORMS_OF_CONTENT: [(&str, &[&str]); 18] = [
     ("zstd-1m", &["-zzstd,9", "-C1m"]),
     ("zstd-full-4k", &["-zzstd", "-C4k", "-Elegacy-compress"]),
     ("zstd-full-16k", &["-zzstd", "-C16k", "-Elegacy-compress"]),
+    ("zstd-fragments", &["-zzstd", "-C16k", "-Efragments"]),
+    (
+        "zstd-fragments-full",
+        &["-zzstd", "-C4k", "-Efragments=65536", "-Elegacy-compress"],
+    ),
+    ("zstd-all-fragments", &["-zzstd", "-Eall-fragments"]),
+    (
+        "block-1k-zstd-fragments",
+        &["-b1024", "-zzstd", "-C4k", "-Efragments"],
+    ),
     ("block-1k", &["-b1024"]),
     ("block-2k", &["-b2048"]),
     ("block-512-chunks", &["-b512", "--chunksize=4096"]),

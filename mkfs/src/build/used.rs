@@ -1,0 +1,101 @@
+//! Which features and algorithms the data of an image really uses.
+
+use crate::data::StoredData;
+use crate::data::compression::Compression;
+use crate::data::encode::StoredExtent;
+use crate::tree::{Body, FrozenTree, Location};
+use erofs_format::compression::Algorithm;
+use erofs_format::compression::config::AlgorithmConfigs;
+use erofs_format::feature::FeatureIncompat;
+
+/// The window that images state where LZ4 has no configuration, in bytes, as mkfs.erofs does.
+pub(super) const LZ4_WINDOW: u16 = 65535;
+
+/// What the data of an image asks for.
+pub(super) struct Used {
+    pub(super) features: FeatureIncompat,
+    /// Bitmap of the algorithms.
+    algorithms: u16,
+}
+
+impl Used {
+    pub(super) fn by(
+        tree: &FrozenTree,
+        stored: &[StoredData],
+        asked: Option<&Compression>,
+    ) -> Self {
+        let mut used = Self {
+            features: FeatureIncompat::empty(),
+            algorithms: 0,
+        };
+        for id in tree.all_inodes() {
+            let Body::Regular { size, location } = tree.inode(id).body else {
+                continue;
+            };
+            match location {
+                Location::Stored(number) => used.add(&stored[number as usize]),
+                _ if size > 0 => used.features |= FeatureIncompat::CHUNKED_FILE,
+                _ => {}
+            }
+        }
+        // Files of which all is a fragment are compressed files, which a kernel refuses where no algorithm is listed: even
+        // when no fragment compresses.
+        if used.algorithms == 0
+            && used.features.contains(FeatureIncompat::FRAGMENTS_OR_DEDUPE)
+            && let Some(method) = asked.and_then(Compression::packed_method)
+        {
+            used.add_algorithm(method.settings.algorithm(), false);
+        }
+        used
+    }
+
+    fn add(&mut self, stored: &StoredData) {
+        match stored {
+            StoredData::Flat { .. } => {}
+            StoredData::Chunked { .. } => self.features |= FeatureIncompat::CHUNKED_FILE,
+            StoredData::Packed(_) => self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE,
+            StoredData::Compressed {
+                extents,
+                algorithm,
+                fragment,
+                ..
+            } => {
+                if fragment.is_some() {
+                    self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
+                }
+                self.add_algorithm(*algorithm, extents.iter().any(StoredExtent::is_big));
+            }
+        }
+    }
+
+    fn add_algorithm(&mut self, algorithm: Algorithm, has_big_pclusters: bool) {
+        self.algorithms |= algorithm.bit();
+        self.features |= FeatureIncompat::ZERO_PADDING;
+        // LZ4 in single blocks needs nothing that the first kernels do not know.
+        if algorithm != Algorithm::Lz4 || has_big_pclusters {
+            self.features |= FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
+        }
+    }
+
+    /// Whether files are compressed and nothing is said about how.
+    pub(super) fn is_plain_lz4(&self) -> bool {
+        self.algorithms != 0
+            && !self
+                .features
+                .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER)
+    }
+
+    /// Of `all` configurations those of algorithms in use: a kernel refuses images that list one that it lacks.
+    pub(super) fn configs(&self, all: AlgorithmConfigs) -> AlgorithmConfigs {
+        if self.is_plain_lz4() {
+            return AlgorithmConfigs::default();
+        }
+        let used = |algorithm: Algorithm| self.algorithms & algorithm.bit() != 0;
+        AlgorithmConfigs {
+            lz4: all.lz4.filter(|_| used(Algorithm::Lz4)),
+            lzma: all.lzma.filter(|_| used(Algorithm::Lzma)),
+            deflate: all.deflate.filter(|_| used(Algorithm::Deflate)),
+            zstd: all.zstd.filter(|_| used(Algorithm::Zstd)),
+        }
+    }
+}

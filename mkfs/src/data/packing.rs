@@ -1,0 +1,78 @@
+//! Writes the packed inode's data once all fragments are known.
+
+use super::StoredData;
+use super::compression::Method;
+use super::fragments::{Fragments, Offsets};
+use super::pipeline::{FileContent, Pipeline, PipelineError, Settings};
+use super::tails::Tails;
+use super::treatment::Treatment;
+use super::writer::Writer;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The packed inode's data.
+#[derive(Debug)]
+pub struct Packed {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where it is.
+    pub data: StoredData,
+    /// Where each fragment is in it.
+    pub offsets: Offsets,
+}
+
+/// Compresses all fragments as one file, in parallel, into the blocks behind what was written.
+///
+/// # Errors
+/// [`PipelineError`].
+pub fn pack(
+    fragments: Fragments,
+    method: Method,
+    settings: Settings,
+    writer: &mut Writer<'_>,
+) -> Result<Packed, PipelineError> {
+    let file = Arc::new(fragments.arrange());
+    let size = file.size();
+    let treatment = if size > settings.block_bits.bytes() {
+        Treatment::Compressed {
+            inline_tail: false,
+            method,
+            pack_tail: false,
+        }
+    } else {
+        Treatment::Flat { inline_tail: false }
+    };
+    let content = FileContent {
+        path: Box::from(&b"the packed inode"[..]),
+        position: 0,
+        size,
+        ranges: None,
+    };
+    let reader = Arc::clone(&file);
+    let mut stored = std::thread::scope(|scope| {
+        // All of this was counted when it was read.
+        let progress = Arc::default();
+        let nothing = Tails::new(0, PathBuf::new());
+        let mut pipeline = Pipeline::start(
+            scope,
+            settings,
+            reader,
+            writer,
+            nothing,
+            Fragments::default(),
+            progress,
+        );
+        match pipeline.file(content, treatment) {
+            Ok(_) => pipeline.finish(),
+            // The pipeline failed first: it knows why.
+            Err(error) => Err(pipeline.finish().err().unwrap_or(error.into())),
+        }
+    })?;
+    let data = stored.files.pop().ok_or(PipelineError::WorkerLost)?;
+    let file = Arc::into_inner(file).ok_or(PipelineError::WorkerLost)?;
+    Ok(Packed {
+        size,
+        data,
+        offsets: file.into_offsets(),
+    })
+}
