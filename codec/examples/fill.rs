@@ -1,7 +1,7 @@
 //! Measures how the encoders fill pclusters:
 //! `cargo run --release --example fill -- [-c CODEC] [-l LEVELS] [-p PCLUSTERS] [-s SEGMENT] [-x] FILE…`
 //!
-//! `CODEC` is zstd (default), deflate, lz4 or lz4hc; `LEVELS` and `PCLUSTERS` (bytes) are lists with commas. Each file is
+//! `CODEC` is zstd (default), deflate, lzma, lz4 or lz4hc; `LEVELS` and `PCLUSTERS` (bytes) are lists with commas. Each file is
 //! encoded on its own, in segments (bytes). Printed for each level and size, over all files: how often each byte went
 //! through the encoder where it tells, the mean fill of the blocks used by pclusters that had more input than they took,
 //! the largest padding of any, blocks against data, the share stored plain, and CPU speed of the encoder. With `-x` Zstd is
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use erofs_codec::deflate::{DeflateDecoder, DeflateEncoder, MAX_WINDOW_BITS};
 use erofs_codec::lz4::{Lz4Decoder, Lz4Encoder, Lz4HcEncoder, MAX_DISTANCE};
+use erofs_codec::lzma::{self, LzmaDecoder, LzmaEncoder};
 use erofs_codec::zstd::{ZstdDecoder, ZstdEncoder};
 use erofs_codec::{BLOCK, Decoder, EncodeError, Encoder, Fill};
 use zstd_safe::{CCtx, CParameter};
@@ -49,7 +50,7 @@ fn main() {
             };
             let sums = measure(encoder, &files, pcluster, segment);
             print!(
-                "pcluster {pcluster} level {level}: {} encodes/byte, fill {:.2} %, padding up to {}, size {:.3} %, plain {:.1} %, {:.0} MB/s",
+                "pcluster {pcluster} level {level}: {} encodes/byte, fill {:.2} %, padding up to {}, size {:.3} %, plain {:.1} %, {:.1} MB/s",
                 sums.pushed
                     .map_or("?".into(), |n| format!("{:.3}", n as f64 / total)),
                 100.0 * sums.encoded as f64 / sums.room as f64,
@@ -90,6 +91,7 @@ enum AnyEncoder {
     Zstd(ZstdEncoder, u32),
     Deflate(DeflateEncoder),
     Lz4(Box<dyn Encoder>),
+    Lzma(LzmaEncoder, u32),
 }
 
 fn zstd_window_log(pcluster: usize) -> u32 {
@@ -106,6 +108,12 @@ impl AnyEncoder {
             "deflate" => Self::Deflate(DeflateEncoder::new(level, MAX_WINDOW_BITS, pcluster)?),
             "lz4" => Self::Lz4(Box::new(Lz4Encoder::new(MAX_DISTANCE)?)),
             "lz4hc" => Self::Lz4(Box::new(Lz4HcEncoder::new(level, MAX_DISTANCE)?)),
+            "lzma" => {
+                let dictionary = lzma::default_dictionary_size(pcluster);
+                let properties = lzma::Properties::default();
+                let encoder = LzmaEncoder::new(level, dictionary, properties, pcluster)?;
+                Self::Lzma(encoder, dictionary)
+            }
             _ => panic!("unknown codec {codec}"),
         })
     }
@@ -115,6 +123,7 @@ impl AnyEncoder {
             Self::Zstd(encoder, _) => encoder,
             Self::Deflate(encoder) => encoder,
             Self::Lz4(encoder) => encoder.as_mut(),
+            Self::Lzma(encoder, _) => encoder,
         }
     }
 
@@ -123,6 +132,7 @@ impl AnyEncoder {
             Self::Zstd(_, window_log) => Box::new(ZstdDecoder::new(*window_log)),
             Self::Deflate(_) => Box::new(DeflateDecoder::default()),
             Self::Lz4(_) => Box::new(Lz4Decoder),
+            Self::Lzma(_, dictionary) => Box::new(LzmaDecoder::new(*dictionary)),
         }
     }
 
@@ -131,7 +141,7 @@ impl AnyEncoder {
         match self {
             Self::Zstd(encoder, _) => Some(encoder.bytes_pushed()),
             Self::Deflate(encoder) => Some(encoder.bytes_parsed()),
-            Self::Lz4(_) => None,
+            Self::Lz4(_) | Self::Lzma(..) => None,
         }
     }
 }
