@@ -1,7 +1,8 @@
 //! A bounded cache of byte ranges: pages of metadata, and decoded extents, both found by where they begin.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, Hash, RandomState};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What an entry costs on top of its bytes: key, queue slot, hash table slot, allocation.
@@ -13,7 +14,8 @@ const ENTRY_OVERHEAD: usize = 128;
 /// Eviction is first in, first out, with a second chance for what was used since it came in.
 pub(crate) struct Cache<K> {
     shards: Box<[Slot<K>]>,
-    hasher: RandomState,
+    /// Faster than that of the standard library, and seeded by chance too: images do not choose what collides.
+    hasher: DefaultHashBuilder,
     shard_capacity: usize,
 }
 
@@ -24,14 +26,17 @@ struct Slot<K> {
 }
 
 struct Shard<K> {
-    /// Keys that somebody is making a range for.
-    leads: HashSet<K>,
-    entries: HashMap<K, Entry>,
-    queue: VecDeque<K>,
+    /// Keys that somebody is making a range for: as many as threads at most.
+    leads: Vec<K>,
+    entries: HashTable<Entry<K>>,
+    /// Hashes and keys in the order in which they came.
+    queue: VecDeque<(u64, K)>,
     bytes: usize,
 }
 
-struct Entry {
+struct Entry<K> {
+    hash: u64,
+    key: K,
     data: Arc<[u8]>,
     used: bool,
 }
@@ -59,8 +64,8 @@ impl<K: Copy + Eq + Hash> Lead<'_, K> {
 
 impl<K: Copy + Eq + Hash> Drop for Lead<'_, K> {
     fn drop(&mut self) {
-        let slot = self.cache.slot(self.key);
-        slot.lock().leads.remove(&self.key);
+        let slot = self.cache.slot(self.cache.hash(&self.key));
+        slot.lock().leads.retain(|key| *key != self.key);
         slot.ended.notify_all();
     }
 }
@@ -77,8 +82,8 @@ impl<K: Copy + Eq + Hash> Cache<K> {
     pub(crate) fn new(capacity: usize, largest: usize) -> Self {
         let slot = || Slot {
             shard: Mutex::new(Shard {
-                leads: HashSet::new(),
-                entries: HashMap::new(),
+                leads: Vec::new(),
+                entries: HashTable::new(),
                 queue: VecDeque::new(),
                 bytes: 0,
             }),
@@ -87,7 +92,7 @@ impl<K: Copy + Eq + Hash> Cache<K> {
         let count = (capacity / (largest + ENTRY_OVERHEAD)).clamp(1, 16);
         Self {
             shards: (0..count).map(|_| slot()).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             shard_capacity: capacity / count,
         }
     }
@@ -99,18 +104,21 @@ impl<K: Copy + Eq + Hash> Cache<K> {
 
     /// The range at `key`, if it has at least `length` bytes.
     pub(crate) fn get(&self, key: K, length: usize) -> Option<Arc<[u8]>> {
-        self.slot(key).lock().get(key, length)
+        let hash = self.hash(&key);
+        self.slot(hash).lock().get(hash, key, length)
     }
 
     /// The range at `key`, if it has at least `length` bytes, or the duty to make it. Waits while somebody else has it.
     pub(crate) fn get_or_lead(&self, key: K, length: usize) -> Lookup<'_, K> {
-        let slot = self.slot(key);
+        let hash = self.hash(&key);
+        let slot = self.slot(hash);
         let mut shard = slot.lock();
         loop {
-            if let Some(data) = shard.get(key, length) {
+            if let Some(data) = shard.get(hash, key, length) {
                 return Lookup::Found(data);
             }
-            if shard.leads.insert(key) {
+            if !shard.leads.contains(&key) {
+                shard.leads.push(key);
                 return Lookup::Lead(Lead { cache: self, key });
             }
             shard = slot
@@ -125,9 +133,10 @@ impl<K: Copy + Eq + Hash> Cache<K> {
         if !self.admits(data.len()) {
             return;
         }
-        let mut shard = self.slot(key).lock();
+        let hash = self.hash(&key);
+        let mut shard = self.slot(hash).lock();
         let cost = data.len() + ENTRY_OVERHEAD;
-        match shard.entries.get_mut(&key) {
+        match shard.entries.find_mut(hash, |entry| entry.key == key) {
             Some(entry) if entry.data.len() >= data.len() => return,
             Some(entry) => {
                 let grown = data.len() - entry.data.len();
@@ -136,26 +145,33 @@ impl<K: Copy + Eq + Hash> Cache<K> {
             }
             None => {
                 let entry = Entry {
+                    hash,
+                    key,
                     data: Arc::clone(data),
                     used: false,
                 };
-                shard.entries.insert(key, entry);
-                shard.queue.push_back(key);
+                shard.entries.insert_unique(hash, entry, |entry| entry.hash);
+                shard.queue.push_back((hash, key));
                 shard.bytes += cost;
             }
         }
         shard.shrink_to(self.shard_capacity);
     }
 
-    fn slot(&self, key: K) -> &Slot<K> {
-        let [low, ..] = self.hasher.hash_one(key).to_le_bytes();
-        &self.shards[usize::from(low) % self.shards.len()]
+    fn hash(&self, key: &K) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn slot(&self, hash: u64) -> &Slot<K> {
+        // Tables go by the first and the last bits.
+        let [_, _, _, _, byte, ..] = hash.to_le_bytes();
+        &self.shards[usize::from(byte) % self.shards.len()]
     }
 }
 
 impl<K: Copy + Eq + Hash> Shard<K> {
-    fn get(&mut self, key: K, length: usize) -> Option<Arc<[u8]>> {
-        let entry = self.entries.get_mut(&key)?;
+    fn get(&mut self, hash: u64, key: K, length: usize) -> Option<Arc<[u8]>> {
+        let entry = self.entries.find_mut(hash, |entry| entry.key == key)?;
         if entry.data.len() < length {
             return None;
         }
@@ -165,19 +181,19 @@ impl<K: Copy + Eq + Hash> Shard<K> {
 
     fn shrink_to(&mut self, capacity: usize) {
         while self.bytes > capacity {
-            let Some(key) = self.queue.pop_front() else {
+            let Some((hash, key)) = self.queue.pop_front() else {
                 return;
             };
-            let Some(entry) = self.entries.get_mut(&key) else {
+            let found = self.entries.find_entry(hash, |entry| entry.key == key);
+            let Ok(mut occupied) = found else {
                 continue;
             };
-            if std::mem::take(&mut entry.used) {
-                self.queue.push_back(key);
+            if std::mem::take(&mut occupied.get_mut().used) {
+                self.queue.push_back((hash, key));
                 continue;
             }
-            if let Some(entry) = self.entries.remove(&key) {
-                self.bytes = self.bytes.saturating_sub(entry.data.len() + ENTRY_OVERHEAD);
-            }
+            let (entry, _) = occupied.remove();
+            self.bytes = self.bytes.saturating_sub(entry.data.len() + ENTRY_OVERHEAD);
         }
     }
 }

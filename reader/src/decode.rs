@@ -3,7 +3,6 @@
 use crate::cache::Lookup;
 use crate::error::{Error, Feature, Rule};
 use crate::image::Image;
-use crate::inode::Inode;
 use crate::map::Stored;
 use erofs_codec::deflate::DeflateDecoder;
 use erofs_codec::lz4::Lz4Decoder;
@@ -11,11 +10,12 @@ use erofs_codec::lzma::LzmaDecoder;
 #[cfg(feature = "zstd")]
 use erofs_codec::zstd::ZstdDecoder;
 use erofs_codec::{Decoder, Ending};
-use erofs_format::ByteOffset;
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
+use erofs_format::{ByteOffset, DeviceId, Nid};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pcluster: what decodes to the same bytes has the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,14 +38,53 @@ pub(crate) struct EncodedExtent {
     pub(crate) partial: bool,
 }
 
-/// Decoders and buffers that are not in use at the moment; each thread that decodes takes one and gives it back.
-#[derive(Default)]
-pub(crate) struct DecoderPool(Mutex<Vec<Workplace>>);
+impl EncodedExtent {
+    fn corrupt(&self, nid: Nid, rule: Rule) -> Error {
+        Error::Corrupt {
+            rule,
+            nid: Some(nid),
+            offset: ByteOffset(self.logical),
+        }
+    }
+}
 
-/// What decoding one pcluster needs. Decoders with a state worth keeping are made when they are first needed.
+/// Most stored bytes that are read at once: they are decoded while they are still in the processor's cache.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// Workplaces that are not in use at the moment; each thread that decodes takes one and gives it back.
+#[derive(Default)]
+pub(crate) struct DecoderPool {
+    places: Mutex<Vec<Workplace>>,
+    decoded: AtomicU64,
+}
+
+/// What decoding needs, for some pclusters.
 #[derive(Default)]
 struct Workplace {
-    encoded: Vec<u8>,
+    stored: StoredBytes,
+    decoders: Decoders,
+}
+
+/// A workplace that is given back when this is dropped.
+pub(crate) struct Lease<'a> {
+    pool: &'a DecoderPool,
+    place: Workplace,
+    /// Bytes that were decoded, as wanted.
+    decoded: u64,
+}
+
+/// Bytes of a device that were read.
+#[derive(Default)]
+struct StoredBytes {
+    /// Grows only.
+    buffer: Vec<u8>,
+    /// How many bytes of the buffer are from where, if any.
+    held: Option<(DeviceId, ByteOffset, usize)>,
+}
+
+/// Decoders with a state worth keeping are made when they are first needed.
+#[derive(Default)]
+struct Decoders {
     lz4: Lz4Decoder,
     lzma: Option<LzmaDecoder>,
     deflate: Option<DeflateDecoder>,
@@ -53,14 +92,71 @@ struct Workplace {
     zstd: Option<ZstdDecoder>,
 }
 
-impl Workplace {
-    /// The bytes to decode and the decoder for them, if this reader was built with it.
-    fn decoder(
+impl StoredBytes {
+    /// The bytes of a pcluster. If they have to be read, what follows them on the device is read too, up to `ahead` bytes
+    /// in all.
+    fn of(
         &mut self,
-        algorithm: Algorithm,
-        configs: &AlgorithmConfigs,
-    ) -> Option<(&[u8], &mut dyn Decoder)> {
-        let decoder: &mut dyn Decoder = match algorithm {
+        image: &Image,
+        nid: Nid,
+        pcluster: &Pcluster,
+        ahead: usize,
+    ) -> Result<&[u8], Error> {
+        let length = usize::try_from(pcluster.length).unwrap_or(0);
+        let (device, offset) = match pcluster.stored {
+            Stored::Device { device, offset } => (device, offset),
+            Stored::Inline { area, offset } => {
+                self.held = None;
+                let buffer = self.room(length);
+                image.read_metadata(Some(nid), area, offset, buffer)?;
+                return Ok(buffer);
+            }
+        };
+        let start = self.start_of(device, offset, length);
+        let start = match start {
+            Some(start) => start,
+            None => {
+                self.held = None;
+                let ahead = ahead.min(READ_AT_ONCE).max(length);
+                let buffer = self.room(ahead);
+                let filled = match image.devices().read_up_to(device, offset, buffer) {
+                    Ok(filled) if filled >= length => filled,
+                    // What follows may be what cannot be read.
+                    _ => {
+                        let buffer = buffer.get_mut(..length).unwrap_or_default();
+                        image
+                            .devices()
+                            .read_exact(Some(nid), device, offset, buffer)?;
+                        length
+                    }
+                };
+                self.held = Some((device, offset, filled));
+                0
+            }
+        };
+        Ok(self.buffer.get(start..start + length).unwrap_or_default())
+    }
+
+    /// Where in the buffer a range of a device is, if it was read.
+    fn start_of(&self, device: DeviceId, offset: ByteOffset, length: usize) -> Option<usize> {
+        let (_, first, filled) = self.held.filter(|held| held.0 == device)?;
+        let start = usize::try_from(offset.0.checked_sub(first.0)?).ok()?;
+        (start.checked_add(length)? <= filled).then_some(start)
+    }
+
+    /// The front of the buffer, of any content.
+    fn room(&mut self, length: usize) -> &mut [u8] {
+        if self.buffer.len() < length {
+            self.buffer.resize(length, 0);
+        }
+        self.buffer.get_mut(..length).unwrap_or_default()
+    }
+}
+
+impl Decoders {
+    /// The decoder for an algorithm, if this reader was built with it.
+    fn of(&mut self, algorithm: Algorithm, configs: &AlgorithmConfigs) -> Option<&mut dyn Decoder> {
+        Some(match algorithm {
             Algorithm::Lz4 => &mut self.lz4,
             Algorithm::Lzma => self.lzma.get_or_insert_with(|| {
                 LzmaDecoder::new(configs.lzma.map_or(0, |config| config.dictionary_size))
@@ -72,8 +168,7 @@ impl Workplace {
             }),
             #[cfg(not(feature = "zstd"))]
             Algorithm::Zstd => return None,
-        };
-        Some((&self.encoded, decoder))
+        })
     }
 }
 
@@ -84,13 +179,32 @@ impl fmt::Debug for DecoderPool {
 }
 
 impl DecoderPool {
-    fn with<R>(&self, work: impl FnOnce(&mut Workplace) -> R) -> R {
+    pub(crate) fn lease(&self) -> Lease<'_> {
+        let mut place = self.places().pop().unwrap_or_default();
+        place.stored.held = None;
+        Lease {
+            pool: self,
+            place,
+            decoded: 0,
+        }
+    }
+
+    /// Bytes that were decoded in all leases that have ended, also those of extents that then turned out to be broken.
+    pub(crate) fn decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<Workplace>> {
         // A place is pushed or popped whole, so a poisoned list is still right.
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut place = lock().pop().unwrap_or_default();
-        let result = work(&mut place);
-        lock().push(place);
-        result
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let place = std::mem::take(&mut self.place);
+        self.pool.places().push(place);
+        self.pool.decoded.fetch_add(self.decoded, Ordering::Relaxed);
     }
 }
 
@@ -99,11 +213,15 @@ impl Image {
     ///
     /// A buffer for the whole extent is decoded into directly. Everything else is decoded as a whole and kept, since more
     /// of it will be asked for; who asks meanwhile waits for it.
+    ///
+    /// `ahead` is how many stored bytes from the extent's on are wanted soon.
     pub(crate) fn read_encoded(
         &self,
-        inode: &Inode,
+        lease: &mut Lease<'_>,
+        nid: Nid,
         extent: &EncodedExtent,
         skip: u64,
+        ahead: usize,
         buffer: &mut [u8],
     ) -> Result<(), Error> {
         let start = usize::try_from(skip).unwrap_or(usize::MAX);
@@ -113,12 +231,12 @@ impl Image {
         let decoded = if end - start == whole {
             match cache.get(extent.pcluster, end) {
                 Some(decoded) => decoded,
-                None => return self.decode_checked(inode, extent, buffer),
+                None => return self.decode_checked(lease, nid, extent, ahead, buffer),
             }
         } else if !cache.admits(whole) {
             // What cannot be kept is decoded only as far as needed.
             let mut decoded = vec![0; end.min(whole)];
-            self.decode_checked(inode, extent, &mut decoded)?;
+            self.decode_checked(lease, nid, extent, ahead, &mut decoded)?;
             decoded.into()
         } else {
             match cache.get_or_lead(extent.pcluster, end) {
@@ -126,7 +244,7 @@ impl Image {
                 Lookup::Lead(lead) => {
                     let mut decoded: Arc<[u8]> = std::iter::repeat_n(0, whole).collect();
                     let output = Arc::get_mut(&mut decoded).expect("nobody else has it yet");
-                    self.decode_checked(inode, extent, output)?;
+                    self.decode_checked(lease, nid, extent, ahead, output)?;
                     lead.insert(&decoded);
                     decoded
                 }
@@ -141,12 +259,14 @@ impl Image {
     /// Decodes the front of `extent` into `output`, and holds a whole extent to what the kernel asks of its end.
     fn decode_checked(
         &self,
-        inode: &Inode,
+        lease: &mut Lease<'_>,
+        nid: Nid,
         extent: &EncodedExtent,
+        ahead: usize,
         output: &mut [u8],
     ) -> Result<(), Error> {
         let whole = output.len() as u64 == extent.length;
-        let ending = self.decode(inode, extent, output)?;
+        let ending = self.decode(lease, nid, extent, ahead, output)?;
         if !whole || extent.partial {
             return Ok(());
         }
@@ -161,52 +281,42 @@ impl Image {
             (_, Ending::Trailing { bytes }) => Rule::TrailingBytes { bytes },
             (_, Ending::Open) => Rule::LongerThanExtent,
         };
-        Err(inode.corrupt(rule, ByteOffset(extent.logical)))
+        Err(extent.corrupt(nid, rule))
     }
 
-    /// Decodes the front of `extent` into `output`, and tells where the encoded data ends.
+    /// Decodes the front of `extent` into `output`, and tells where the encoded data ends; `ahead` as above.
     pub(crate) fn decode(
         &self,
-        inode: &Inode,
+        lease: &mut Lease<'_>,
+        nid: Nid,
         extent: &EncodedExtent,
+        ahead: usize,
         output: &mut [u8],
     ) -> Result<Ending, Error> {
-        let corrupt = |rule| inode.corrupt(rule, ByteOffset(extent.logical));
-        let nid = Some(inode.nid());
+        let corrupt = |rule| extent.corrupt(nid, rule);
         let pcluster = &extent.pcluster;
-        self.decoders().with(|place| {
-            let length = usize::try_from(pcluster.length).unwrap_or(0);
-            place.encoded.resize(length, 0);
-            let first = match pcluster.stored {
-                Stored::Device { device, offset } => {
-                    self.devices()
-                        .read_exact(nid, device, offset, &mut place.encoded)?;
-                    offset
-                }
-                Stored::Inline { area, offset } => {
-                    self.read_metadata(nid, area, offset, &mut place.encoded)?;
-                    offset
-                }
-            };
-            let (encoded, decoder) =
-                place
-                    .decoder(pcluster.algorithm, self.configs())
-                    .ok_or(Error::Unsupported {
-                        feature: Feature::Algorithm(pcluster.algorithm),
-                        nid,
-                    })?;
-            // Encoded data stands at the end of its pcluster; the zeros in front are less than a block
-            // (`z_erofs_fixup_insize`, fs/erofs/decompressor.c).
-            let bits = self.superblock().block_bits;
-            let limit = bits.bytes() - bits.offset_in_block(first.0);
-            let padding = encoded.iter().position(|byte| *byte != 0);
-            let encoded = padding
-                .filter(|padding| (*padding as u64) < limit)
-                .and_then(|padding| encoded.get(padding..))
-                .ok_or_else(|| corrupt(Rule::OnlyPadding))?;
-            decoder
-                .decode(encoded, output)
-                .map_err(|error| corrupt(Rule::Decode(error)))
-        })
+        let Workplace { stored, decoders } = &mut lease.place;
+        let encoded = stored.of(self, nid, pcluster, ahead)?;
+        let decoder =
+            decoders
+                .of(pcluster.algorithm, self.configs())
+                .ok_or(Error::Unsupported {
+                    feature: Feature::Algorithm(pcluster.algorithm),
+                    nid: Some(nid),
+                })?;
+        // Encoded data stands at the end of its pcluster; the zeros in front are less than a block
+        // (`z_erofs_fixup_insize`, fs/erofs/decompressor.c).
+        let (Stored::Device { offset, .. } | Stored::Inline { offset, .. }) = pcluster.stored;
+        let bits = self.superblock().block_bits;
+        let limit = bits.bytes() - bits.offset_in_block(offset.0);
+        let padding = encoded.iter().position(|byte| *byte != 0);
+        let encoded = padding
+            .filter(|padding| (*padding as u64) < limit)
+            .and_then(|padding| encoded.get(padding..))
+            .ok_or_else(|| corrupt(Rule::OnlyPadding))?;
+        lease.decoded = lease.decoded.saturating_add(output.len() as u64);
+        decoder
+            .decode(encoded, output)
+            .map_err(|error| corrupt(Rule::Decode(error)))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Rule};
 use crate::image::Image;
-use crate::metadata::Area;
+use crate::metadata::{Area, Window};
 use erofs_format::chunk::ChunkFormat;
 use erofs_format::inode::{
     COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, FileType, Inode as Record, InodePayload,
@@ -84,6 +84,11 @@ impl Image {
     /// [`Error::Corrupt`] for an inode that lies outside of the image or that the kernel refuses (`erofs_read_inode`,
     /// fs/erofs/inode.c); I/O errors.
     pub fn inode(&self, nid: Nid) -> Result<Inode, Error> {
+        self.inode_through(&mut Window::default(), nid)
+    }
+
+    /// As [`Image::inode`], for who reads on near this inode.
+    pub(crate) fn inode_through(&self, window: &mut Window, nid: Nid) -> Result<Inode, Error> {
         let superblock = self.superblock();
         let corrupt = |rule, offset| Error::Corrupt {
             rule,
@@ -103,13 +108,13 @@ impl Image {
 
         let mut bytes = [0; EXTENDED_INODE_SIZE as usize];
         let (core, extension) = bytes.split_at_mut(COMPACT_INODE_SIZE as usize);
-        self.read_metadata(Some(nid), area, offset, core)?;
+        self.read_through(window, Some(nid), area, offset, core)?;
         // An extended inode says so in its first bit; a compact one may be the last thing in the image.
         if core.first().is_some_and(|format| format & 1 != 0) {
             let rest = offset
                 .checked_add(COMPACT_INODE_SIZE)
                 .ok_or_else(|| corrupt(Rule::Overflow, offset))?;
-            self.read_metadata(Some(nid), area, rest, extension)?;
+            self.read_through(window, Some(nid), area, rest, extension)?;
         }
         let record = Record::decode(&bytes, superblock)
             .map_err(|error| corrupt(Rule::Inode(error), offset))?;

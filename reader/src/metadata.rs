@@ -21,6 +21,21 @@ pub enum Area {
 /// A page of a device: device and page number.
 pub(crate) type PageKey = (DeviceId, u64);
 
+/// The page of the image that was read from last: what is near it needs no look into the cache.
+#[derive(Debug, Default)]
+pub(crate) struct Window(Option<(u64, Arc<[u8]>)>);
+
+impl Window {
+    /// The page `number`, which becomes the one that was read from last.
+    fn page(&mut self, image: &Image, number: u64) -> Result<&[u8], Error> {
+        let page = match self.0.take() {
+            Some((last, page)) if last == number => page,
+            _ => image.page(DeviceId::PRIMARY, number)?,
+        };
+        Ok(&self.0.insert((number, page)).1)
+    }
+}
+
 impl Image {
     /// Fills `buffer` from byte `offset` of an area.
     pub(crate) fn read_metadata(
@@ -46,6 +61,28 @@ impl Image {
                 }))
             }
         }
+    }
+
+    /// As [`Image::read_metadata`], for who reads on near `offset`.
+    pub(crate) fn read_through(
+        &self,
+        window: &mut Window,
+        nid: Option<Nid>,
+        area: Area,
+        offset: ByteOffset,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
+        if area == Area::Primary {
+            let page = window.page(self, offset.0 / PAGE_SIZE as u64)?;
+            let bytes = usize::try_from(offset.0 % PAGE_SIZE as u64)
+                .ok()
+                .and_then(|start| page.get(start..)?.get(..buffer.len()));
+            if let Some(bytes) = bytes {
+                buffer.copy_from_slice(bytes);
+                return Ok(());
+            }
+        }
+        self.read_metadata(nid, area, offset, buffer)
     }
 
     /// Fills `buffer` from byte `offset` of a device, through the cache of pages.
@@ -76,8 +113,8 @@ impl Image {
                 .filter(|available| !available.is_empty())
                 .ok_or_else(beyond)?;
             let count = available.len().min(rest.len());
-            for (to, from) in rest.iter_mut().zip(available) {
-                *to = *from;
+            if let (Some(to), Some(from)) = (rest.get_mut(..count), available.get(..count)) {
+                to.copy_from_slice(from);
             }
             filled += count;
         }

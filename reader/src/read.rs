@@ -1,10 +1,10 @@
 //! Reading a file's data at an offset.
 
-use crate::decode::{EncodedExtent, Pcluster};
+use crate::decode::{EncodedExtent, Lease, Pcluster};
 use crate::error::{Error, Rule};
 use crate::image::Image;
 use crate::inode::Inode;
-use crate::map::Place;
+use crate::map::{FileMap, Place};
 use erofs_format::ByteOffset;
 use erofs_format::inode::FileType;
 
@@ -23,78 +23,21 @@ impl Image {
     pub fn read(&self, inode: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let available = inode.data_size().saturating_sub(offset);
         let length = usize::try_from(available).map_or(buffer.len(), |size| size.min(buffer.len()));
+        let mut reading = Reading {
+            image: self,
+            inode,
+            map: FileMap::default(),
+            lease: None,
+        };
         let mut filled = 0;
         while let Some(rest) = buffer
             .get_mut(filled..length)
             .filter(|rest| !rest.is_empty())
         {
             let position = offset + filled as u64;
-            filled += self.read_extent(inode, position, rest)?;
+            filled += reading.extent(position, rest)?;
         }
         Ok(length)
-    }
-
-    /// Reads from `position` up to the end of the extent that holds it, and returns the number of bytes, never 0.
-    fn read_extent(&self, inode: &Inode, position: u64, rest: &mut [u8]) -> Result<usize, Error> {
-        let gap = || inode.corrupt(Rule::MapGap, ByteOffset(position));
-        let extent = self.extent_at(inode, position)?.ok_or_else(gap)?;
-        let skip = position.checked_sub(extent.logical).ok_or_else(gap)?;
-        let left = extent.length.checked_sub(skip).filter(|left| *left > 0);
-        let left = left.ok_or_else(gap)?;
-        let count = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
-        let part = rest.get_mut(..count).unwrap_or_default();
-        let nid = Some(inode.nid());
-        let forward = |offset: ByteOffset| {
-            let overflow = || inode.corrupt(Rule::Overflow, offset);
-            offset.checked_add(skip).ok_or_else(overflow)
-        };
-        match extent.place {
-            Place::Hole => part.fill(0),
-            Place::Inline { area, offset } => {
-                self.read_metadata(nid, area, forward(offset)?, part)?;
-            }
-            // Directories and symbolic links are read again and again in small pieces.
-            Place::Data { device, offset } if inode.file_type != FileType::Regular => {
-                self.read_pages(nid, device, forward(offset)?, part)?;
-            }
-            Place::Data { device, offset } => {
-                self.devices()
-                    .read_exact(nid, device, forward(offset)?, part)?;
-            }
-            Place::Packed { offset } => {
-                let packed = self.packed_for(inode, position)?;
-                let at = forward(ByteOffset(offset))?;
-                if self.read(packed, at.0, part)? < count {
-                    return Err(inode.corrupt(
-                        Rule::BeyondPacked {
-                            offset: at.0,
-                            length: count as u64,
-                            size: packed.size,
-                        },
-                        ByteOffset(position),
-                    ));
-                }
-            }
-            Place::Encoded {
-                stored,
-                length,
-                algorithm,
-                partial,
-            } => {
-                let encoded = EncodedExtent {
-                    pcluster: Pcluster {
-                        stored,
-                        length,
-                        algorithm,
-                    },
-                    logical: extent.logical,
-                    length: extent.length,
-                    partial,
-                };
-                self.read_encoded(inode, &encoded, skip, part)?;
-            }
-        }
-        Ok(count)
     }
 
     /// The packed inode, for a fragment of any inode but itself: so reading ends after one step.
@@ -126,5 +69,86 @@ impl Image {
             return Err(inode.corrupt(Rule::SymlinkNul { at }, place));
         }
         Ok(target)
+    }
+}
+
+/// One call of [`Image::read`].
+struct Reading<'a> {
+    image: &'a Image,
+    inode: &'a Inode,
+    map: FileMap,
+    /// From the first encoded extent on.
+    lease: Option<Lease<'a>>,
+}
+
+impl Reading<'_> {
+    /// Reads from `position` up to the end of the extent that holds it, and returns the number of bytes, never 0.
+    fn extent(&mut self, position: u64, rest: &mut [u8]) -> Result<usize, Error> {
+        let (image, inode) = (self.image, self.inode);
+        let gap = || inode.corrupt(Rule::MapGap, ByteOffset(position));
+        let extent = image
+            .extent_of(&mut self.map, inode, position)?
+            .ok_or_else(gap)?;
+        let skip = position.checked_sub(extent.logical).ok_or_else(gap)?;
+        let left = extent.length.checked_sub(skip).filter(|left| *left > 0);
+        let left = left.ok_or_else(gap)?;
+        let count = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+        let wanted = rest.len();
+        let part = rest.get_mut(..count).unwrap_or_default();
+        let nid = Some(inode.nid());
+        let forward = |offset: ByteOffset| {
+            let overflow = || inode.corrupt(Rule::Overflow, offset);
+            offset.checked_add(skip).ok_or_else(overflow)
+        };
+        match extent.place {
+            Place::Hole => part.fill(0),
+            Place::Inline { area, offset } => {
+                image.read_metadata(nid, area, forward(offset)?, part)?;
+            }
+            // Directories and symbolic links are read again and again in small pieces.
+            Place::Data { device, offset } if inode.file_type != FileType::Regular => {
+                image.read_pages(nid, device, forward(offset)?, part)?;
+            }
+            Place::Data { device, offset } => {
+                image
+                    .devices()
+                    .read_exact(nid, device, forward(offset)?, part)?;
+            }
+            Place::Packed { offset } => {
+                let packed = image.packed_for(inode, position)?;
+                let at = forward(ByteOffset(offset))?;
+                if image.read(packed, at.0, part)? < count {
+                    return Err(inode.corrupt(
+                        Rule::BeyondPacked {
+                            offset: at.0,
+                            length: count as u64,
+                            size: packed.size,
+                        },
+                        ByteOffset(position),
+                    ));
+                }
+            }
+            Place::Encoded {
+                stored,
+                length,
+                algorithm,
+                partial,
+            } => {
+                let encoded = EncodedExtent {
+                    pcluster: Pcluster {
+                        stored,
+                        length,
+                        algorithm,
+                    },
+                    logical: extent.logical,
+                    length: extent.length,
+                    partial,
+                };
+                let lease = self.lease.get_or_insert_with(|| image.decoders().lease());
+                // Encoded data is not longer than what it decodes to.
+                image.read_encoded(lease, inode.nid(), &encoded, skip, wanted, part)?;
+            }
+        }
+        Ok(count)
     }
 }

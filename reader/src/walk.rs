@@ -24,8 +24,9 @@ pub struct WalkEntry {
 /// Iterator over a tree, parents before children, children in stored order.
 ///
 /// It ends on every image: a directory that was entered before, by whatever name, is not entered again but reported
-/// ([`Rule::DirectoryCycle`], [`Rule::DirectoryAlias`]). After an error the walk goes on with the next file that does not
-/// depend on what is broken.
+/// ([`Rule::DirectoryCycle`], [`Rule::DirectoryAlias`]), and where there are more entries than any image of this size can
+/// mean, `.` and `..` counted, it ends with [`Rule::TooManyEntries`]. After other errors the walk goes on with the next file
+/// that does not depend on what is broken.
 #[derive(Debug)]
 pub struct Walk<'a> {
     image: &'a Image,
@@ -36,6 +37,9 @@ pub struct Walk<'a> {
     /// Where the last component of `path` begins.
     name_start: usize,
     entered: HashSet<Nid>,
+    /// Entries that were come to, and how many at most.
+    entries: u64,
+    limit: u64,
     max_depth: usize,
     any_names: bool,
 }
@@ -65,6 +69,8 @@ impl Image {
             path: Vec::new(),
             name_start: 0,
             entered: HashSet::new(),
+            entries: 0,
+            limit: self.entry_limit(),
             max_depth,
             any_names: false,
         }
@@ -153,6 +159,13 @@ impl Iterator for Walk<'_> {
         loop {
             let level = self.stack.last_mut()?;
             let path_length = level.path_length;
+            if self.entries >= self.limit {
+                let rule = Rule::TooManyEntries { limit: self.limit };
+                let error = level.entries.directory().corrupt(rule, ByteOffset(0));
+                self.path.truncate(path_length);
+                self.stack.clear();
+                return Some(Err(error));
+            }
             let entry = match level.entries.next() {
                 None => {
                     self.stack.pop();
@@ -162,9 +175,12 @@ impl Iterator for Walk<'_> {
                     self.path.truncate(path_length);
                     return Some(Err(error));
                 }
-                Some(Ok(entry)) if entry.is_dot_or_dot_dot() => continue,
                 Some(Ok(entry)) => entry,
             };
+            self.entries += 1;
+            if entry.is_dot_or_dot_dot() {
+                continue;
+            }
             self.path.truncate(path_length);
             if path_length > 0 {
                 self.path.push(b'/');

@@ -72,15 +72,18 @@ fn pclusters_are_decoded_once() {
     let mut whole = vec![0; content.len()];
     image.read(&file, 0, &mut whole).unwrap();
     assert!(whole == content);
-    assert_eq!(count() - before, 6);
+    // What lies together is read together.
+    let for_whole = count() - before;
+    assert!((1..6).contains(&for_whole), "{for_whole} reads");
 
+    let before = count();
     let mut piece = [0; 4096];
     for number in 0..96 {
         let at = number * 37 % 96 * 4096;
         assert_eq!(image.read(&file, at as u64, &mut piece).unwrap(), 4096);
         assert!(piece == content[at..at + 4096]);
     }
-    assert_eq!(count() - before, 12);
+    assert_eq!(count() - before, 6);
 
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -94,7 +97,7 @@ fn pclusters_are_decoded_once() {
             });
         }
     });
-    assert_eq!(count() - before, 12);
+    assert_eq!(count() - before, 6);
 }
 
 /// Threads that want parts of one pcluster at the same time share one decode of it.

@@ -177,48 +177,52 @@ pub enum CompactIndexError {
     MissingSize(usize, u16),
 }
 
-/// The values of a pack, unpacked.
-struct Pack {
-    records: [(u16, LclusterType); MAX_RECORDS],
-    count: usize,
+/// A pack, whose records are unpacked when they are asked for.
+struct Pack<'a> {
+    /// Records, without the base.
+    stream: &'a [u8],
+    kind: PackKind,
+    value_bits: u8,
     base: u32,
 }
 
-impl Pack {
-    fn new(bytes: &[u8], kind: PackKind, lcluster_bits: u8) -> Result<Self, CompactIndexError> {
+impl<'a> Pack<'a> {
+    fn new(bytes: &'a [u8], kind: PackKind, lcluster_bits: u8) -> Result<Self, CompactIndexError> {
         let value_bits = value_bits(kind, lcluster_bits)
             .ok_or(CompactIndexError::LclusterSize(lcluster_bits))?;
-        let truncated = Truncated {
+        let truncated = || Truncated {
             record: "compact index pack",
             needed: kind.size(),
             available: bytes.len(),
         };
-        let pack = bytes.get(..kind.size()).ok_or(truncated)?;
-        let (stream, base) = pack.split_last_chunk::<BASE_SIZE>().ok_or(truncated)?;
-        let mut records = [(0, LclusterType::Plain); MAX_RECORDS];
-        for (number, record) in records.iter_mut().enumerate().take(kind.records()) {
-            let bit = number * kind.record_bits();
-            let byte = |index: usize| stream.get(bit / 8 + index).copied().unwrap_or(0);
-            let word = u32::from_le_bytes([byte(0), byte(1), byte(2), 0]) >> (bit % 8);
-            let [low, high, ..] = word.to_le_bytes();
-            let word = u16::from_le_bytes([low, high]);
-            *record = (
-                word & ((1 << value_bits) - 1),
-                LclusterType::from_bits(word >> value_bits),
-            );
-        }
+        let pack = bytes.get(..kind.size()).ok_or_else(truncated)?;
+        let (stream, base) = pack.split_last_chunk::<BASE_SIZE>().ok_or_else(truncated)?;
         Ok(Self {
-            records,
-            count: kind.records(),
+            stream,
+            kind,
+            value_bits,
             base: u32::from_le_bytes(*base),
         })
     }
 
+    const fn count(&self) -> usize {
+        self.kind.records()
+    }
+
+    /// Value and type of a record.
     fn get(&self, index: usize) -> Option<(u16, LclusterType)> {
-        self.records
-            .get(index)
-            .copied()
-            .filter(|_| index < self.count)
+        if index >= self.count() {
+            return None;
+        }
+        let bit = index * self.kind.record_bits();
+        let byte = |index: usize| self.stream.get(bit / 8 + index).copied().unwrap_or(0);
+        let word = u32::from_le_bytes([byte(0), byte(1), byte(2), 0]) >> (bit % 8);
+        let [low, high, ..] = word.to_le_bytes();
+        let word = u16::from_le_bytes([low, high]);
+        Some((
+            word & ((1 << self.value_bits) - 1),
+            LclusterType::from_bits(word >> self.value_bits),
+        ))
     }
 
     /// As `z_erofs_load_compact_lcluster` (fs/erofs/zmap.c) does.
@@ -244,7 +248,7 @@ impl Pack {
                 blocks: Some(value & MAX_DISTANCE),
             }));
         }
-        let back = if index + 1 < self.count {
+        let back = if index + 1 < self.count() {
             value
         } else {
             // The last record holds the distance ahead; the one before tells the distance back.
@@ -264,12 +268,12 @@ impl Pack {
     fn ahead(&self, index: usize) -> u16 {
         let mut distance = 0u16;
         let mut last = 0;
-        for (value, kind) in self.records.iter().take(self.count).skip(index) {
+        for (value, kind) in (index..self.count()).map_while(|index| self.get(index)) {
             if kind.is_head() {
                 return distance;
             }
             distance += 1;
-            last = *value;
+            last = value;
         }
         if last & CBLKCNT != 0 {
             distance

@@ -4,9 +4,8 @@ use super::broken;
 use super::finding::{At, Finding};
 use super::range::{Kind, Range, Space};
 use super::rule::Rule;
-use crate::decode::{EncodedExtent, Pcluster};
+use crate::decode::{EncodedExtent, Lease, Pcluster};
 use crate::image::Image;
-use crate::inode::Inode;
 use crate::map::Stored;
 use crate::metadata::Area;
 use erofs_codec::Ending;
@@ -204,8 +203,7 @@ struct Worker<'a> {
     outcome: Outcome,
     batch: u64,
     buffer: Vec<u8>,
-    /// The inode that was asked for last.
-    inode: Option<Inode>,
+    lease: Lease<'a>,
 }
 
 impl<'a> Worker<'a> {
@@ -215,7 +213,7 @@ impl<'a> Worker<'a> {
             outcome: Outcome::default(),
             batch: 0,
             buffer: Vec::new(),
-            inode: None,
+            lease: data.image.decoders().lease(),
         }
     }
 
@@ -230,9 +228,13 @@ impl<'a> Worker<'a> {
                 return self.outcome;
             };
             self.batch = batch.number;
+            let end = batch.jobs.iter().rev().find_map(|job| match job {
+                Job::Decode(decode) => Some(decode.range.end()),
+                _ => None,
+            });
             for job in &batch.jobs {
                 match job {
-                    Job::Decode(decode) => self.decode(decode),
+                    Job::Decode(decode) => self.decode(decode, end.unwrap_or(0)),
                     Job::Read {
                         device,
                         start,
@@ -299,14 +301,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn inode(&mut self, nid: Nid) -> Option<Inode> {
-        if self.inode.is_none_or(|inode| inode.nid() != nid) {
-            self.inode = self.data.image.inode(nid).ok();
-        }
-        self.inode
-    }
-
-    fn decode(&mut self, job: &Decode) {
+    /// `end` is where the last pcluster of the batch ends.
+    fn decode(&mut self, job: &Decode, end: u64) {
         let range = job.range;
         let Kind::Encoded {
             algorithm, inline, ..
@@ -326,10 +322,6 @@ impl<'a> Worker<'a> {
                 offset,
             },
         };
-        // The inode was read before.
-        let Some(inode) = self.inode(range.nid) else {
-            return;
-        };
         let length = usize::try_from(range.more).unwrap_or(0);
         if self.buffer.len() < length {
             self.buffer.resize(length, 0);
@@ -345,7 +337,9 @@ impl<'a> Worker<'a> {
             length: range.more.into(),
             partial: false,
         };
-        let result = self.data.image.decode(&inode, &extent, output);
+        let ahead = usize::try_from(end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let image = self.data.image;
+        let result = image.decode(&mut self.lease, range.nid, &extent, ahead, output);
         self.advance(range.more.into());
         match result {
             Ok(ending) => {

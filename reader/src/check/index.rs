@@ -27,10 +27,7 @@ impl Checker<'_> {
         let mut bytes = [0; MAP_HEADER_SIZE as usize];
         let start = position(end).unwrap_or(end);
         let at = At::area(area, start);
-        let read = self
-            .image
-            .read_metadata(Some(inode.nid()), area, start, &mut bytes);
-        if let Err(error) = read {
+        if let Err(error) = self.read(inode, start, &mut bytes) {
             self.broken(inode, &error);
             return Scan::Unreadable;
         }

@@ -57,14 +57,11 @@ impl Checker<'_> {
 
     /// The record itself.
     fn core(&mut self, inode: &Inode, at: At) {
-        let (area, offset) = inode.position();
+        let (_, offset) = inode.position();
         let mut bytes = [0; EXTENDED_INODE_SIZE as usize];
         let length = usize::try_from(inode.core_size()).unwrap_or(0);
         let core = bytes.get_mut(..length).unwrap_or_default();
-        if let Err(error) = self
-            .image
-            .read_metadata(Some(inode.nid()), area, offset, core)
-        {
+        if let Err(error) = self.read(inode, offset, core) {
             self.broken(inode, &error);
             return;
         }

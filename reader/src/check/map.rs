@@ -178,16 +178,28 @@ impl Checker<'_> {
         end: ByteOffset,
         look: &mut dyn FnMut(&mut Self, ByteOffset, &[u8]),
     ) -> Scan {
+        let mut bytes = std::mem::take(&mut self.piece);
+        let scan = self.pieces(inode, start, end, &mut bytes, look);
+        self.piece = bytes;
+        scan
+    }
+
+    fn pieces(
+        &mut self,
+        inode: &Inode,
+        start: ByteOffset,
+        end: ByteOffset,
+        bytes: &mut [u8],
+        look: &mut dyn FnMut(&mut Self, ByteOffset, &[u8]),
+    ) -> Scan {
         let mut at = start;
-        let mut bytes = [0; PIECE];
         while at < end {
             let length = usize::try_from(end.0 - at.0).map_or(PIECE, |left| left.min(PIECE));
             if !self.work.charge((length as u64).saturating_mul(4)) {
                 return Scan::BudgetSpent;
             }
             let piece = bytes.get_mut(..length).unwrap_or_default();
-            let area = inode.position().0;
-            if let Err(error) = self.image.read_metadata(Some(inode.nid()), area, at, piece) {
+            if let Err(error) = self.read(inode, at, piece) {
                 self.broken(inode, &error);
                 return Scan::Unreadable;
             }

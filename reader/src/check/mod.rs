@@ -45,12 +45,13 @@ pub use rule::{Rule, Severity};
 use crate::error::Error;
 use crate::image::Image;
 use crate::inode::Inode;
+use crate::metadata::Window;
 use crate::path::Symlinks;
 use crate::source::ByteSource;
 use data::Data;
-use erofs_format::Nid;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::kernel::Requirement;
+use erofs_format::{ByteOffset, Nid};
 use finding::Findings;
 use range::Range;
 use sorter::{Room, Sorter};
@@ -206,8 +207,8 @@ pub fn check(
         Start::Path(path) => image.resolve(path, Symlinks::Keep),
     };
     let start = start.map_err(CheckError::Start)?;
-    let work = Work::for_image(primary.size());
-    let mut checker = Checker::new(&opened, options, work.clone(), findings);
+    let work = Work::for_image(image, primary.size());
+    let mut checker = Checker::new(&opened, options, work, findings);
     let complete = checker.metadata(&opened, &start, options)?;
     let Checker {
         mut findings,
@@ -240,6 +241,7 @@ pub fn check(
     }
     let (mut findings, counts) = findings.finish();
     let root = image.root().map_err(CheckError::Start)?;
+    let work = Work::for_image(image, primary.size());
     paths::name(image, &root, work, &mut findings)?;
     Ok(Report {
         findings,
@@ -272,7 +274,7 @@ struct Checker<'a> {
     image: &'a Image,
     findings: Findings,
     ranges: Sorter<Range>,
-    work: Work,
+    work: Work<'a>,
     statistics: Statistics,
     without_algorithms: bool,
     /// Shared attributes that were looked at, by id.
@@ -283,13 +285,17 @@ struct Checker<'a> {
     missing: FeatureIncompat,
     /// Rules that were told of the current inode.
     told: Vec<Rule>,
+    /// Inodes are looked at in stored order.
+    window: Window,
+    /// For pieces of tables.
+    piece: Vec<u8>,
 }
 
 impl<'a> Checker<'a> {
     fn new(
         opened: &'a opening::Opened,
         options: &CheckOptions,
-        work: Work,
+        work: Work<'a>,
         findings: Findings,
     ) -> Self {
         Self {
@@ -303,6 +309,8 @@ impl<'a> Checker<'a> {
             algorithms: 0,
             missing: FeatureIncompat::empty(),
             told: Vec::new(),
+            window: Window::default(),
+            piece: vec![0; map::PIECE],
         }
     }
 
@@ -383,7 +391,7 @@ impl<'a> Checker<'a> {
             }
             let nid = Nid(nid);
             // Anything but an I/O error was met when the name was.
-            let inode = match self.image.inode(nid) {
+            let inode = match self.image.inode_through(&mut self.window, nid) {
                 Ok(inode) => inode,
                 Err(error) => {
                     let finding = broken::finding(&error, nid);
@@ -405,6 +413,13 @@ impl<'a> Checker<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Fills `buffer` from byte `offset` of the area that the inode is in.
+    fn read(&mut self, inode: &Inode, offset: ByteOffset, buffer: &mut [u8]) -> Result<(), Error> {
+        let (nid, area) = (Some(inode.nid()), inode.position().0);
+        self.image
+            .read_through(&mut self.window, nid, area, offset, buffer)
     }
 
     /// Notes a broken rule, once for each inode.

@@ -14,7 +14,7 @@ use std::io;
 pub(super) fn name(
     image: &Image,
     start: &Inode,
-    mut work: Work,
+    mut work: Work<'_>,
     findings: &mut [Finding],
 ) -> io::Result<()> {
     let special = [image.packed(), image.metabox()].map(|inode| inode.map(Inode::nid));

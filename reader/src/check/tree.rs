@@ -36,7 +36,7 @@ pub(super) trait Visitor {
 pub(super) fn walk(
     image: &Image,
     start: &Inode,
-    work: &mut Work,
+    work: &mut Work<'_>,
     visitor: &mut dyn Visitor,
 ) -> io::Result<bool> {
     visitor.name(&[], start)?;
@@ -55,10 +55,10 @@ pub(super) fn walk(
     walk.run()
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'image> {
     image: &'a Image,
     visitor: &'a mut dyn Visitor,
-    work: &'a mut Work,
+    work: &'a mut Work<'image>,
     /// Path of the directory on top of the stack; of one of its entries while that is looked at.
     path: Vec<u8>,
     entered: HashSet<Nid>,
@@ -134,7 +134,7 @@ struct Entry {
     name: Vec<u8>,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn run(&mut self) -> io::Result<bool> {
         while let Some(mut level) = self.stack.pop() {
             self.path.truncate(level.path_length);

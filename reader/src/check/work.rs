@@ -1,15 +1,21 @@
 //! How much of a hostile image is looked at.
 
+use crate::image::Image;
+
 /// A budget for looking at metadata: bytes of it, where a record costs as much as looking at it does.
 ///
 /// Metadata that does not overlap is looked at once, so its size bounds the work. Entangled metadata, where a thousand
-/// inodes share a table of a thousand entries, runs into the limit.
-#[derive(Debug, Clone)]
-pub(super) struct Work {
+/// inodes share a table of a thousand entries, runs into the limit. So does metadata that has to be decoded, directories
+/// and the metabox, when for each bit of it another large extent is decoded.
+#[derive(Debug)]
+pub(super) struct Work<'a> {
     left: u64,
+    image: &'a Image,
+    /// Bytes decoded so far.
+    decoded: u64,
 }
 
-impl Work {
+impl<'a> Work<'a> {
     /// What every image may cost.
     const LEAST: u64 = 256 << 20;
     /// What each byte of the image may cost: metadata may be compressed.
@@ -27,8 +33,8 @@ impl Work {
     /// Size from which on larger images cost no more: sparse files can be of any size.
     const LARGEST: u64 = 16 << 30;
 
-    /// The budget for an image of this size in bytes.
-    pub(super) const fn for_image(size: u64) -> Self {
+    /// The budget for an image whose primary device has this size in bytes.
+    pub(super) fn for_image(image: &'a Image, size: u64) -> Self {
         let size = if size < Self::LARGEST {
             size
         } else {
@@ -36,12 +42,16 @@ impl Work {
         };
         Self {
             left: Self::LEAST + size * Self::BY_BYTE,
+            image,
+            decoded: image.decoders().decoded(),
         }
     }
 
-    /// Whether there was so much left.
+    /// Whether there was so much left, with what was decoded meanwhile.
     #[must_use]
-    pub(super) const fn charge(&mut self, units: u64) -> bool {
+    pub(super) fn charge(&mut self, units: u64) -> bool {
+        let before = std::mem::replace(&mut self.decoded, self.image.decoders().decoded());
+        let units = units.saturating_add(self.decoded.saturating_sub(before));
         match self.left.checked_sub(units) {
             Some(left) => {
                 self.left = left;

@@ -4,6 +4,7 @@ use super::{Extent, Place, Stored, extents, index};
 use crate::error::{Error, Rule};
 use crate::image::Image;
 use crate::inode::Inode;
+use crate::metadata::Window;
 use erofs_format::compression::map_header::{self, MAP_HEADER_SIZE, MapHeader};
 use erofs_format::compression::{Algorithm, MAX_EXTENT_SIZE, MAX_PCLUSTER_SIZE};
 use erofs_format::{ByteOffset, DeviceId};
@@ -16,30 +17,83 @@ pub(super) enum Located {
     Pcluster(Pcluster),
 }
 
-/// The extent that holds `position`, which is below the file's size.
-pub(super) fn extent_at(image: &Image, inode: &Inode, position: u64) -> Result<Extent, Error> {
-    match locate(image, inode, position)? {
-        Located::Extent(extent) => Ok(extent),
-        Located::Pcluster(pcluster) => pcluster.extent_at(image, inode, position),
+/// What all look-ups in the map of one file begin with, and the metadata that the last one read.
+#[derive(Debug)]
+pub(super) struct Map {
+    /// Where the map header is.
+    start: ByteOffset,
+    header: MapHeader,
+    window: Window,
+}
+
+impl Map {
+    /// Reads the map header of a compressed file.
+    pub(super) fn open(image: &Image, inode: &Inode) -> Result<Self, Error> {
+        let end = inode.after_xattrs(1)?;
+        let start = map_header::position(end).ok_or_else(|| inode.corrupt(Rule::Overflow, end))?;
+        let mut bytes = [0; MAP_HEADER_SIZE as usize];
+        let mut window = Window::default();
+        let (nid, area) = (Some(inode.nid()), inode.position().0);
+        image.read_through(&mut window, nid, area, start, &mut bytes)?;
+        let header = MapHeader::decode(&bytes, inode.layout, image.superblock())
+            .map_err(|error| inode.corrupt(Rule::MapHeader(error), start))?;
+        Ok(Self {
+            start,
+            header,
+            window,
+        })
+    }
+
+    /// The extent that holds `position`, which is below the file's size.
+    pub(super) fn extent_at(
+        &mut self,
+        image: &Image,
+        inode: &Inode,
+        position: u64,
+    ) -> Result<Extent, Error> {
+        match self.locate(image, inode, position)? {
+            Located::Extent(extent) => Ok(extent),
+            Located::Pcluster(pcluster) => pcluster.extent_at(image, inode, position),
+        }
+    }
+
+    /// What the map says about `position`, which is below the file's size.
+    pub(super) fn locate(
+        &mut self,
+        image: &Image,
+        inode: &Inode,
+        position: u64,
+    ) -> Result<Located, Error> {
+        let metadata = Metadata {
+            image,
+            inode,
+            window: &mut self.window,
+        };
+        match &self.header {
+            MapHeader::Fragment { offset } => Ok(Located::Extent(Extent {
+                logical: 0,
+                length: inode.data_size(),
+                place: Place::Packed { offset: *offset },
+            })),
+            MapHeader::Index(header) => index::locate(metadata, header, self.start, position),
+            MapHeader::Extents(header) => extents::locate(metadata, header, self.start, position),
+        }
     }
 }
 
-/// What the map says about `position`, which is below the file's size.
-pub(super) fn locate(image: &Image, inode: &Inode, position: u64) -> Result<Located, Error> {
-    let end = inode.after_xattrs(1)?;
-    let start = map_header::position(end).ok_or_else(|| inode.corrupt(Rule::Overflow, end))?;
-    let mut bytes = [0; MAP_HEADER_SIZE as usize];
-    image.read_metadata(Some(inode.nid()), inode.position().0, start, &mut bytes)?;
-    let header = MapHeader::decode(&bytes, inode.layout, image.superblock())
-        .map_err(|error| inode.corrupt(Rule::MapHeader(error), start))?;
-    match header {
-        MapHeader::Fragment { offset } => Ok(Located::Extent(Extent {
-            logical: 0,
-            length: inode.data_size(),
-            place: Place::Packed { offset },
-        })),
-        MapHeader::Index(header) => index::locate(image, inode, &header, start, position),
-        MapHeader::Extents(header) => extents::locate(image, inode, &header, start, position),
+/// The metadata of a compressed file.
+pub(super) struct Metadata<'a> {
+    pub(super) image: &'a Image,
+    pub(super) inode: &'a Inode,
+    window: &'a mut Window,
+}
+
+impl Metadata<'_> {
+    /// Fills `buffer` from byte `offset` of the inode's area.
+    pub(super) fn read(&mut self, offset: ByteOffset, buffer: &mut [u8]) -> Result<(), Error> {
+        let (nid, area) = (Some(self.inode.nid()), self.inode.position().0);
+        self.image
+            .read_through(self.window, nid, area, offset, buffer)
     }
 }
 

@@ -1,10 +1,8 @@
 //! Encoded extents: a table with one record for each extent, as `z_erofs_map_blocks_ext` (fs/erofs/zmap.c) reads it.
 
-use super::compressed::{Located, Pcluster};
+use super::compressed::{Located, Metadata, Pcluster};
 use super::{Extent, Place};
 use crate::error::{Error, Rule};
-use crate::image::Image;
-use crate::inode::Inode;
 use erofs_format::ByteOffset;
 use erofs_format::compression::encoded_extent::{
     BASE_ADDRESS_SIZE, ExtentRecord, Piece, RecordSize, decode_base_address,
@@ -15,24 +13,22 @@ use erofs_format::compression::map_header::{ExtentRecords, ExtentsHeader};
 const SUMMED_AT_ONCE: usize = 256;
 
 struct Table<'a> {
-    image: &'a Image,
-    inode: &'a Inode,
+    metadata: Metadata<'a>,
     record_size: RecordSize,
     start: ByteOffset,
 }
 
 /// The extent that holds `position`, which is below the file's size; the map header is at `map_header`.
 pub(super) fn locate(
-    image: &Image,
-    inode: &Inode,
+    metadata: Metadata<'_>,
     header: &ExtentsHeader,
     map_header: ByteOffset,
     position: u64,
 ) -> Result<Located, Error> {
+    let (image, inode) = (metadata.image, metadata.inode);
     let record_size = header.records.record_size();
-    let table = Table {
-        image,
-        inode,
+    let mut table = Table {
+        metadata,
         record_size,
         start: record_size
             .table(map_header)
@@ -97,20 +93,19 @@ pub(super) fn locate(
 
 impl Table<'_> {
     fn overflow(&self) -> Error {
-        self.inode.corrupt(Rule::Overflow, self.start)
+        self.metadata.inode.corrupt(Rule::Overflow, self.start)
     }
 
     /// Fills `bytes` from record `number` on.
-    fn read(&self, number: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    fn read(&mut self, number: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let at = self
             .record_size
             .position(self.start, number)
             .ok_or_else(|| self.overflow())?;
-        let (nid, area) = (Some(self.inode.nid()), self.inode.position().0);
-        self.image.read_metadata(nid, area, at, bytes)
+        self.metadata.read(at, bytes)
     }
 
-    fn record(&self, number: u64) -> Result<ExtentRecord, Error> {
+    fn record(&mut self, number: u64) -> Result<ExtentRecord, Error> {
         let mut bytes = [0; 32];
         let length = usize::try_from(self.record_size.bytes()).unwrap_or(0);
         let record = bytes.get_mut(..length).unwrap_or_default();
@@ -123,7 +118,11 @@ impl Table<'_> {
         let piece = ExtentRecord::decode(record, RecordSize::B4)
             .map_err(|_| self.overflow())?
             .piece()
-            .map_err(|error| self.inode.corrupt(Rule::Piece(error), ByteOffset(logical)))?;
+            .map_err(|error| {
+                self.metadata
+                    .inode
+                    .corrupt(Rule::Piece(error), ByteOffset(logical))
+            })?;
         Ok(match piece {
             Piece::Hole => 0,
             Piece::Stored { length, .. } => length.into(),
@@ -131,17 +130,15 @@ impl Table<'_> {
     }
 
     /// Pieces that follow each other: the address is the sum of all lengths before.
-    fn sequential(&self, extent_bits: u8, position: u64) -> Result<(ExtentRecord, u64), Error> {
+    fn sequential(&mut self, extent_bits: u8, position: u64) -> Result<(ExtentRecord, u64), Error> {
         let mut base = [0; BASE_ADDRESS_SIZE as usize];
-        self.image.read_metadata(
-            Some(self.inode.nid()),
-            self.inode.position().0,
-            self.start,
-            &mut base,
-        )?;
+        self.metadata.read(self.start, &mut base)?;
         let base = decode_base_address(&base).map_err(|_| self.overflow())?;
         let number = position >> extent_bits;
-        let (sums, table) = (self.image.sums(), (self.inode.position().0, self.start));
+        let (sums, table) = (
+            self.metadata.image.sums(),
+            (self.metadata.inode.position().0, self.start),
+        );
         let (mut before, mut address) = sums.before(table, number).unwrap_or((0, base));
         while before < number {
             let mut bytes = [0; SUMMED_AT_ONCE * 4];
@@ -159,13 +156,13 @@ impl Table<'_> {
         let mut record = self.record(number)?;
         record.address = address;
         record.start = number << extent_bits;
-        let end = (record.start + (1 << extent_bits)).min(self.inode.data_size());
+        let end = (record.start + (1 << extent_bits)).min(self.metadata.inode.data_size());
         Ok((record, end))
     }
 
     /// Binary search for the last record that does not begin behind `position`; what is in front of the first is a hole.
-    fn search(&self, count: u64, position: u64) -> Result<(ExtentRecord, u64), Error> {
-        let size = self.inode.data_size();
+    fn search(&mut self, count: u64, position: u64) -> Result<(ExtentRecord, u64), Error> {
+        let size = self.metadata.inode.data_size();
         let (mut low, mut high) = (0, count);
         let (mut found, mut end) = (ExtentRecord::default(), size);
         while low < high {

@@ -1,11 +1,9 @@
 //! Lcluster indexes, full and compact: from a byte of the file to its extent, as `z_erofs_map_blocks_fo` (fs/erofs/zmap.c)
 //! finds it.
 
-use super::compressed::{Located, Pcluster, check_algorithm, checked_length};
+use super::compressed::{Located, Metadata, Pcluster, check_algorithm, checked_length};
 use super::{Extent, Place, Stored};
 use crate::error::{Error, Rule};
-use crate::image::Image;
-use crate::inode::Inode;
 use erofs_format::compression::lcluster::{Head, Lcluster, NonHead};
 use erofs_format::compression::map_header::{Advise, IndexHeader};
 use erofs_format::compression::{LclusterType, MAX_EXTENT_SIZE, compact_index, full_index};
@@ -14,8 +12,7 @@ use erofs_format::{BlockBits, ByteOffset};
 
 /// The index of one file.
 struct Index<'a> {
-    image: &'a Image,
-    inode: &'a Inode,
+    metadata: Metadata<'a>,
     header: &'a IndexHeader,
     block_bits: BlockBits,
     form: Form,
@@ -33,12 +30,12 @@ enum Form {
 
 /// The extent that holds `position`, which is below the file's size; the map header is at `map_header`.
 pub(super) fn locate(
-    image: &Image,
-    inode: &Inode,
+    metadata: Metadata<'_>,
     header: &IndexHeader,
     map_header: ByteOffset,
     position: u64,
 ) -> Result<Located, Error> {
+    let inode = metadata.inode;
     let overflow = || inode.corrupt(Rule::Overflow, map_header);
     let size = inode.data_size();
     let form = if inode.layout == DataLayout::CompressedCompact {
@@ -53,11 +50,10 @@ pub(super) fn locate(
     } else {
         Form::Full { map_header }
     };
-    let index = Index {
-        image,
-        inode,
+    let mut index = Index {
+        block_bits: metadata.image.superblock().block_bits,
+        metadata,
         header,
-        block_bits: image.superblock().block_bits,
         form,
     };
     let (number, head) = index.head_of(position)?;
@@ -106,7 +102,9 @@ impl Index<'_> {
     }
 
     fn corrupt(&self, rule: Rule, number: u64) -> Error {
-        self.inode.corrupt(rule, ByteOffset(self.start_of(number)))
+        self.metadata
+            .inode
+            .corrupt(rule, ByteOffset(self.start_of(number)))
     }
 
     fn algorithm(&self, kind: LclusterType) -> Option<erofs_format::compression::Algorithm> {
@@ -118,15 +116,15 @@ impl Index<'_> {
     }
 
     /// The record of lcluster `number`.
-    fn record(&self, number: u64) -> Result<Lcluster, Error> {
-        let overflow = || self.corrupt(Rule::Overflow, number);
-        let (nid, area) = (Some(self.inode.nid()), self.inode.position().0);
+    fn record(&mut self, number: u64) -> Result<Lcluster, Error> {
+        let (inode, start) = (self.metadata.inode, self.start_of(number));
+        let overflow = || inode.corrupt(Rule::Overflow, ByteOffset(start));
         let big = self.header.advise.intersects(Advise::BIG_PCLUSTERS);
         let record = match &self.form {
             Form::Full { map_header } => {
                 let mut bytes = [0; full_index::RECORD_SIZE as usize];
                 let at = full_index::position(*map_header, number).ok_or_else(overflow)?;
-                self.image.read_metadata(nid, area, at, &mut bytes)?;
+                self.metadata.read(at, &mut bytes)?;
                 full_index::decode(&bytes).map_err(|_| overflow())?
             }
             Form::Compact { start, layout } => {
@@ -134,7 +132,7 @@ impl Index<'_> {
                 let at = start.checked_add(place.offset).ok_or_else(overflow)?;
                 let mut bytes = [0; 32];
                 let pack = bytes.get_mut(..place.kind.size()).unwrap_or_default();
-                self.image.read_metadata(nid, area, at, pack)?;
+                self.metadata.read(at, pack)?;
                 layout
                     .record(place, pack, self.header.lcluster_bits, big)
                     .map_err(|error| self.corrupt(Rule::CompactIndex(error), number))?
@@ -158,7 +156,7 @@ impl Index<'_> {
     }
 
     /// The lcluster in which the extent of byte `position` begins, and its record.
-    fn head_of(&self, position: u64) -> Result<(u64, Head), Error> {
+    fn head_of(&mut self, position: u64) -> Result<(u64, Head), Error> {
         let first = position >> self.header.lcluster_bits;
         let within = position - self.start_of(first);
         let mut distance = match self.record(first)? {
@@ -183,8 +181,8 @@ impl Index<'_> {
     }
 
     /// Where the extent that begins in lcluster `head` ends: where the next one begins, or at the end of the file.
-    fn end_behind(&self, head: u64) -> Result<u64, Error> {
-        let size = self.inode.data_size();
+    fn end_behind(&mut self, head: u64) -> Result<u64, Error> {
+        let size = self.metadata.inode.data_size();
         let mut number = head + 1;
         while self.start_of(number) < size {
             if number - head > self.longest() {
@@ -207,10 +205,10 @@ impl Index<'_> {
     }
 
     /// Size in blocks of the pcluster of the extent that begins in lcluster `number`; 0 for a hole.
-    fn blocks(&self, number: u64, head: &Head) -> Result<u16, Error> {
+    fn blocks(&mut self, number: u64, head: &Head) -> Result<u16, Error> {
         let big = self.header.advise.contains(Advise::big_pcluster(head.kind));
         let next = number + 1;
-        if !big || self.start_of(next) >= self.inode.data_size() {
+        if !big || self.start_of(next) >= self.metadata.inode.data_size() {
             return Ok(1);
         }
         match self.record(next)? {
@@ -229,7 +227,7 @@ impl Index<'_> {
         };
         Extent {
             logical,
-            length: self.inode.data_size() - logical,
+            length: self.metadata.inode.data_size() - logical,
             place: Place::Packed {
                 offset: u64::from(self.header.fragment_offset) | high,
             },
@@ -238,30 +236,37 @@ impl Index<'_> {
 
     /// The last extent inlined behind the index (ztailpacking). Plain data is never interlaced there.
     fn inline_tail(&self, logical: u64, head: &Head) -> Result<Extent, Error> {
-        let length = checked_length(self.inode, logical, self.inode.data_size())?;
+        let length = checked_length(
+            self.metadata.inode,
+            logical,
+            self.metadata.inode.data_size(),
+        )?;
         let stored_length = u64::from(self.header.inline_size);
         let offset = match &self.form {
             Form::Full { map_header } => {
-                let size = self.inode.data_size();
+                let size = self.metadata.inode.data_size();
                 let last = (size - 1) >> self.header.lcluster_bits;
                 full_index::position(*map_header, last + 1)
             }
             Form::Compact { start, layout } => start.checked_add(layout.size()),
         };
-        let offset =
-            offset.ok_or_else(|| self.inode.corrupt(Rule::Overflow, ByteOffset(logical)))?;
+        let offset = offset.ok_or_else(|| {
+            self.metadata
+                .inode
+                .corrupt(Rule::Overflow, ByteOffset(logical))
+        })?;
         if self.block_bits.offset_in_block(offset.0) + stored_length > self.block_bits.bytes() {
-            return Err(self.inode.corrupt(
+            return Err(self.metadata.inode.corrupt(
                 Rule::InlineCrossesBlock {
                     length: stored_length,
                 },
                 offset,
             ));
         }
-        let area = self.inode.position().0;
+        let area = self.metadata.inode.position().0;
         let place = match self.algorithm(head.kind) {
             Some(algorithm) => {
-                check_algorithm(self.image, self.inode, logical, algorithm)?;
+                check_algorithm(self.metadata.image, self.metadata.inode, logical, algorithm)?;
                 Place::Encoded {
                     stored: Stored::Inline { area, offset },
                     length: stored_length,
@@ -270,7 +275,7 @@ impl Index<'_> {
                 }
             }
             None if length > stored_length => {
-                return Err(self.inode.corrupt(
+                return Err(self.metadata.inode.corrupt(
                     Rule::PlainTooLong {
                         length,
                         stored: stored_length,

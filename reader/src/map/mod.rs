@@ -101,6 +101,20 @@ pub struct DataRange {
     pub length: u64,
 }
 
+/// What is kept of the map of one file from one look-up to the next.
+#[derive(Debug, Default)]
+pub(crate) struct FileMap(Option<compressed::Map>);
+
+impl FileMap {
+    /// The map of a compressed file.
+    fn compressed(&mut self, image: &Image, inode: &Inode) -> Result<&mut compressed::Map, Error> {
+        Ok(match &mut self.0 {
+            Some(map) => map,
+            none => none.insert(compressed::Map::open(image, inode)?),
+        })
+    }
+}
+
 impl Extent {
     /// First byte behind it in the file.
     pub const fn end(&self) -> u64 {
@@ -114,6 +128,16 @@ impl Image {
     /// # Errors
     /// [`Error::Corrupt`] when the map breaks a rule; [`Error::Unsupported`]; I/O errors.
     pub fn extent_at(&self, inode: &Inode, position: u64) -> Result<Option<Extent>, Error> {
+        self.extent_of(&mut FileMap::default(), inode, position)
+    }
+
+    /// As [`Image::extent_at`], for who asks for more extents of the same file.
+    pub(crate) fn extent_of(
+        &self,
+        map: &mut FileMap,
+        inode: &Inode,
+        position: u64,
+    ) -> Result<Option<Extent>, Error> {
         if position >= inode.data_size() {
             return Ok(None);
         }
@@ -125,7 +149,9 @@ impl Image {
                 chunk::extent_at(self, inode, format, position)?
             }
             // The payload was decoded by layout, so only compressed layouts are left.
-            _ => compressed::extent_at(self, inode, position)?,
+            _ => map
+                .compressed(self, inode)?
+                .extent_at(self, inode, position)?,
         };
         Ok(Some(extent))
     }
@@ -136,6 +162,7 @@ impl Image {
         Extents {
             image: self,
             inode: *inode,
+            map: FileMap::default(),
             position,
         }
     }
@@ -211,6 +238,7 @@ impl Image {
 pub struct Extents<'a> {
     image: &'a Image,
     inode: Inode,
+    map: FileMap,
     position: u64,
 }
 
@@ -220,7 +248,7 @@ impl Iterator for Extents<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let result = self
             .image
-            .extent_at(&self.inode, self.position)
+            .extent_of(&mut self.map, &self.inode, self.position)
             .transpose()?;
         self.position = match &result {
             Ok(extent) if extent.end() > self.position => extent.end(),

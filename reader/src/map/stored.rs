@@ -3,8 +3,8 @@
 //! [`Image::extent_at`] answers where bytes are read from; this answers what the image says about them, also where that
 //! breaks a rule which only reading enforces.
 
-use super::compressed::{self, Located, Pcluster};
-use super::{Extent, Place, Stored};
+use super::compressed::{Located, Pcluster};
+use super::{Extent, FileMap, Place, Stored};
 use crate::error::{Error, Rule};
 use crate::image::Image;
 use crate::inode::Inode;
@@ -81,13 +81,19 @@ impl Image {
         StoredExtents {
             image: self,
             inode: *inode,
+            map: FileMap::default(),
             position: 0,
         }
     }
 
-    fn stored_at(&self, inode: &Inode, position: u64) -> Result<StoredExtent, Error> {
+    fn stored_at(
+        &self,
+        map: &mut FileMap,
+        inode: &Inode,
+        position: u64,
+    ) -> Result<StoredExtent, Error> {
         let located = if inode.layout.is_compressed() {
-            compressed::locate(self, inode, position)?
+            map.compressed(self, inode)?.locate(self, inode, position)?
         } else {
             let gap = || inode.corrupt(Rule::MapGap, ByteOffset(position));
             Located::Extent(self.extent_at(inode, position)?.ok_or_else(gap)?)
@@ -175,6 +181,7 @@ impl Extent {
 pub struct StoredExtents<'a> {
     image: &'a Image,
     inode: Inode,
+    map: FileMap,
     position: u64,
 }
 
@@ -185,7 +192,9 @@ impl Iterator for StoredExtents<'_> {
         if self.position >= self.inode.data_size() {
             return None;
         }
-        let result = self.image.stored_at(&self.inode, self.position);
+        let result = self
+            .image
+            .stored_at(&mut self.map, &self.inode, self.position);
         self.position = match &result {
             Ok(extent) => extent.logical.saturating_add(extent.length.max(1)),
             Err(_) => u64::MAX,

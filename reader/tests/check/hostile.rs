@@ -6,6 +6,7 @@ use crate::{rules, run, source, with_data};
 use erofs_format::BlockBits;
 use erofs_format::Nid;
 use erofs_format::chunk::ChunkFormat;
+use erofs_format::compression::map_header::MapHeader;
 use erofs_format::directory::{self, Dirent};
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::inode::{DataLayout, FileType, InodePayload};
@@ -216,6 +217,56 @@ fn bombs_are_decoded_once() {
     assert_eq!(report.counts.of(Rule::PclusterOverlap), 299);
     assert!(report.statistics.decoded_bytes <= 512 << 20);
     assert!(begin.elapsed() < PATIENCE);
+}
+
+/// Hundreds of links whose targets lie in the packed inode, far from each other: each costs an extent of 1 MiB, and all of
+/// them do not fit in the cache.
+#[test]
+fn bombs_for_metadata_end() {
+    let extents = 80;
+    let zeros = vec![0; 1 << 20];
+    let pieces = vec![(&zeros[..], true); extents];
+    let mut builder = Builder::new(BITS);
+    builder.superblock.incompat |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
+    let root = builder.reserve(4096);
+    builder.superblock.root = root;
+    let packed = builder.compressed(DataLayout::CompressedCompact, &pieces, false);
+    builder.superblock.packed = Some(packed);
+    let payload = InodePayload::CompressedBlocks(0);
+    let record = inode(
+        FileType::Symlink,
+        DataLayout::CompressedCompact,
+        100,
+        payload,
+    );
+    let links: Vec<(String, Nid)> = (0..600)
+        .map(|number| {
+            let offset = ((number % extents) << 20) as u64 + 1000;
+            let header = MapHeader::Fragment { offset }.encode(BITS).unwrap();
+            (
+                format!("{number:03}"),
+                builder.add(&record, &[], 8, &header),
+            )
+        })
+        .collect();
+    let entries: Vec<(&[u8], Nid)> = links
+        .iter()
+        .map(|(name, nid)| (name.as_bytes(), *nid))
+        .collect();
+    builder.directory(root, root, &entries, &[]);
+    let begin = Instant::now();
+    let report = run_without_data(&Draft::finish(builder, 602).sealed());
+    assert!(begin.elapsed() < PATIENCE);
+    assert_eq!(report.counts.of(Rule::Limit), 1);
+    assert!(!report.complete);
+    // Those that were looked at have NULs for their targets.
+    let read = report.counts.of(Rule::SymlinkNul);
+    assert!((100..600).contains(&read), "{read} links");
+}
+
+fn run_without_data(image: &[u8]) -> erofs_reader::check::Report {
+    let options = CheckOptions::default();
+    check(&source(image.to_vec()), &[], &options, &AtomicU64::new(0)).unwrap()
 }
 
 /// Where to begin, also in the middle of a broken tree.

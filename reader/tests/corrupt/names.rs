@@ -1,8 +1,12 @@
 //! Directories and walks.
 
-use crate::support::{Builder, open, sample};
+use crate::support::{Builder, inode, open, sample};
 use crate::{BITS, changed, error_of, rule};
-use erofs_format::directory::DirentError;
+use erofs_format::DeviceId;
+use erofs_format::chunk::{Chunk, ChunkFormat};
+use erofs_format::directory::{self, Dirent, DirentError};
+use erofs_format::feature::FeatureIncompat;
+use erofs_format::inode::{DataLayout, FileType, InodePayload};
 use erofs_reader::{Error, Rule, Symlinks};
 
 #[test]
@@ -103,4 +107,50 @@ fn walks_end() {
             ..
         })
     )));
+}
+
+/// A root whose blocks are all the same one, full of `.`: more of them than any image of this size can mean.
+#[test]
+fn endless_dots_end() {
+    let mut builder = Builder::new(BITS);
+    builder.superblock.incompat |= FeatureIncompat::CHUNKED_FILE;
+    let dots = vec![
+        Dirent {
+            nid: builder.superblock.root,
+            file_type: Some(FileType::Directory),
+            name: b".",
+        };
+        4096 / 13
+    ];
+    let mut block = Vec::new();
+    directory::encode_block(&dots, &mut block);
+    let block = builder.data(&block);
+    let format = ChunkFormat {
+        block_shift: 0,
+        indexes: false,
+        wide: false,
+    };
+    let chunks = 25_000;
+    let mut table = Vec::new();
+    for _ in 0..chunks {
+        let device = DeviceId::PRIMARY;
+        format
+            .encode_entry(Chunk::Data { device, block }, &mut table)
+            .unwrap();
+    }
+    let payload = InodePayload::ChunkFormat(format.encode());
+    let record = inode(
+        FileType::Directory,
+        DataLayout::ChunkBased,
+        chunks * 4096,
+        payload,
+    );
+    builder.superblock.root = builder.add(&record, &[], 4, &table);
+    let image = open(&builder.finish()).unwrap();
+    let results: Vec<_> = image.walk().unwrap().collect();
+    let [Ok(root), Err(Error::Corrupt { rule, .. })] = results.as_slice() else {
+        panic!("{} results", results.len());
+    };
+    assert!(root.path.is_empty());
+    assert!(matches!(rule, Rule::TooManyEntries { .. }), "{rule}");
 }
