@@ -54,6 +54,8 @@ pub struct BuildOptions {
     pub chunk_shift: Option<u8>,
     /// Whether identical files are stored once.
     pub dedupe: bool,
+    /// Whether compressed files share extents that they have in common (Linux 6.1).
+    pub share_extents: bool,
     /// Worker threads.
     pub workers: usize,
     /// Memory for data on its way and tails, in bytes.
@@ -76,6 +78,7 @@ impl Default for BuildOptions {
             sparse: true,
             chunk_shift: None,
             dedupe: true,
+            share_extents: false,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: 128 << 20,
             image: ImageOptions::default(),
@@ -212,7 +215,7 @@ fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
         if compression.max_pcluster > options.block_bits.len() {
             wanted.push(Requirement::BigPcluster);
         }
-        if compression.packing.is_some() {
+        if compression.packing.is_some() || options.share_extents {
             wanted.push(Requirement::FragmentsOrDedupe);
         }
     }
@@ -309,6 +312,7 @@ fn pipeline_settings(options: &BuildOptions) -> Settings {
         block_bits: options.block_bits,
         compression: options.compression.clone(),
         dedupe: options.dedupe,
+        share_extents: options.share_extents && options.dedupe,
         workers: options.workers,
         // The other half is for what waits.
         memory: options.memory / 2,

@@ -488,16 +488,18 @@ fn layout_extents(
     let mut extents = Vec::with_capacity(stored.len());
     let mut next = start.0;
     for piece in stored {
+        let mut at = piece.elsewhere().map_or(next, |start| start.0);
+        if piece.elsewhere().is_none() {
+            next += piece.blocks(block_bits);
+        }
         if !piece.is_plain() {
-            let blocks = piece.blocks(block_bits);
             extents.push(Extent {
                 length: piece.length.into(),
                 kind: LclusterType::Head1,
-                blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
-                start: BlockAddr(next),
-                partial: false,
+                blocks: u32::try_from(piece.blocks(block_bits)).unwrap_or(u32::MAX),
+                start: BlockAddr(at),
+                partial: piece.is_partial(),
             });
-            next += blocks;
             continue;
         }
         let mut left = u64::from(piece.length);
@@ -507,10 +509,10 @@ fn layout_extents(
                 length,
                 kind: LclusterType::Plain,
                 blocks: 1,
-                start: BlockAddr(next),
+                start: BlockAddr(at),
                 partial: false,
             });
-            next += 1;
+            at += 1;
             left -= length;
         }
     }

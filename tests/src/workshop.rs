@@ -27,7 +27,7 @@ pub const FORMS: [&[&str]; 10] = [
     &["-zzstd"],
     &["-zzstd,9", "-C1m"],
     &["-zzstd", "-C16k", "-Elegacy-compress"],
-    &["-zzstd", "-C16k", "-Efragments"],
+    &["-zzstd", "-C16k", "-Efragments,dedupe"],
     &["-zzstd", "-Eall-fragments"],
 ];
 

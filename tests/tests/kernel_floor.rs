@@ -41,7 +41,7 @@ const CASES: [Case; 15] = [
     ("build", Source::Dense, &["-b512"], "6.4", Some(("6.3", "4096"))),
     ("build", Source::Dense, &["-zzstd"], "6.10", Some(("6.9", "-z"))),
     ("build", Source::Dense, &["-zzstd", "-C4k", "-Elegacy-compress"], "6.10", Some(("6.6", "-z"))),
-    ("build", Source::Dense, &["-zzstd", "-Efragments"], "6.10", Some(("6.9", "-z"))),
+    ("build", Source::Dense, &["-zzstd", "-Efragments,dedupe"], "6.10", Some(("6.9", "-z"))),
     ("build", Source::Dense, &["-b1024", "-zzstd"], "6.10", Some(("6.9", "-z"))),
     ("build", Source::Dense, &["-L", "sixteen bytes..."], "6.15", Some(("6.14", "15 bytes"))),
     ("index", Source::File("source/text"), &[], "5.16", Some(("5.15", "full image"))),

@@ -84,7 +84,8 @@ struct Layout {
 
     /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress; fragments[=BYTES]
     /// (tails and small files are compressed together, in clusters of BYTES; Linux 6.1), all-fragments[=BYTES] (all but
-    /// large files), fragdedupe=full|inode, ^fragdedupe
+    /// large files), fragdedupe=full|inode, ^fragdedupe; dedupe (files share compressed data that they have in common; Linux
+    /// 6.1)
     #[arg(short = 'E', value_name = "OPTION", value_delimiter = ',')]
     extended: Vec<String>,
 
@@ -215,15 +216,19 @@ impl BuildArguments {
             match extended.as_str() {
                 "noinline_data" | "^inline_data" => options.inline_tails = false,
                 "inline_data" => options.inline_tails = true,
+                "dedupe" => options.share_extents = true,
                 "legacy-compress" => options.index_form = IndexForm::Full,
                 other => {
                     bail!(
-                        "-E {other}: expected noinline_data, inline_data, legacy-compress, fragments, all-fragments or fragdedupe"
+                        "-E {other}: expected noinline_data, inline_data, legacy-compress, dedupe, fragments, all-fragments or fragdedupe"
                     )
                 }
             }
         }
         packing.apply(options.compression.as_mut(), block)?;
+        if options.share_extents && options.compression.is_none() {
+            bail!("-E dedupe is about compressed data: it needs -z");
+        }
         Ok(options)
     }
 }

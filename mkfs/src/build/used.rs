@@ -60,7 +60,8 @@ impl Used {
                 fragment,
                 ..
             } => {
-                if fragment.is_some() {
+                let shares = extents.iter().any(|extent| extent.elsewhere().is_some());
+                if fragment.is_some() || shares {
                     self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
                 }
                 self.add_algorithm(*algorithm, extents.iter().any(StoredExtent::is_big));

@@ -5,7 +5,7 @@
 
 use erofs_codec::compressibility::looks_incompressible;
 use erofs_codec::{EncodeError, Encoder, Fill};
-use erofs_format::BlockBits;
+use erofs_format::{BlockAddr, BlockBits};
 
 /// One extent of a compressed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub struct StoredExtent {
     pub length: u32,
     /// Physical blocks; 0 says that the data is plain, one block for each block of data.
     compressed_blocks: u32,
+    /// First block of a pcluster that was stored for another extent; 0, where no pcluster can be, for one of its own.
+    shared: u32,
+    /// The pcluster decodes to more.
+    partial: bool,
 }
 
 impl StoredExtent {
@@ -22,6 +26,8 @@ impl StoredExtent {
         Self {
             length: u32::try_from(length).unwrap_or(u32::MAX),
             compressed_blocks: 0,
+            shared: 0,
+            partial: false,
         }
     }
 
@@ -29,7 +35,32 @@ impl StoredExtent {
         Self {
             length: u32::try_from(length).unwrap_or(u32::MAX),
             compressed_blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+            shared: 0,
+            partial: false,
         }
+    }
+
+    /// The first `length` bytes of this extent, which is stored from block `start` on, in another place.
+    pub fn again(&self, length: u32, start: BlockAddr) -> Self {
+        Self {
+            length,
+            compressed_blocks: self.compressed_blocks,
+            shared: u32::try_from(start.0).unwrap_or(u32::MAX),
+            partial: !self.is_plain() && (self.partial || length < self.length),
+        }
+    }
+
+    /// First block of the pcluster when it was stored for another extent.
+    pub const fn elsewhere(&self) -> Option<BlockAddr> {
+        match self.shared {
+            0 => None,
+            start => Some(BlockAddr(start as u64)),
+        }
+    }
+
+    /// Whether the pcluster decodes to more.
+    pub const fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// Whether the data is stored as it is.

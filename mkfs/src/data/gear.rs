@@ -22,6 +22,23 @@ pub(super) const fn roll(hash: u64, byte: u8) -> u64 {
     (hash << 1).wrapping_add(TABLE[byte as usize])
 }
 
+/// Length of the first chunk of `bytes`: up to the first place behind 2 KiB where the hash of the last 64 bytes says so, which
+/// is one place of 8192; at most 64 KiB.
+pub(super) fn cut(bytes: &[u8]) -> usize {
+    const LEAST: usize = 2 << 10;
+    const MOST: usize = 64 << 10;
+    const CUT: u64 = 0x1FFF << 51;
+    let window = bytes.get(..MOST).unwrap_or(bytes);
+    let mut hash = 0;
+    for (index, byte) in window.iter().enumerate().skip(LEAST - 64) {
+        hash = roll(hash, *byte);
+        if hash & CUT == 0 && index + 1 >= LEAST {
+            return index + 1;
+        }
+    }
+    window.len()
+}
+
 /// A number that similar contents probably share: of all their windows the smallest hash. `None` for what is too short to
 /// tell.
 pub(super) fn sketch(bytes: &[u8]) -> Option<u64> {
@@ -56,6 +73,31 @@ mod tests {
                 (state >> 40) as u8
             })
             .collect()
+    }
+
+    #[test]
+    fn cuts_follow_the_content() {
+        let lengths = |mut bytes: &[u8]| {
+            let mut lengths = Vec::new();
+            while !bytes.is_empty() {
+                let length = cut(bytes);
+                lengths.push(length);
+                bytes = &bytes[length..];
+            }
+            lengths
+        };
+        let data = text(3, 1 << 20);
+        let before = lengths(&data);
+        let mean = data.len() / before.len();
+        assert!((5 << 10..20 << 10).contains(&mean), "{mean}");
+        let moved = lengths(&[text(4, 5000), data].concat());
+        let same = before
+            .iter()
+            .rev()
+            .zip(moved.iter().rev())
+            .take_while(|(a, b)| a == b);
+        assert!(same.count() + 4 > before.len());
+        assert_eq!(lengths(&[7; 200_000]).iter().sum::<usize>(), 200_000);
     }
 
     #[test]

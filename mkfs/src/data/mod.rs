@@ -7,6 +7,7 @@ mod gear;
 pub mod output;
 pub mod packing;
 pub mod pipeline;
+pub mod sharing;
 pub mod spool;
 pub mod tails;
 pub mod treatment;

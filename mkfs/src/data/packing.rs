@@ -28,9 +28,11 @@ pub struct Packed {
 pub fn pack(
     fragments: Fragments,
     method: Method,
-    settings: Settings,
+    mut settings: Settings,
     writer: &mut Writer<'_>,
 ) -> Result<Packed, PipelineError> {
+    // Fragments have found their like already.
+    settings.share_extents = false;
     let file = Arc::new(fragments.arrange());
     let size = file.size();
     let treatment = if size > settings.block_bits.bytes() {

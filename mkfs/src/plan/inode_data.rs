@@ -358,8 +358,10 @@ impl<'d> DataMap<'d> {
                 fragment,
             } => {
                 let fragment = fragment.map(|fragment| self.fragment(fragment));
+                let shares = extents.iter().any(|extent| extent.elsewhere().is_some());
                 let form = match fragment {
-                    // The compact index has 32 bits for the offset.
+                    // The compact index holds no address of its own for an extent, and 32 bits for that offset.
+                    _ if shares => IndexForm::Full,
                     Some(offset) if u32::try_from(offset).is_err() => IndexForm::Full,
                     _ => self.index_form.for_blocks(self.block_bits),
                 };

@@ -1,5 +1,6 @@
 //! The committer: takes finished pieces in order, drops duplicates, writes the rest.
 
+use super::sharing::Sharing;
 use super::task::{Done, DoneContent, DonePiece, Form, Identity};
 use super::worker::RECYCLED_SIZE;
 use super::{PipelineError, Settings, Stored};
@@ -23,6 +24,8 @@ struct OpenFile {
     /// To be inlined.
     tail: Vec<u8>,
     fragment: Option<Fragment>,
+    /// Segments before it that extents may be shared with.
+    segments: usize,
 }
 
 pub(super) struct Committer<'w, 'o> {
@@ -30,6 +33,7 @@ pub(super) struct Committer<'w, 'o> {
     writer: &'w mut Writer<'o>,
     stored: Stored,
     known: HashMap<Identity, u32>,
+    sharing: Sharing,
     open: Option<OpenFile>,
     content: blake3::Hasher,
     /// Buffers for workers to use again.
@@ -47,6 +51,7 @@ impl<'w, 'o> Committer<'w, 'o> {
         progress: Arc<AtomicU64>,
     ) -> Self {
         let files = Vec::new();
+        let sharing = Sharing::new(settings.block_bits);
         Self {
             settings,
             writer,
@@ -59,6 +64,7 @@ impl<'w, 'o> Committer<'w, 'o> {
                 digest: [0; 32],
             },
             known: HashMap::new(),
+            sharing,
             open: None,
             content: blake3::Hasher::new(),
             spent,
@@ -110,10 +116,22 @@ impl<'w, 'o> Committer<'w, 'o> {
                 extents: Vec::new(),
                 tail: Vec::new(),
                 fragment: None,
+                segments: self.sharing.segments(),
             },
         };
         match piece.content {
-            DoneContent::Encoded(segment, fragment) => {
+            DoneContent::Encoded(mut segment, fragment, content) => {
+                if let (Some(content), Treatment::Compressed { method, .. }) =
+                    (content, &*piece.treatment)
+                {
+                    let is_end = piece.last && fragment.is_none();
+                    self.sharing
+                        .share(&mut segment, &content, *method, is_end, self.writer.block())
+                        .map_err(|source| PipelineError::Encode {
+                            path: b"shared extents".to_vec(),
+                            source,
+                        })?;
+                }
                 self.writer
                     .write(&segment.bytes)
                     .map_err(PipelineError::Write)?;
@@ -225,6 +243,7 @@ impl<'w, 'o> Committer<'w, 'o> {
             extents,
             tail,
             fragment,
+            segments,
             ..
         } = open;
         let blocks = self.writer.block().0 - start.0;
@@ -232,6 +251,7 @@ impl<'w, 'o> Committer<'w, 'o> {
             && (identity.2.is_proof() || self.is_same(known, start, blocks, treatment, &tail)?)
         {
             self.writer.rewind(start.0 << bits.bits());
+            self.sharing.forget(segments);
             return self.share(known, number);
         }
         if self.writer.block().0 > u64::from(u32::MAX) {

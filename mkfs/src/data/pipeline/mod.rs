@@ -11,6 +11,7 @@
 
 mod committer;
 mod range_stream;
+mod sharing;
 mod task;
 mod worker;
 
@@ -47,6 +48,8 @@ pub struct Settings {
     pub compression: Option<Compression>,
     /// Whether identical files are stored once.
     pub dedupe: bool,
+    /// Whether files share extents that they have in common.
+    pub share_extents: bool,
     /// Number of workers.
     pub workers: usize,
     /// Memory for data on its way, in bytes.
@@ -60,7 +63,8 @@ impl Settings {
             None => PLAIN_SEGMENT,
             Some(compression) => compressed_segment(compression.largest_pcluster()),
         };
-        (self.memory / (2 * largest + (1 << 20))).clamp(2, 4 * self.workers + 2)
+        let copies = if self.share_extents { 3 } else { 2 };
+        (self.memory / (copies * largest + (1 << 20))).clamp(2, 4 * self.workers + 2)
     }
 }
 

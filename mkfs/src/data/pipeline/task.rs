@@ -4,6 +4,7 @@ use super::{Digest, FileContent, PipelineError};
 use crate::data::compression::Method;
 use crate::data::encode::EncodedSegment;
 use crate::data::fragments::Fragment;
+use crate::data::sharing::{self, Chunk};
 use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
 use std::collections::HashMap;
@@ -47,12 +48,25 @@ pub(super) struct DonePiece {
 
 pub(super) enum DoneContent {
     Plain(Vec<u8>),
-    /// Pclusters, and the file's tail when that is to become a fragment.
-    Encoded(EncodedSegment, Option<Fragment>),
+    /// Pclusters; the file's tail when that is to become a fragment; what it takes to find the like of the rest.
+    Encoded(EncodedSegment, Option<Fragment>, Option<Content>),
     /// The whole file.
     Fragment(Fragment),
     /// A single-piece file that an earlier task holds as well.
     SeenEarlier,
+}
+
+/// What was encoded, when extents are to be shared.
+pub(super) struct Content {
+    pub(super) bytes: Vec<u8>,
+    pub(super) chunks: Vec<Chunk>,
+}
+
+impl Content {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        let chunks = sharing::chunks(&bytes);
+        Self { bytes, chunks }
+    }
 }
 
 pub(super) struct Done {

@@ -1,7 +1,7 @@
 //! A worker: reads pieces of files, digests and compresses them.
 
 use super::task::{
-    Done, DoneContent, DonePiece, Form, Identity, Piece, PieceData, SeenFiles, Task,
+    Content, Done, DoneContent, DonePiece, Form, Identity, Piece, PieceData, SeenFiles, Task,
 };
 use super::{ContentReader, Digest, FileContent, PipelineError, Settings};
 use crate::data::compression::Method;
@@ -171,19 +171,18 @@ impl Worker<'_> {
             // In front of a fragment all may be plain: the committer knows.
             return match whole_file {
                 true => DoneContent::Fragment(Fragment::new(path, tail)),
-                false => DoneContent::Encoded(encoded, Some(Fragment::new(path, tail))),
+                false => DoneContent::Encoded(encoded, Some(Fragment::new(path, tail)), None),
             };
         }
         let plain_only = encoded.extents.iter().all(StoredExtent::is_plain);
         let index = INDEX_SIZE + 4 * bits.blocks_for(bytes.len() as u64);
         let size = (encoded.bytes.len() + tail.len()) as u64 + index;
         if plain_only || whole_file && size >= bytes.len() as u64 {
-            DoneContent::Plain(bytes)
-        } else if tail.is_empty() {
-            DoneContent::Encoded(encoded, None)
-        } else {
-            DoneContent::Encoded(encoded, Some(Fragment::new(path, tail)))
+            return DoneContent::Plain(bytes);
         }
+        let fragment = (!tail.is_empty()).then(|| Fragment::new(path, tail));
+        let content = self.settings.share_extents.then(|| Content::new(bytes));
+        DoneContent::Encoded(encoded, fragment, content)
     }
 
     /// Whether a file of the same content comes earlier. Then the committer will have stored it by the time it gets to

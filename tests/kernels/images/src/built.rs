@@ -31,7 +31,7 @@ const FORMS_OF_ALL: [(&str, &[&str]); 4] = [
 ];
 
 /// Those that change how content is stored.
-const FORMS_OF_CONTENT: [(&str, &[&str]); 22] = [
+const FORMS_OF_CONTENT: [(&str, &[&str]); 23] = [
     ("xattrs-inline", &["-x1000000"]),
     ("no-inline", &["-Enoinline_data"]),
     ("no-dedupe", &["--no-dedupe"]),
@@ -43,6 +43,7 @@ const FORMS_OF_CONTENT: [(&str, &[&str]); 22] = [
     ("zstd-1m", &["-zzstd,9", "-C1m"]),
     ("zstd-full-4k", &["-zzstd", "-C4k", "-Elegacy-compress"]),
     ("zstd-full-16k", &["-zzstd", "-C16k", "-Elegacy-compress"]),
+    ("zstd-dedupe", &["-zzstd", "-C4k", "-Ededupe"]),
     ("zstd-fragments", &["-zzstd", "-C16k", "-Efragments"]),
     (
         "zstd-fragments-full",

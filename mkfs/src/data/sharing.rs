@@ -1,0 +1,328 @@
+//! Extents that several files share: stretches of content that an earlier file holds too are looked for by chunks whose
+//! borders depend on the content alone, and proved by BLAKE3.
+//!
+//! ```text
+//! known    |---- pcluster A ----|---- pcluster B ----|---- pcluster C ----|
+//! new           xxxx============================================yyyy
+//!                    equal      |<-- B again ------->|<-- C, in part ->|
+//! ```
+//! An extent begins where its pcluster does, so what lies in front of the first pcluster that begins in the stretch is
+//! stored again; of the last one the extent may take a part (`PARTIAL_REF`).
+
+use super::encode::{EncodedSegment, StoredExtent};
+use super::gear;
+use erofs_format::{BlockAddr, BlockBits};
+use std::collections::HashMap;
+
+/// Enough of a BLAKE3 digest that nobody makes two contents alike.
+type ChunkDigest = [u8; 24];
+
+/// A piece of a segment that begins and ends where its content says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    length: u32,
+    digest: ChunkDigest,
+}
+
+/// Cuts a segment into chunks of 2 to 64 KiB, 8 KiB more than the least on average.
+pub fn chunks(mut bytes: &[u8]) -> Vec<Chunk> {
+    let mut chunks = Vec::with_capacity(bytes.len() >> 13);
+    while !bytes.is_empty() {
+        let (chunk, rest) = bytes.split_at(gear::cut(bytes));
+        let mut digest = ChunkDigest::default();
+        digest.copy_from_slice(&blake3::hash(chunk).as_bytes()[..24]);
+        chunks.push(Chunk {
+            length: narrow(chunk.len() as u64),
+            digest,
+        });
+        bytes = rest;
+    }
+    chunks
+}
+
+/// An extent of a segment that was stored.
+#[derive(Debug, Clone, Copy)]
+struct KnownExtent {
+    /// Where it begins in the segment.
+    start: u32,
+    stored: StoredExtent,
+    block: BlockAddr,
+}
+
+/// Where a chunk was seen first.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    segment: u32,
+    offset: u32,
+}
+
+/// A stretch of a segment that an earlier segment holds too.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: u32,
+    end: u32,
+    known: Spot,
+}
+
+/// A stretch of a segment that is not stored again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    /// Where it begins in the segment.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// The extent that takes its place.
+    pub extent: StoredExtent,
+}
+
+/// Chunks of what was stored, and where their data is.
+#[derive(Debug, Default)]
+pub struct KnownExtents {
+    chunks: HashMap<ChunkDigest, Spot>,
+    segments: Vec<Box<[KnownExtent]>>,
+}
+
+impl KnownExtents {
+    /// Chunks that are remembered, about 8 GiB of data in 35 MiB; of more data only what came first.
+    const LIMIT: usize = 900_000;
+
+    /// Number of segments so far.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Forgets all segments from number `first` on.
+    pub fn forget(&mut self, first: usize) {
+        if first < self.segments.len() {
+            self.segments.truncate(first);
+            self.chunks
+                .retain(|_, spot| (spot.segment as usize) < first);
+        }
+    }
+
+    /// Remembers a segment that was stored from block `start` on.
+    pub fn remember(
+        &mut self,
+        chunks: &[Chunk],
+        extents: &[StoredExtent],
+        start: BlockAddr,
+        block_bits: BlockBits,
+    ) {
+        let segment = narrow(self.segments.len() as u64);
+        let (mut next, mut offset) = (start, 0u32);
+        let known = extents.iter().map(|stored| {
+            let block = stored.elsewhere().unwrap_or(next);
+            if stored.elsewhere().is_none() {
+                next = BlockAddr(next.0 + stored.blocks(block_bits));
+            }
+            let start = offset;
+            offset = offset.saturating_add(stored.length);
+            KnownExtent {
+                start,
+                stored: *stored,
+                block,
+            }
+        });
+        self.segments.push(known.collect());
+        let mut offset = 0u32;
+        for chunk in chunks {
+            if self.chunks.len() < Self::LIMIT {
+                self.chunks
+                    .entry(chunk.digest)
+                    .or_insert(Spot { segment, offset });
+            }
+            offset = offset.saturating_add(chunk.length);
+        }
+    }
+
+    /// What of a segment need not be stored again, by ascending offset. Only its first `end` bytes count.
+    pub fn references(
+        &self,
+        chunks: &[Chunk],
+        end: usize,
+        block_bits: BlockBits,
+    ) -> Vec<Reference> {
+        let mut references = Vec::new();
+        for run in self.runs(chunks) {
+            self.references_in(run, narrow(end as u64), block_bits, &mut references);
+        }
+        references
+    }
+
+    fn runs(&self, chunks: &[Chunk]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut offset = 0u32;
+        for chunk in chunks {
+            let end = offset.saturating_add(chunk.length);
+            if let Some(spot) = self.chunks.get(&chunk.digest) {
+                match runs.last_mut() {
+                    Some(run)
+                        if run.end == offset
+                            && run.known.segment == spot.segment
+                            && spot.offset.checked_sub(run.known.offset)
+                                == Some(offset - run.start) =>
+                    {
+                        run.end = end;
+                    }
+                    _ => runs.push(Run {
+                        start: offset,
+                        end,
+                        known: *spot,
+                    }),
+                }
+            }
+            offset = end;
+        }
+        runs
+    }
+
+    /// Extents that begin in the run, one after the other.
+    fn references_in(&self, run: Run, end: u32, block_bits: BlockBits, out: &mut Vec<Reference>) {
+        let Some(known) = self.segments.get(run.known.segment as usize) else {
+            return;
+        };
+        let block = narrow(block_bits.bytes());
+        let end = run.end.min(end);
+        let first = known.partition_point(|extent| extent.start < run.known.offset);
+        for extent in known.get(first..).unwrap_or_default() {
+            let start = run.start + (extent.start - run.known.offset);
+            if start >= end {
+                break;
+            }
+            let length = extent.stored.length.min(end - start);
+            // An index says where an extent begins once in a block, and how large it is in the block behind that.
+            let least = if extent.stored.is_big() {
+                2 * block
+            } else {
+                block
+            };
+            // What is stored in front of a reference, and behind it, must itself be long enough.
+            let gap = out
+                .last()
+                .map_or(start, |before| start - narrow(before.end as u64));
+            if length < least || gap > 0 && gap < 2 * block {
+                continue;
+            }
+            out.push(Reference {
+                start: start as usize,
+                end: (start + length) as usize,
+                extent: extent.stored.again(length, extent.block),
+            });
+        }
+    }
+}
+
+/// A segment with references in the place of what it shares; `None` when that would not be smaller, or the index could
+/// not hold it. `encode` encodes what has to be cut anew, `input` is the segment's data, `is_end` says that nothing follows.
+///
+/// # Errors
+/// What `encode` says.
+pub fn share<E>(
+    segment: &EncodedSegment,
+    input: &[u8],
+    references: &[Reference],
+    is_end: bool,
+    block_bits: BlockBits,
+    mut encode: impl FnMut(&[u8]) -> Result<EncodedSegment, E>,
+) -> Result<Option<EncodedSegment>, E> {
+    let pieces = Pieces::new(segment, block_bits);
+    let body = segment
+        .extents
+        .iter()
+        .map(|extent| extent.length as usize)
+        .sum();
+    let mut shared = EncodedSegment::default();
+    let mut position = 0;
+    for reference in references {
+        pieces.own(position, reference.start, input, &mut shared, &mut encode)?;
+        shared.extents.push(reference.extent);
+        position = reference.end;
+    }
+    pieces.own(position, body, input, &mut shared, &mut encode)?;
+    let smaller = shared.bytes.len() < segment.bytes.len();
+    Ok((smaller && is_indexable(&shared.extents, is_end, block_bits)).then_some(shared))
+}
+
+/// Whether an index can hold the extents of a segment.
+fn is_indexable(extents: &[StoredExtent], is_end: bool, block_bits: BlockBits) -> bool {
+    let mut offset = 0;
+    extents.iter().enumerate().all(|(number, extent)| {
+        // Plain data is one extent for each block, of which only the last may be shorter.
+        let length = match extent.is_plain() {
+            true => block_bits.offset_in_block(extent.length.into()),
+            false => extent.length.into(),
+        };
+        let end = offset + length;
+        let records = block_bits.whole_blocks(end);
+        offset = block_bits.offset_in_block(end);
+        let least = match extent.is_big() {
+            true => 2,
+            false => u64::from(length > 0),
+        };
+        records >= least || is_end && number + 1 == extents.len() && !extent.is_big()
+    })
+}
+
+/// The extents of a segment as they were encoded, with their places.
+struct Pieces<'s> {
+    segment: &'s EncodedSegment,
+    /// For each extent where its data and its bytes begin; one more than extents.
+    starts: Vec<(usize, usize)>,
+}
+
+impl<'s> Pieces<'s> {
+    fn new(segment: &'s EncodedSegment, block_bits: BlockBits) -> Self {
+        let mut starts = vec![(0, 0)];
+        let (mut data, mut bytes) = (0, 0);
+        for extent in &segment.extents {
+            data += extent.length as usize;
+            bytes += (extent.blocks(block_bits) << block_bits.bits()) as usize;
+            starts.push((data, bytes));
+        }
+        Self { segment, starts }
+    }
+
+    /// Appends the data from `start` to `end`: extents that lie between as they are, the rest encoded anew.
+    fn own<E>(
+        &self,
+        start: usize,
+        end: usize,
+        input: &[u8],
+        out: &mut EncodedSegment,
+        encode: &mut impl FnMut(&[u8]) -> Result<EncodedSegment, E>,
+    ) -> Result<(), E> {
+        let mut anew = |from: usize, to: usize, out: &mut EncodedSegment| {
+            if from < to {
+                let encoded = encode(input.get(from..to).unwrap_or_default())?;
+                out.bytes.extend_from_slice(&encoded.bytes);
+                out.extents.extend(encoded.extents);
+            }
+            Ok(())
+        };
+        let first = self.starts.partition_point(|(data, _)| *data < start);
+        let last = self
+            .starts
+            .partition_point(|(data, _)| *data <= end)
+            .saturating_sub(1);
+        let (Some((from, bytes)), Some((to, bytes_end))) = (
+            self.starts.get(first),
+            self.starts.get(last).filter(|_| first <= last),
+        ) else {
+            return anew(start, end, out);
+        };
+        anew(start, *from, out)?;
+        out.bytes.extend_from_slice(
+            self.segment
+                .bytes
+                .get(*bytes..*bytes_end)
+                .unwrap_or_default(),
+        );
+        out.extents
+            .extend_from_slice(self.segment.extents.get(first..last).unwrap_or_default());
+        anew(*to, end, out)
+    }
+}
+
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
