@@ -266,6 +266,10 @@ fn lz4_names_the_broken_rule() {
     let before = corrupt("lz4", "a match begins before the data");
     assert_eq!(decode(b"\x50hello\x06\x00", 9), before);
     assert_eq!(decode(b"\x50hello\x00\x00", 9), before);
+    // Literals and a match of sizes that are copied in whole pieces, and nothing behind them.
+    let pieces = [&b"\xFE\x11"[..], &[7; 32], b"\x08\x00"].concat();
+    assert_eq!(decode(&pieces, 50), Ok(Ending::Open));
+    assert_eq!(decode(&pieces, 51), truncated(50, 51));
     // A match whose length alone is larger than anything that could be decoded.
     let endless = [&b"\x1Fa\x01\x00"[..], &[0xFF; 1 << 20], &[0]].concat();
     assert_eq!(decode(&endless, 12 << 20), Ok(Ending::Open));

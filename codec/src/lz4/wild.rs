@@ -17,7 +17,8 @@ const MATCH: usize = LONG - 1 + MIN_MATCH;
 
 /// Decodes sequences from the token at `at` on for as long as they are sound and
 /// away from the ends. Returns where the first one begins that is not, and how
-/// many bytes of the output are filled then; those behind are unspecified.
+/// many bytes of the output are filled then, never all; those behind are
+/// unspecified.
 pub(super) fn sequences(
     encoded: &[u8],
     mut at: usize,
@@ -89,10 +90,10 @@ fn long(encoded: &[u8], mut at: usize) -> Option<(usize, usize)> {
 
 #[inline(always)]
 fn long_literals(source: &[u8], target: &mut [u8], length: usize) -> Option<()> {
-    // A match follows.
     let copied = length.checked_next_multiple_of(LARGE_PIECE)?;
     let source = source.get(..copied)?;
-    let target = target.get_mut(..copied.checked_add(MATCH)?)?;
+    // The match that follows does not fill the output either.
+    let target = target.get_mut(..copied.checked_add(MATCH + 1)?)?;
     let mut done = 0;
     while done < length {
         let piece: &[u8; LARGE_PIECE] = source.get(done..)?.first_chunk()?;
