@@ -5,8 +5,10 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::inode::Timestamp;
 use erofs_format::kernel::KernelVersion;
-use erofs_mkfs::options::ImageOptions;
+use erofs_format::xattr::MAX_BODY_SIZE;
+use erofs_mkfs::options::{ImageOptions, MetadataOptions};
 use erofs_mkfs::source::{Rules, Whiteouts};
+use regex::bytes::Regex;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -35,12 +37,28 @@ pub(crate) struct ImageArguments {
     )]
     xattr_tolerance: i64,
 
-    /// Give all files this modification time (Unix seconds)
+    /// Time of the image and of all files (Unix seconds)
     #[arg(short = 'T', value_name = "SECONDS", value_parser = values::timestamp, allow_negative_numbers = true)]
     time: Option<Timestamp>,
 
-    /// Everything belongs to root
-    #[arg(long, conflicts_with_all = ["force_uid", "force_gid"])]
+    /// The time of -T is that of all files too; the default
+    #[arg(long, overrides_with = "mkfs_time")]
+    all_time: bool,
+
+    /// The time of -T is that of the image only
+    #[arg(long, overrides_with = "all_time")]
+    mkfs_time: bool,
+
+    /// Files get the image's time where only their own would cost them a larger inode
+    #[arg(long, overrides_with = "preserve_mtime")]
+    ignore_mtime: bool,
+
+    /// Files keep their time; the default
+    #[arg(long, overrides_with = "ignore_mtime")]
+    preserve_mtime: bool,
+
+    /// Everything belongs to root, but for --force-uid and --force-gid
+    #[arg(long)]
     all_root: bool,
 
     /// Everything belongs to this user
@@ -51,9 +69,25 @@ pub(crate) struct ImageArguments {
     #[arg(long, value_name = "GID")]
     force_gid: Option<u32>,
 
+    /// Add this to all user ids, after --force-uid
+    #[arg(long, value_name = "N", default_value = "0")]
+    uid_offset: u32,
+
+    /// Add this to all group ids, after --force-gid
+    #[arg(long, value_name = "N", default_value = "0")]
+    gid_offset: u32,
+
     /// Leave out this path (relative to the root) and all below it; may be repeated
     #[arg(long, value_name = "PATH")]
     exclude_path: Vec<PathBuf>,
+
+    /// Leave out paths (relative to the root) that this regular expression matches, and all below them; may be repeated
+    #[arg(long, value_name = "REGEX", value_parser = values::regex)]
+    exclude_regex: Vec<Regex>,
+
+    /// Make each hard link a file of its own
+    #[arg(long)]
+    hard_dereference: bool,
 
     /// What becomes of the .wh. names of OCI layers
     #[arg(long, value_name = "WHAT", default_value = "keep")]
@@ -62,6 +96,22 @@ pub(crate) struct ImageArguments {
     /// The same as --whiteouts=overlay
     #[arg(long, conflicts_with = "whiteouts")]
     aufs: bool,
+
+    /// Leave out overlayfs whiteouts and opaque marks (=0: keep them, the default but for merged layers)
+    #[arg(long, value_name = "0|1", num_args = 0..=1, default_missing_value = "1", require_equals = true, value_parser = values::zero_or_one)]
+    ovlfs_strip: Option<bool>,
+
+    /// Begin the image at this byte of the file
+    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "0")]
+    offset: u64,
+
+    /// Make the image's size a multiple of this many blocks
+    #[arg(long = "fsalignblks", value_name = "BLOCKS", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    align_blocks: u64,
+
+    /// Leave room for this many bytes of attributes behind the root's inode
+    #[arg(long = "root-xattr-isize", value_name = "BYTES", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=MAX_BODY_SIZE as u64))]
+    root_xattr_size: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -88,6 +138,16 @@ impl From<WhiteoutMode> for Whiteouts {
 }
 
 impl ImageArguments {
+    /// Whether overlayfs metadata is to be left out, if that is said.
+    pub(crate) const fn ovlfs_strip(&self) -> Option<bool> {
+        self.ovlfs_strip
+    }
+
+    /// The label.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
     /// The options, with `SOURCE_DATE_EPOCH` from the environment as the latest modification time.
     pub(crate) fn options(&self) -> anyhow::Result<ImageOptions> {
         if self.label.len() > 16 {
@@ -101,7 +161,7 @@ impl ImageArguments {
             ),
             Err(_) => None,
         };
-        let owner = |forced: Option<u32>| if self.all_root { Some(0) } else { forced };
+        let owner = |forced: Option<u32>| forced.or(self.all_root.then_some(0));
         Ok(ImageOptions {
             // A negative tolerance means no attributes at all, as in mkfs.erofs.
             xattr_tolerance: u32::try_from(self.xattr_tolerance).unwrap_or(u32::MAX),
@@ -110,7 +170,9 @@ impl ImageArguments {
             rules: Rules {
                 force_uid: owner(self.force_uid),
                 force_gid: owner(self.force_gid),
-                fixed_time: self.time,
+                uid_offset: self.uid_offset,
+                gid_offset: self.gid_offset,
+                fixed_time: self.time.filter(|_| !self.mkfs_time),
                 clamp_time,
                 drop_xattrs: self.xattr_tolerance < 0,
                 excluded: self
@@ -118,6 +180,8 @@ impl ImageArguments {
                     .iter()
                     .map(|path| path.as_os_str().as_bytes().to_vec())
                     .collect(),
+                excluded_patterns: self.exclude_regex.clone(),
+                separate_links: self.hard_dereference,
             },
             whiteouts: if self.aufs {
                 Whiteouts::Overlay
@@ -125,6 +189,16 @@ impl ImageArguments {
                 self.whiteouts.into()
             },
             kernel: self.kernel,
+            offset: self.offset,
+            strip_overlay: self.ovlfs_strip.unwrap_or(false),
+            mark_whiteouts: false,
+            metadata: MetadataOptions {
+                build_time: self.time,
+                ignore_mtime: self.ignore_mtime,
+                root_xattr_size: self.root_xattr_size,
+                align_blocks: self.align_blocks,
+                ..MetadataOptions::default()
+            },
         })
     }
 }

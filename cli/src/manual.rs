@@ -28,6 +28,11 @@ fn pages() -> BTreeMap<String, Vec<u8>> {
     {
         render(subcommand, format!("erofs-{}", subcommand.get_name()));
     }
+    for mut command in crate::links::commands() {
+        command.build();
+        let name = command.get_name().to_owned();
+        render(&command, name);
+    }
     pages
 }
 

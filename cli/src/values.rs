@@ -2,6 +2,7 @@
 
 use erofs_format::BlockBits;
 use erofs_format::inode::Timestamp;
+use regex::bytes::{Regex, RegexBuilder};
 
 /// A number of bytes: decimal, with a suffix `k`, `M`, `G` or `T` for powers of 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -136,6 +137,24 @@ pub(crate) fn uuid(text: &str) -> Result<[u8; 16], String> {
         *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).map_err(|_| error())?;
     }
     Ok(bytes)
+}
+
+/// A regular expression for paths, which are bytes; its time is linear, so there are no back references.
+pub(crate) fn regex(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(text)
+        .unicode(false)
+        .dot_matches_new_line(true)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// `0` or `1`.
+pub(crate) fn zero_or_one(text: &str) -> Result<bool, String> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(format!("{text:?}: expected 0 or 1")),
+    }
 }
 
 #[cfg(test)]

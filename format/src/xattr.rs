@@ -15,6 +15,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const BODY_HEADER_SIZE: usize = 12;
 /// Size of an entry's header in bytes.
 pub const ENTRY_HEADER_SIZE: usize = 4;
+/// Largest body in bytes: what `i_xattr_icount` can count.
+pub const MAX_BODY_SIZE: usize = 12 + 4 * (u16::MAX as usize - 1);
 /// Most shared attributes of an inode.
 pub const MAX_SHARED: usize = 255;
 /// Longest name behind its prefix, in bytes.

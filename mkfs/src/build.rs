@@ -12,7 +12,8 @@ use crate::data::pipeline::{
 use crate::data::tails::Tails;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::data::writer::Writer;
-use crate::image::{Header, Metadata as ImageMetadata, check_representable};
+use crate::image::{Header, Metadata as ImageMetadata};
+use crate::index::tag;
 use crate::options::{BuildError, ImageOptions, folder, layout_requirements, requirements};
 use crate::plan::inode_data::{DataMap, IndexForm};
 use crate::plan::xattrs::XattrPlan;
@@ -27,9 +28,11 @@ use crate::tree::{
     Body, DataRange, FrozenTree, InodeId, Location, Metadata, Tree, TreeError, Xattr,
 };
 use erofs_format::compression::config::AlgorithmConfigs;
+use erofs_format::device::DeviceSlot;
+use erofs_format::feature::FeatureIncompat;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
-use erofs_format::kernel::Requirement;
-use erofs_format::{BlockBits, Nid};
+use erofs_format::kernel::{KernelVersion, Requirement};
+use erofs_format::{BlockAddr, BlockBits, DeviceId, Nid};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -52,6 +55,12 @@ pub struct BuildOptions {
     pub sparse: bool,
     /// All regular files in chunks of 2^n blocks.
     pub chunk_shift: Option<u8>,
+    /// A file for the data of chunks, which the image then needs as its device.
+    pub blob: Option<PathBuf>,
+    /// Data of files begins at multiples of so many blocks.
+    pub alignment: u64,
+    /// Whether chunks are told by indexes of 8 bytes instead of block numbers of 4.
+    pub chunk_indexes: bool,
     /// Whether identical files are stored once.
     pub dedupe: bool,
     /// Whether compressed files share extents that they have in common (Linux 6.1).
@@ -77,6 +86,9 @@ impl Default for BuildOptions {
             inline_tails: true,
             sparse: true,
             chunk_shift: None,
+            blob: None,
+            alignment: 1,
+            chunk_indexes: false,
             dedupe: true,
             share_extents: false,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -85,6 +97,47 @@ impl Default for BuildOptions {
             one_file_system: false,
             ignore_changed: false,
         }
+    }
+}
+
+impl BuildOptions {
+    /// Leaves out what `kernel` does not read where the image can do without. Returns what was left out.
+    pub fn downgrade(&mut self, kernel: KernelVersion) -> Vec<Requirement> {
+        let mut left_out = Vec::new();
+        let mut is_too_new = |requirement: Requirement, is_wanted: bool| {
+            let too_new = requirement.since() > kernel;
+            if too_new && is_wanted {
+                left_out.push(requirement);
+            }
+            too_new
+        };
+        let metadata = &mut self.image.metadata;
+        if is_too_new(Requirement::Bit48, metadata.bit48 || metadata.omit_dot) {
+            (metadata.bit48, metadata.omit_dot) = (false, false);
+        }
+        let has_prefixes = metadata.find_prefixes || !metadata.prefixes.is_empty();
+        if is_too_new(Requirement::XattrPrefixes, has_prefixes) {
+            metadata.find_prefixes = false;
+            metadata.prefixes.clear();
+        }
+        if self.blob.is_none() && is_too_new(Requirement::ChunkedFile, self.chunk_shift.is_some()) {
+            self.chunk_shift = None;
+            self.sparse = false;
+        }
+        let block = self.block_bits.len();
+        if let Some(compression) = &mut self.compression {
+            if is_too_new(
+                Requirement::FragmentsOrDedupe,
+                compression.packing.is_some(),
+            ) {
+                compression.packing = None;
+            }
+            let is_big = compression.max_pcluster > block;
+            if is_too_new(Requirement::BigPcluster, is_big) {
+                compression.max_pcluster = block;
+            }
+        }
+        left_out
     }
 }
 
@@ -122,21 +175,42 @@ pub fn build(
         path: output.to_path_buf(),
         source,
     };
-    let out = Output::create(output).map_err(out_error)?;
+    let out = Output::create(output)
+        .map_err(out_error)?
+        .with_offset(options.image.offset);
     let reserved = Header {
         configs: options
             .compression
             .as_ref()
             .map_or_else(AlgorithmConfigs::default, Compression::configs),
-        devices: 0,
+        devices: options.blob.iter().count(),
+        prefixes: options.image.metadata.prefixes.clone(),
     };
     let data_start = reserved.end(options.block_bits)?;
-    let mut writer = Writer::new(
+    let image_writer = Writer::new(
         &out,
         data_start.0 << options.block_bits.bits(),
         options.block_bits,
     );
-    let own_files = out.own_files().map_err(out_error)?;
+    let mut own_files = out.own_files().map_err(out_error)?;
+    let data_path = options.blob.as_deref().unwrap_or(output);
+    let blob_error = |source| BuildError::Output {
+        path: data_path.to_path_buf(),
+        source,
+    };
+    let blob = match &options.blob {
+        Some(path) => {
+            let blob = Output::create(path).map_err(blob_error)?;
+            own_files.extend(blob.own_files().map_err(blob_error)?);
+            Some(blob)
+        }
+        None => None,
+    };
+    let mut writer = match &blob {
+        Some(blob) => Writer::new(blob, 0, options.block_bits),
+        None => image_writer.clone(),
+    }
+    .with_alignment(options.alignment);
     refuse_own_files(&source, &own_files)?;
     let (mut tree, mut stored) = store_data(
         source,
@@ -146,16 +220,27 @@ pub fn build(
         &mut writer,
         progress,
     )
-    .map_err(|error| error.at(output))?;
-    check_representable(&tree)?;
+    .map_err(|error| error.at(data_path))?;
     let fragments = store_fragments(&mut tree, &mut stored, options, &mut writer)
-        .map_err(|error| error.at(output))?;
+        .map_err(|error| error.at(data_path))?;
+    let data_end = writer.position();
+    let writer = if blob.is_some() {
+        writer.flush().map_err(blob_error)?;
+        image_writer
+    } else {
+        writer
+    };
 
     let used = Used::by(&tree, &stored.files, options.compression.as_ref());
-    let header = Header {
+    let mut header = Header {
         configs: used.configs(reserved.configs),
-        devices: 0,
+        devices: reserved.devices,
+        prefixes: Vec::new(),
     };
+    let room_end = data_start.0 << options.block_bits.bits();
+    header.prefixes = options
+        .image
+        .prefixes(&tree, &header, options.block_bits, room_end)?;
     let mut superblock =
         options
             .image
@@ -171,16 +256,38 @@ pub fn build(
         block_bits: options.block_bits,
         index_form: options.index_form,
         wide: false,
+        chunk_indexes: options.chunk_indexes,
+        root_xattr_size: options.image.metadata.root_body_size(),
+        omit_dot: options.image.metadata.omit_dot,
+        blob: if blob.is_some() {
+            DeviceId(1)
+        } else {
+            DeviceId::PRIMARY
+        },
     };
+    superblock.incompat.set(
+        FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2,
+        superblock
+            .incompat
+            .contains(FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2)
+            || blob.is_some(),
+    );
     let requirements = requirements(&superblock);
     options.image.check_kernel(&requirements)?;
     let plan = Plan::new(
         &tree,
         &data,
         &superblock,
-        options.image.xattr_tolerance,
+        &options.image,
+        &header.prefixes,
         writer.block(),
     );
+    let align_blocks = options.image.metadata.align_blocks;
+    let devices = options.blob.iter().map(|path| DeviceSlot {
+        tag: tag(path, output),
+        blocks: options.block_bits.whole_blocks(data_end),
+        unified_start: BlockAddr(plan.end.0.next_multiple_of(align_blocks)),
+    });
     let metadata = ImageMetadata {
         tree: &tree,
         data,
@@ -188,14 +295,19 @@ pub fn build(
         plan: &plan,
         superblock,
         header,
-        devices: Vec::new(),
+        devices: devices.collect(),
         content_digest: stored.digest,
         uuid: options.image.uuid,
         data_start,
+        align_blocks,
     };
     let finished = metadata
         .write(&out, writer)
         .map_err(|error| BuildError::from(error).at(output))?;
+    // The image last: it is of no use without its device.
+    if let Some(blob) = blob {
+        blob.publish(data_end).map_err(blob_error)?;
+    }
     out.publish(finished.size).map_err(out_error)?;
     Ok(Summary::new(
         &tree,
@@ -218,6 +330,12 @@ fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
         if compression.packing.is_some() || options.share_extents {
             wanted.push(Requirement::FragmentsOrDedupe);
         }
+    }
+    if options.blob.is_some() {
+        wanted.push(Requirement::DeviceTable);
+    }
+    if options.image.metadata.bit48 || options.image.metadata.omit_dot {
+        wanted.push(Requirement::Bit48);
     }
     if options.chunk_shift.is_some() {
         wanted.push(Requirement::ChunkedFile);
@@ -392,7 +510,7 @@ impl OpenSource {
                 let root = options.image.empty_tree()?;
                 let Merged { tree, content } = layers::merge(layers, root, &rules, folder)?;
                 Ok(Self::Layers(
-                    Box::new(tree),
+                    Box::new(options.image.settle(tree)?),
                     Arc::new(LayerReader { content }),
                 ))
             }
@@ -420,7 +538,7 @@ impl OpenSource {
         match self {
             Self::Directory(reader) => {
                 let root = reader.root.as_fd();
-                let mut tree = Tree::new(directory::root_metadata(root, rules)?)?;
+                let mut tree = options.image.tree(directory::root_metadata(root, rules)?)?;
                 let scan = ScanOptions {
                     rules,
                     find_holes: options.sparse,
@@ -428,7 +546,7 @@ impl OpenSource {
                     left_out: own_files,
                 };
                 directory::scan(root, scan, &mut tree, &mut sink)?;
-                Ok(tree.finish()?)
+                options.image.finish(tree)
             }
             Self::Tar(archive) => {
                 let mut tree = options.image.empty_tree()?;
@@ -440,10 +558,10 @@ impl OpenSource {
                     &mut tree,
                     tar::Data::Through(&mut sink),
                 )?;
-                Ok(tree.finish()?)
+                options.image.finish(tree)
             }
             Self::RawFiles(tree, _) => {
-                let mut tree = tree.finish()?;
+                let mut tree = options.image.finish(*tree)?;
                 let files: Vec<InodeId> = tree.depth_first().collect();
                 for id in files {
                     let Body::Regular {

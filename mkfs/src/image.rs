@@ -4,17 +4,19 @@ use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
 use crate::plan::inode_data::{DataMap, IndexForm, InodeData, advise};
-use crate::plan::{Plan, directory, shape};
+use crate::plan::{Plan, directory, long_prefix};
 use crate::tree::{Body, FrozenTree, InodeId, display};
 use erofs_format::compression::config::{AlgorithmConfigs, ConfigError};
 use erofs_format::compression::lcluster::LayoutError;
 use erofs_format::compression::map_header::{Advise, IndexHeader, MapHeader, MapHeaderFieldError};
 use erofs_format::compression::{Algorithm, Extent, LclusterType, compact_index, full_index};
 use erofs_format::device::{DeviceNumber, DeviceSlot};
+use erofs_format::feature::{FeatureCompat, FeatureIncompat};
 use erofs_format::inode::{DataLayout, FileType, Inode, InodeFieldError, InodePayload};
 use erofs_format::superblock::{
     SUPERBLOCK_OFFSET, Superblock, SuperblockFieldError, checksum_length, image_checksum,
 };
+use erofs_format::xattr::LongPrefix;
 use erofs_format::{BlockAddr, BlockBits, ByteOffset};
 use std::io;
 
@@ -62,6 +64,9 @@ pub enum ImageError {
     /// A device whose size or address needs more bits.
     #[error("device {0} is too large for 32-bit block addresses")]
     Device(usize),
+    /// Prefixes of names of attributes that no table holds.
+    #[error("at most 128 prefixes of attributes of at most 255 bytes behind their namespace")]
+    Prefix,
     /// Settings of a codec that the kernel would refuse.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -77,6 +82,8 @@ pub struct Header {
     pub configs: AlgorithmConfigs,
     /// Number of extra devices.
     pub devices: usize,
+    /// Prefixes of names of attributes, in the order of their numbers.
+    pub prefixes: Vec<LongPrefix>,
 }
 
 impl Header {
@@ -93,9 +100,24 @@ impl Header {
     /// # Errors
     /// [`ImageError::Config`].
     pub fn end(&self, block_bits: BlockBits) -> Result<BlockAddr, ImageError> {
+        Ok(BlockAddr(
+            block_bits.blocks_for(self.end_in_bytes(block_bits)?),
+        ))
+    }
+
+    /// The first byte behind it.
+    ///
+    /// # Errors
+    /// [`ImageError::Config`].
+    pub fn end_in_bytes(&self, block_bits: BlockBits) -> Result<u64, ImageError> {
+        let prefixes: u64 = self.prefixes.iter().map(long_prefix::stored_size).sum();
+        Ok(self.prefix_table(block_bits)?.0 + prefixes)
+    }
+
+    fn prefix_table(&self, block_bits: BlockBits) -> Result<ByteOffset, ImageError> {
         let table = self.device_table(block_bits)?.0;
-        let end = table + self.devices as u64 * erofs_format::device::DEVICE_SLOT_SIZE;
-        Ok(BlockAddr(block_bits.blocks_for(end)))
+        let devices = self.devices as u64 * erofs_format::device::DEVICE_SLOT_SIZE;
+        Ok(ByteOffset(table + devices))
     }
 }
 
@@ -122,6 +144,8 @@ pub struct Metadata<'i> {
     pub uuid: Option<[u8; 16]>,
     /// First block behind what stands in front of the data.
     pub data_start: BlockAddr,
+    /// The image's size is a multiple of so many blocks.
+    pub align_blocks: u64,
 }
 
 /// A finished image.
@@ -133,6 +157,8 @@ pub struct Finished {
     pub size: u64,
     /// Number of inodes.
     pub inodes: u64,
+    /// Sizes of its extra devices in blocks.
+    pub device_blocks: Vec<u64>,
 }
 
 impl Metadata<'_> {
@@ -152,6 +178,10 @@ impl Metadata<'_> {
         writer.write(&self.plan.xattrs.shared)?;
         digest.update(&self.plan.xattrs.shared);
         writer.pad_to_block()?;
+        let unit = self
+            .align_blocks
+            .saturating_mul(self.superblock.block_bits.bytes());
+        writer.pad_to(writer.position().next_multiple_of(unit.max(1)))?;
         writer.flush()?;
         let size = writer.position();
 
@@ -175,13 +205,16 @@ impl Metadata<'_> {
             .unwrap_or_else(|| uuid_from(*digest.finalize().as_bytes()));
         let head = self.head()?;
         let covered = head.get(SUPERBLOCK_OFFSET as usize..).unwrap_or_default();
-        self.superblock.checksum =
-            image_checksum(covered.get(..checksum_length(bits)).unwrap_or(covered));
+        if self.superblock.compat.contains(FeatureCompat::SB_CHKSUM) {
+            self.superblock.checksum =
+                image_checksum(covered.get(..checksum_length(bits)).unwrap_or(covered));
+        }
         output.write_at(0, &self.head()?)?;
         Ok(Finished {
             superblock: self.superblock,
             size,
             inodes,
+            device_blocks: self.devices.iter().map(|device| device.blocks).collect(),
         })
     }
 
@@ -193,15 +226,21 @@ impl Metadata<'_> {
         if !self.devices.is_empty() {
             superblock.device_table = table;
         }
+        if !self.header.prefixes.is_empty() {
+            let count = u8::try_from(self.header.prefixes.len()).ok();
+            superblock.xattr_prefix_count = count.ok_or(ImageError::Prefix)?;
+            superblock.xattr_prefix_start = self.header.prefix_table(bits)?;
+        }
         let mut head = vec![0; SUPERBLOCK_OFFSET as usize];
         head.extend_from_slice(&superblock.encode()?);
         head.extend_from_slice(&self.header.configs.encode(bits)?);
         head.resize(table.0 as usize, 0);
-        let wide = superblock
-            .incompat
-            .contains(erofs_format::feature::FeatureIncompat::BIT48);
+        let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
         for (index, device) in self.devices.iter().enumerate() {
             head.extend_from_slice(&device.encode(wide).ok_or(ImageError::Device(index + 1))?);
+        }
+        for prefix in &self.header.prefixes {
+            prefix.encode(&mut head).ok_or(ImageError::Prefix)?;
         }
         head.resize((self.data_start.0 << bits.bits()) as usize, 0);
         Ok(head)
@@ -257,15 +296,18 @@ impl Metadata<'_> {
         let bits = self.superblock.block_bits;
         match self.tree.inode(id).body {
             Body::Symlink(target) => out.extend_from_slice(self.tree.target(target)),
-            _ => directory::encode(self.tree, id, bits, |inode| self.plan.nid(inode, bits), out),
+            _ => {
+                let nid_of = |inode| self.plan.nid(inode, bits);
+                directory::encode(self.tree, id, bits, self.data.omit_dot, nid_of, out);
+            }
         }
     }
 
     fn encode_inode(&self, id: InodeId, serial: u32, out: &mut Vec<u8>) -> Result<(), ImageError> {
         let node = self.tree.inode(id);
         let data = self.data.of(self.tree, id);
-        let shape = shape(self.tree, id, &data, &self.plan.xattrs, &self.superblock);
-        let body = self.plan.xattrs.body(node.xattrs);
+        let shape = self.plan.shape(self.tree, id, &data, &self.superblock);
+        let body = self.plan.xattrs.body(id, node.xattrs);
         let file_type = node.body.file_type();
         let (layout, payload) = self.layout(id, &data);
         let inode = Inode {
@@ -282,7 +324,7 @@ impl Metadata<'_> {
             gid: node.gid,
             mtime: node.mtime,
             nlink: node.nlink,
-            dot_omitted: false,
+            dot_omitted: self.data.omit_dot && file_type == FileType::Directory,
         };
         inode
             .encode(&self.superblock, out)
@@ -549,6 +591,15 @@ pub enum UnrepresentableError {
         path: Vec<u8>,
         /// Length of the target in bytes.
         length: usize,
+    },
+    /// A value that no inode of 32 bytes holds, where all inodes must be such.
+    #[error(
+        "{}: its size, owner or number of links does not fit a compact inode",
+        display(path)
+    )]
+    Compact {
+        /// The file.
+        path: Vec<u8>,
     },
     /// More than 2^63 - 1 bytes.
     #[error("{}: a file of {size} bytes is too large", display(path))]

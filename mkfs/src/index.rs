@@ -14,7 +14,7 @@ use crate::build::refuse_own_file;
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
-use crate::image::{Header, ImageError, Metadata as ImageMetadata, check_representable};
+use crate::image::{Header, ImageError, Metadata as ImageMetadata};
 use crate::options::{BuildError, ImageOptions, folder, requirements};
 use crate::plan::inode_data::{DataMap, IndexForm, LayerFileData, RawFileData, RawFileEnd};
 use crate::plan::{Plan, can_inline};
@@ -43,6 +43,8 @@ pub enum IndexSource {
         /// Its path, for the tag by which a mount finds it.
         path: PathBuf,
     },
+    /// A tar, plain or compressed, of which whoever mounts the index has the uncompressed form: behind the index or beside it.
+    TarElsewhere(tar::Archive),
     /// Raw files.
     RawFiles(Vec<RawFile>),
     /// Layers, the lowest first.
@@ -138,10 +140,13 @@ pub fn index(
         path: output.to_path_buf(),
         source,
     };
-    let out = Output::create(output).map_err(out_error)?;
+    let out = Output::create(output)
+        .map_err(out_error)?
+        .with_offset(options.offset);
     let own_files = out.own_files().map_err(out_error)?;
     let paths: Vec<&Path> = match &source {
         IndexSource::Tar { path, .. } => vec![path],
+        IndexSource::TarElsewhere(_) => Vec::new(),
         IndexSource::RawFiles(files) => files.iter().map(|file| file.path.as_path()).collect(),
         IndexSource::Layers { layers, .. } => layers.iter().flat_map(Layer::files).collect(),
     };
@@ -149,7 +154,13 @@ pub fn index(
         refuse_own_file(path, path.metadata(), &own_files)?;
     }
     let index = match source {
-        IndexSource::Tar { archive, path } => Index::of_tar(archive, &path, output, options, &out)?,
+        IndexSource::Tar { archive, path } => {
+            let tag = tag(&path, output);
+            Index::of_tar(archive, Some(&path), tag, output, options, &out)?
+        }
+        IndexSource::TarElsewhere(archive) => {
+            Index::of_tar(archive, None, [0; TAG_SIZE], output, options, &out)?
+        }
         IndexSource::RawFiles(files) => Index::of_raw_files(&files, output, options, &out)?,
         IndexSource::Layers { layers, strip } => {
             Index::of_layers(layers, strip, output, options, &out)?
@@ -179,7 +190,8 @@ struct Index<'o> {
 impl<'o> Index<'o> {
     fn of_tar(
         archive: tar::Archive,
-        path: &Path,
+        path: Option<&Path>,
+        tag: [u8; TAG_SIZE],
         output: &Path,
         options: &ImageOptions,
         out: &'o Output,
@@ -187,28 +199,27 @@ impl<'o> Index<'o> {
         let block_bits = BlockBits::B512;
         let file = archive.file().cloned();
         let mut tree = options.empty_tree()?;
-        tar::scan(
-            archive,
-            &options.rules,
-            options.whiteouts,
-            &mut tree,
-            tar::Data::InPlace,
-        )?;
-        let tree = tree.finish()?;
-        check_representable(&tree)?;
+        let data = match path {
+            Some(_) => tar::Data::InPlace,
+            None => tar::Data::Elsewhere,
+        };
+        let summary = tar::scan(archive, &options.rules, options.whiteouts, &mut tree, data)?;
+        let tree = options.finish(tree)?;
         let length = match file {
             Some(file) => file
                 .metadata()
                 .map_err(|source| IndexError::Read {
-                    path: path.as_os_str().as_bytes().to_vec(),
+                    path: path.map_or(b"the tar".to_vec(), |path| {
+                        path.as_os_str().as_bytes().to_vec()
+                    }),
                     source,
                 })?
                 .len(),
-            None => 0,
+            None => summary.length + summary.trailing,
         };
         let bytes_in = check_tar(&tree, length)?;
         let devices = vec![DeviceSlot {
-            tag: tag(path, output),
+            tag,
             blocks: block_bits.blocks_for(length),
             unified_start: BlockAddr(0),
         }];
@@ -239,7 +250,7 @@ impl<'o> Index<'o> {
         let block_bits = BlockBits::B4096;
         let mut tree = options.empty_tree()?;
         let opened = raw::scan(files, &options.rules, &mut tree)?;
-        let tree = tree.finish()?;
+        let tree = options.finish(tree)?;
         // A file below a block lies in the index whole and needs no device.
         let ends: Vec<_> = opened
             .iter()
@@ -315,16 +326,13 @@ impl<'o> Index<'o> {
         options.check_kernel(&requirements)?;
         let start = self.writer.block();
         let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
-        let unplaced = data_map(&self.raw_files, &self.layer_files, self.block_bits, wide);
-        let plan = Plan::new(
-            &self.tree,
-            &unplaced,
-            &superblock,
-            options.xattr_tolerance,
-            start,
-        );
+        let root_xattr_size = options.metadata.root_body_size();
+        let (raw, layer) = (&self.raw_files, &self.layer_files);
+        let unplaced = data_map(raw, layer, self.block_bits, wide, root_xattr_size);
+        let plan = Plan::new(&self.tree, &unplaced, &superblock, options, &[], start);
         // Sizes do not depend on addresses, so the devices find their place behind the planned image.
-        let mut next = plan.end;
+        let align_blocks = options.metadata.align_blocks;
+        let mut next = BlockAddr(plan.end.0.next_multiple_of(align_blocks));
         for (index, device) in self.devices.iter_mut().enumerate() {
             device.unified_start = next;
             next = BlockAddr(next.0 + device.blocks);
@@ -347,7 +355,13 @@ impl<'o> Index<'o> {
         }
         let metadata = ImageMetadata {
             tree: &self.tree,
-            data: data_map(&self.raw_files, &self.layer_files, self.block_bits, wide),
+            data: data_map(
+                &self.raw_files,
+                &self.layer_files,
+                self.block_bits,
+                wide,
+                root_xattr_size,
+            ),
             tails: &self.tails,
             plan: &plan,
             superblock,
@@ -356,6 +370,7 @@ impl<'o> Index<'o> {
             content_digest: [0; 32],
             uuid: options.uuid,
             data_start: self.data_start,
+            align_blocks: options.metadata.align_blocks,
         };
         let finished = metadata.write(out, self.writer)?;
         Ok(Summary::new(
@@ -374,6 +389,7 @@ fn data_map<'d>(
     layer_files: &'d [Option<LayerFileData>],
     block_bits: BlockBits,
     wide: bool,
+    root_xattr_size: u64,
 ) -> DataMap<'d> {
     DataMap {
         stored: &[],
@@ -383,6 +399,10 @@ fn data_map<'d>(
         block_bits,
         index_form: IndexForm::Compact,
         wide,
+        chunk_indexes: true,
+        root_xattr_size,
+        omit_dot: false,
+        blob: DeviceId::PRIMARY,
     }
 }
 
@@ -528,7 +548,7 @@ impl End {
 }
 
 /// The tag by which a mount finds a blob: its path below the folder of the index, else its name.
-fn tag(blob: &Path, output: &Path) -> [u8; TAG_SIZE] {
+pub(crate) fn tag(blob: &Path, output: &Path) -> [u8; TAG_SIZE] {
     let below = || {
         let blob = blob.canonicalize().ok()?;
         let home = folder(output).canonicalize().ok()?;

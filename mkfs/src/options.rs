@@ -2,20 +2,21 @@
 
 use crate::data::compression;
 use crate::data::pipeline::PipelineError;
-use crate::image::{Header, ImageError, UnrepresentableError};
+use crate::image::{Header, ImageError, UnrepresentableError, check_representable};
 use crate::index::IndexError;
-use crate::plan::most_frequent_time;
+use crate::plan::{long_prefix, most_frequent_time};
 use crate::source::directory::DirectoryError;
 use crate::source::layers::LayerError;
 use crate::source::raw::RawFileError;
 use crate::source::tar::TarError;
 use crate::source::{Rules, Whiteouts, default_root};
-use crate::tree::{FrozenTree, Tree, TreeError, XattrSetId};
+use crate::tree::{FrozenTree, Metadata, Tree, TreeError, XattrSetId};
 use erofs_format::compression::Algorithm;
 use erofs_format::feature::{FeatureCompat, FeatureIncompat};
 use erofs_format::inode::Timestamp;
 use erofs_format::kernel::{KernelVersion, Requirement};
 use erofs_format::superblock::Superblock;
+use erofs_format::xattr::LongPrefix;
 use erofs_format::{BlockAddr, BlockBits, ByteOffset, Nid};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,79 @@ pub struct ImageOptions {
     pub whiteouts: Whiteouts,
     /// A kernel that must be able to mount the image.
     pub kernel: Option<KernelVersion>,
+    /// Byte of the output where the image begins; what is before is zeros.
+    pub offset: u64,
+    /// Whiteouts and opaque marks of overlayfs are left out.
+    pub strip_overlay: bool,
+    /// Directories that hold whiteouts get `trusted.overlay.origin`: overlayfs then looks for them in a layer that lies alone.
+    pub mark_whiteouts: bool,
+    /// How metadata is stored.
+    pub metadata: MetadataOptions,
+}
+
+/// How metadata is stored.
+#[derive(Debug, Clone)]
+pub struct MetadataOptions {
+    /// The image's own time, to which those of compact inodes are relative; otherwise the most frequent one of the tree.
+    pub build_time: Option<Timestamp>,
+    /// Files get the image's time where only their own costs them a larger inode.
+    pub ignore_mtime: bool,
+    /// Size of inodes.
+    pub inode_form: InodeForm,
+    /// Whether the superblock has a checksum.
+    pub checksum: bool,
+    /// Whether inodes tell which attributes they do not have (Linux 6.6 makes use of it).
+    pub name_filter: bool,
+    /// Least size of the attributes behind the root's inode, in bytes: room for attributes of an image written later.
+    pub root_xattr_size: u64,
+    /// The image's size is a multiple of so many blocks.
+    pub align_blocks: u64,
+    /// 48-bit layout (Linux 6.15): compact inodes have times of their own, in seconds.
+    pub bit48: bool,
+    /// Directories have no entry `.`, which goes with the 48-bit layout.
+    pub omit_dot: bool,
+    /// Prefixes of names of attributes that are stored once (Linux 6.4).
+    pub prefixes: Vec<LongPrefix>,
+    /// Whether more prefixes are looked for, and taken as far as they pay.
+    pub find_prefixes: bool,
+}
+
+impl MetadataOptions {
+    /// Least size of the root's attributes as stored, in bytes.
+    pub(crate) fn root_body_size(&self) -> u64 {
+        const LARGEST: u64 = erofs_format::xattr::MAX_BODY_SIZE as u64;
+        self.root_xattr_size.min(LARGEST).next_multiple_of(4)
+    }
+}
+
+/// Size of inodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InodeForm {
+    /// 32 bytes where all values fit.
+    #[default]
+    Smallest,
+    /// 32 bytes, and files that do not fit are errors.
+    Compact,
+    /// 64 bytes.
+    Extended,
+}
+
+impl Default for MetadataOptions {
+    fn default() -> Self {
+        Self {
+            build_time: None,
+            ignore_mtime: false,
+            inode_form: InodeForm::Smallest,
+            checksum: true,
+            name_filter: true,
+            root_xattr_size: 0,
+            align_blocks: 1,
+            bit48: false,
+            omit_dot: false,
+            prefixes: Vec::new(),
+            find_prefixes: false,
+        }
+    }
 }
 
 impl Default for ImageOptions {
@@ -46,6 +120,10 @@ impl Default for ImageOptions {
             rules: Rules::default(),
             whiteouts: Whiteouts::Keep,
             kernel: None,
+            offset: 0,
+            strip_overlay: false,
+            mark_whiteouts: false,
+            metadata: MetadataOptions::default(),
         }
     }
 }
@@ -68,12 +146,22 @@ impl ImageOptions {
         incompat: FeatureIncompat,
         header: &Header,
     ) -> Superblock {
-        let epoch = most_frequent_time(tree);
-        let has_xattrs = tree
-            .breadth_first()
-            .any(|id| tree.inode(id).xattrs != XattrSetId::EMPTY);
-        let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME;
-        compat.set(FeatureCompat::XATTR_FILTER, has_xattrs);
+        let (epoch, build_time) = self.epoch(tree);
+        let mut incompat = incompat;
+        incompat.set(
+            FeatureIncompat::BIT48,
+            incompat.contains(FeatureIncompat::BIT48)
+                || self.metadata.bit48
+                || self.metadata.omit_dot,
+        );
+        incompat.set(FeatureIncompat::XATTR_PREFIXES, !header.prefixes.is_empty());
+        let has_xattrs = has_xattrs(tree);
+        let mut compat = FeatureCompat::MTIME;
+        compat.set(FeatureCompat::SB_CHKSUM, self.metadata.checksum);
+        let xattr_filter = has_xattrs && self.metadata.name_filter;
+        compat.set(FeatureCompat::XATTR_FILTER, xattr_filter);
+        // Where the table is, whatever special inodes the image has.
+        compat.set(FeatureCompat::PLAIN_XATTR_PFX, !header.prefixes.is_empty());
         Superblock {
             checksum: 0,
             compat,
@@ -84,7 +172,7 @@ impl ImageOptions {
             inodes: 0,
             epoch: epoch.seconds,
             fixed_nanoseconds: epoch.nanoseconds,
-            build_time: 0,
+            build_time,
             blocks: 0,
             meta_block: BlockAddr(0),
             xattr_block: BlockAddr(0),
@@ -95,9 +183,9 @@ impl ImageOptions {
             device_table: ByteOffset(0),
             xattr_prefix_count: 0,
             xattr_prefix_start: ByteOffset(0),
-            packed: None,
+            packed: tree.packed().map(|_| Nid(0)),
             metabox: None,
-            xattr_filter: has_xattrs,
+            xattr_filter,
             inode_share_prefix: None,
         }
     }
@@ -119,18 +207,121 @@ impl ImageOptions {
         }
     }
 
+    /// The image's own time.
+    fn time(&self, tree: &FrozenTree) -> Timestamp {
+        self.metadata
+            .build_time
+            .unwrap_or_else(|| most_frequent_time(tree))
+    }
+
+    /// The time to which those of compact inodes are relative, and the image's own behind it, in seconds. In the 48-bit layout
+    /// compact inodes count 32 bits of seconds from it on, so it lies as far back as the image's own time allows.
+    fn epoch(&self, tree: &FrozenTree) -> (Timestamp, u32) {
+        let time = self.time(tree);
+        if !self.metadata.bit48 && !self.metadata.omit_dot {
+            return (time, 0);
+        }
+        let earliest = time.seconds.saturating_sub(u32::MAX.into()).max(0);
+        let seconds = earliest.min(time.seconds);
+        let behind = u32::try_from(time.seconds - seconds).unwrap_or(0);
+        (Timestamp { seconds, ..time }, behind)
+    }
+
+    /// The prefixes that the names of a tree's attributes get, and that have room before byte `end` in `header`.
+    ///
+    /// # Errors
+    /// [`ImageError::Config`].
+    pub(crate) fn prefixes(
+        &self,
+        tree: &FrozenTree,
+        header: &Header,
+        block_bits: BlockBits,
+        end: u64,
+    ) -> Result<Vec<LongPrefix>, ImageError> {
+        if !has_xattrs(tree) {
+            return Ok(Vec::new());
+        }
+        if !self.metadata.find_prefixes {
+            return Ok(self.metadata.prefixes.clone());
+        }
+        if tree.packed().is_some() {
+            // Linux before 6.17 would look for the table in the packed inode.
+            return Ok(Vec::new());
+        }
+        let room = end.saturating_sub(header.end_in_bytes(block_bits)?);
+        Ok(long_prefix::worthwhile(tree, self.xattr_tolerance, room))
+    }
+
+    /// Resolves what could only be known when all of the source was seen, and changes what the options want changed.
+    ///
+    /// # Errors
+    /// [`BuildError::Tree`], [`BuildError::Unrepresentable`].
+    pub(crate) fn finish(&self, mut tree: Tree) -> Result<FrozenTree, BuildError> {
+        if self.strip_overlay {
+            tree.strip_overlay()?;
+        }
+        if self.mark_whiteouts {
+            tree.mark_whiteouts()?;
+        }
+        self.settle(tree.finish()?)
+    }
+
+    /// Looks whether an image can hold all of a tree, and changes the times that the options want changed.
+    ///
+    /// # Errors
+    /// [`BuildError::Unrepresentable`].
+    pub(crate) fn settle(&self, mut tree: FrozenTree) -> Result<FrozenTree, BuildError> {
+        check_representable(&tree)?;
+        let compact = self.metadata.inode_form == InodeForm::Compact;
+        if self.metadata.ignore_mtime || compact {
+            let time = self.time(&tree);
+            let all: Vec<_> = tree.breadth_first().collect();
+            for id in all {
+                let fits = tree.inode(id).fits_compact_but_for_its_time();
+                if fits {
+                    tree.set_time(id, time);
+                } else if compact {
+                    let path = tree.path(id);
+                    return Err(UnrepresentableError::Compact { path }.into());
+                }
+            }
+        }
+        Ok(tree)
+    }
+
     /// A tree with the root of a source that describes none.
     pub(crate) fn empty_tree(&self) -> Result<Tree, TreeError> {
         let mut root = default_root(Timestamp::default());
         self.rules.apply(&mut root);
-        Tree::new(root)
+        self.tree(root)
     }
+
+    /// A tree with this root.
+    pub(crate) fn tree(&self, root: Metadata) -> Result<Tree, TreeError> {
+        let mut tree = Tree::new(root)?;
+        if self.rules.separate_links {
+            tree.separate_links();
+        }
+        Ok(tree)
+    }
+}
+
+fn has_xattrs(tree: &FrozenTree) -> bool {
+    tree.breadth_first()
+        .any(|id| tree.inode(id).xattrs != XattrSetId::EMPTY)
 }
 
 /// What a kernel must know to mount the image, oldest first.
 pub(crate) fn requirements(superblock: &Superblock) -> Vec<Requirement> {
     let mut all = vec![Requirement::Baseline];
     all.extend(Requirement::from_features(superblock.incompat));
+    if superblock.packed.is_some()
+        && superblock
+            .incompat
+            .contains(FeatureIncompat::XATTR_PREFIXES)
+    {
+        all.push(Requirement::PlainXattrPrefixes);
+    }
     let compressed = superblock
         .incompat
         .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER);
@@ -253,6 +444,10 @@ const fn advice(requirement: Requirement) -> &'static str {
         }
         Requirement::MicroLzma | Requirement::Deflate | Requirement::Zstd => {
             " (without -z nothing is compressed)"
+        }
+        Requirement::Bit48 => " (leave out -E48bit and -Edot-omitted)",
+        Requirement::XattrPrefixes | Requirement::PlainXattrPrefixes => {
+            " (leave out --xattr-prefix)"
         }
         Requirement::DeviceTable => " (build a full image instead of an index)",
         Requirement::LongLabel => " (use a label of at most 15 bytes)",

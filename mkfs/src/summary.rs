@@ -20,6 +20,8 @@ pub struct Summary {
     pub image_size: u64,
     /// Block size of the image in bytes; a machine needs pages of at least this size to mount it.
     pub block_size: u64,
+    /// Sizes of its extra devices in blocks, in the order of the device table.
+    pub device_blocks: Vec<u64>,
     /// UUID of the image.
     pub uuid: [u8; 16],
     /// What a kernel must know to mount the image, oldest first.
@@ -45,6 +47,7 @@ impl Summary {
             duplicates,
             image_size: finished.size,
             block_size: finished.superblock.block_bits.bytes(),
+            device_blocks: finished.device_blocks.clone(),
             uuid: finished.superblock.uuid,
             requirements,
             elapsed,

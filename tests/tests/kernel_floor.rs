@@ -31,7 +31,7 @@ type Case = (
 );
 
 #[rustfmt::skip]
-const CASES: [Case; 15] = [
+const CASES: [Case; 17] = [
     ("build", Source::Dense, &[], "5.4", None),
     ("build", Source::Dense, &["-Enoinline_data"], "5.4", None),
     ("build", Source::Dense, &["-L", "fifteen bytes.."], "5.4", None),
@@ -43,11 +43,39 @@ const CASES: [Case; 15] = [
     ("build", Source::Dense, &["-zzstd", "-C4k", "-Elegacy-compress"], "6.10", Some(("6.6", "-z"))),
     ("build", Source::Dense, &["-zzstd", "-Efragments,dedupe"], "6.10", Some(("6.9", "-z"))),
     ("build", Source::Dense, &["-b1024", "-zzstd"], "6.10", Some(("6.9", "-z"))),
+    ("build", Source::Dense, &["-E48bit"], "6.15", Some(("6.14", "-E48bit"))),
+    ("build", Source::Dense, &["-Edot-omitted"], "6.15", Some(("6.14", "dot-omitted"))),
     ("build", Source::Dense, &["-L", "sixteen bytes..."], "6.15", Some(("6.14", "15 bytes"))),
     ("index", Source::File("source/text"), &[], "5.16", Some(("5.15", "full image"))),
     ("index", Source::File("x.tar"), &[], "6.4", Some(("6.3", "4096"))),
     ("build", Source::File("x.tar"), &[], "5.4", None),
 ];
+
+#[test]
+fn what_an_image_can_do_without_is_left_out_if_asked() {
+    require!(erofs());
+    let mut tree = Tree::new();
+    tree.file("hole", Content::sparse(1 << 20, vec![(0, vec![1; 4096])]));
+    let workshop = Workshop::new(&tree);
+    let output = workshop.path("image.erofs");
+    let mut command = erofs().expect("asked for");
+    command.args(["build", "--json", "--kernel=5.10", "--kernel-downgrade"]);
+    command.args(["-Edot-omitted", "--xattr-prefix=auto", "--chunksize=4096"]);
+    command.arg(&workshop.source).arg("-o").arg(&output);
+    let result = succeed(&mut command);
+    let summary: serde_json::Value =
+        serde_json::from_slice(&result.stdout).expect("one JSON document");
+    assert_eq!(summary["oldest_kernel"], "5.4");
+    let told = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(told.lines().count(), 3, "{told}");
+    for what in [
+        "48-bit layout (since 6.15)",
+        "xattr prefixes",
+        "chunk-based",
+    ] {
+        assert!(told.contains(what), "{told}");
+    }
+}
 
 #[test]
 fn every_form_tells_its_oldest_kernel() {

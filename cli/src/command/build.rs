@@ -10,14 +10,19 @@ use crate::values;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::BlockBits;
+use erofs_format::xattr::MAX_LONG_PREFIXES;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::Compression;
+use erofs_mkfs::options::InodeForm;
 use erofs_mkfs::plan::inode_data::IndexForm;
+use erofs_mkfs::plan::long_prefix;
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::raw::RawFile;
 use erofs_mkfs::source::tar::{self, Archive};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Build an image from a directory, a tar or single files.
@@ -85,13 +90,30 @@ struct Layout {
     /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress; fragments[=BYTES]
     /// (tails and small files are compressed together, in clusters of BYTES; Linux 6.1), all-fragments[=BYTES] (all but
     /// large files), fragdedupe=full|inode, ^fragdedupe; dedupe (files share compressed data that they have in common; Linux
-    /// 6.1)
+    /// 6.1); force-inode-compact, force-inode-extended, force-inode-blockmap, force-chunk-indexes, nosbcrc,
+    /// ^xattr-name-filter, xattr-name-filter, 48bit and dot-omitted (Linux 6.15), plain-xattr-prefixes
     #[arg(short = 'E', value_name = "OPTION", value_delimiter = ',')]
     extended: Vec<String>,
 
     /// Store files in chunks of this many bytes (Linux 5.15)
     #[arg(long = "chunksize", value_name = "BYTES", value_parser = values::size)]
     chunk_size: Option<u64>,
+
+    /// Write the data of chunks into this file, which the image then needs as its device (Linux 5.16; needs --chunksize)
+    #[arg(long = "blobdev", value_name = "FILE")]
+    blob: Option<PathBuf>,
+
+    /// Begin the data of files at multiples of this many blocks: 512 of 4096 bytes for pages of 2 MiB
+    #[arg(long = "dsunit", value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    alignment: Option<u64>,
+
+    /// Store what names of attributes begin with once, e.g. trusted.overlay. (Linux 6.4); `auto` takes what pays; may be repeated
+    #[arg(long = "xattr-prefix", value_name = "PREFIX")]
+    xattr_prefixes: Vec<OsString>,
+
+    /// Leave out what the kernel of --kernel cannot read, where the image can do without, instead of refusing it
+    #[arg(long, requires = "kernel")]
+    kernel_downgrade: bool,
 
     /// Write zeros instead of holes: readable since Linux 5.4
     #[arg(long)]
@@ -153,9 +175,33 @@ impl Build {
     }
 }
 
+/// Where the commands that take [`BuildArguments`] differ in what goes without saying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defaults {
+    /// Those of `erofs build`.
+    Build,
+    /// Those of mkfs.erofs: clusters of one block, and a cluster size means nothing without a compressor.
+    Mkfs,
+}
+
 impl BuildArguments {
+    /// The words of `-E`.
+    pub(crate) fn extended(&self) -> &[String] {
+        &self.layout.extended
+    }
+
+    /// The chunk size, if one is asked for, in bytes.
+    pub(crate) const fn chunk_size(&self) -> Option<u64> {
+        self.layout.chunk_size
+    }
+
     /// The settings that the arguments mean.
     pub(crate) fn options(&self) -> anyhow::Result<BuildOptions> {
+        self.options_with(Defaults::Build)
+    }
+
+    /// The same with the defaults of another command.
+    pub(crate) fn options_with(&self, defaults: Defaults) -> anyhow::Result<BuildOptions> {
         let Self {
             layout,
             content,
@@ -183,7 +229,10 @@ impl BuildArguments {
         if let Some(Compressors(algorithms)) = &layout.compressors {
             // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
             let most = (1 << 20).min(block * 2047);
-            let size = layout.cluster_size.unwrap_or(64 << 10);
+            let size = layout.cluster_size.unwrap_or(match defaults {
+                Defaults::Build => 64 << 10,
+                Defaults::Mkfs => block.max(4096),
+            });
             if size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block) {
                 bail!(
                     "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
@@ -194,7 +243,7 @@ impl BuildArguments {
                 max_pcluster: usize::try_from(size.min(most))?,
                 packing: None,
             });
-        } else if layout.cluster_size.is_some() {
+        } else if layout.cluster_size.is_some() && defaults == Defaults::Build {
             bail!("-C is about compressed clusters: it needs -z");
         }
         if let Some(size) = layout.chunk_size {
@@ -209,6 +258,36 @@ impl BuildArguments {
             options.chunk_shift = Some(u8::try_from((size / block).ilog2())?);
         }
         let mut packing = PackingOptions::default();
+        options.alignment = layout.alignment.unwrap_or(1);
+        if layout
+            .chunk_size
+            .is_some_and(|size| size / block < options.alignment)
+        {
+            // As mkfs.erofs: an alignment that chunks do not have means nothing.
+            options.alignment = 1;
+        }
+        if layout.blob.is_some() && layout.chunk_size.is_none() {
+            bail!("--blobdev must be used together with --chunksize");
+        }
+        options.blob = layout.blob.clone();
+        let metadata = &mut options.image.metadata;
+        for prefix in &layout.xattr_prefixes {
+            if prefix == "auto" {
+                metadata.find_prefixes = true;
+                continue;
+            }
+            let parsed = long_prefix::parse(prefix.as_bytes());
+            metadata.prefixes.push(parsed.with_context(|| {
+                let text = prefix.display();
+                format!("--xattr-prefix {text}: expected a namespace and up to 255 bytes more")
+            })?);
+        }
+        if metadata.prefixes.len() > MAX_LONG_PREFIXES {
+            bail!("--xattr-prefix: at most {MAX_LONG_PREFIXES} prefixes");
+        }
+        if metadata.find_prefixes && !metadata.prefixes.is_empty() {
+            bail!("--xattr-prefix=auto looks for all prefixes itself");
+        }
         for extended in &layout.extended {
             if packing.take(extended)? {
                 continue;
@@ -218,16 +297,37 @@ impl BuildArguments {
                 "inline_data" => options.inline_tails = true,
                 "dedupe" => options.share_extents = true,
                 "legacy-compress" => options.index_form = IndexForm::Full,
-                other => {
-                    bail!(
-                        "-E {other}: expected noinline_data, inline_data, legacy-compress, dedupe, fragments, all-fragments or fragdedupe"
-                    )
+                "force-inode-compact" => metadata.inode_form = InodeForm::Compact,
+                "force-inode-extended" => metadata.inode_form = InodeForm::Extended,
+                "force-chunk-indexes" => options.chunk_indexes = true,
+                "force-inode-blockmap" => options.chunk_indexes = false,
+                "48bit" => metadata.bit48 = true,
+                "dot-omitted" => {
+                    metadata.bit48 = true;
+                    metadata.omit_dot = true;
                 }
+                // So they always are.
+                "plain-xattr-prefixes" => {}
+                "nosbcrc" => metadata.checksum = false,
+                "xattr-name-filter" => metadata.name_filter = true,
+                "^xattr-name-filter" => metadata.name_filter = false,
+                other => bail!("-E {other}: there is no such extended option"),
             }
         }
-        packing.apply(options.compression.as_mut(), block)?;
-        if options.share_extents && options.compression.is_none() {
-            bail!("-E dedupe is about compressed data: it needs -z");
+        // Without a compressor mkfs.erofs packs and shares nothing and says nothing.
+        if defaults == Defaults::Build || options.compression.is_some() {
+            packing.apply(options.compression.as_mut(), block)?;
+            if options.share_extents && options.compression.is_none() {
+                bail!("-E dedupe is about compressed data: it needs -z");
+            }
+        } else {
+            options.share_extents = false;
+        }
+        if let Some(kernel) = options.image.kernel.filter(|_| layout.kernel_downgrade) {
+            for requirement in options.downgrade(kernel) {
+                let (what, since) = (requirement.describe(), requirement.since());
+                eprintln!("erofs: left out for Linux {kernel}: {what} (since {since})");
+            }
         }
         Ok(options)
     }

@@ -31,11 +31,6 @@ pub(crate) struct Merge {
     #[arg(long)]
     index: bool,
 
-    /// Leave out whiteouts and overlayfs' attributes (1), or keep them for layers below (0)
-    #[arg(long, value_name = "0|1", num_args = 0..=1, default_value = "1", default_missing_value = "1",
-        require_equals = true, value_parser = clap::builder::BoolishValueParser::new())]
-    ovlfs_strip: bool,
-
     #[command(flatten)]
     build: BuildArguments,
 
@@ -55,7 +50,7 @@ Examples:
 impl Merge {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let options = self.build.options()?;
+        let mut options = self.build.options()?;
         if options.image.whiteouts != Whiteouts::Keep {
             bail!(
                 "--whiteouts and --aufs say nothing here: whiteouts are always followed, see --ovlfs-strip"
@@ -66,7 +61,9 @@ impl Merge {
             .iter()
             .map(|path| layer(path))
             .collect::<anyhow::Result<_>>()?;
-        let strip = self.ovlfs_strip;
+        // What is left of all layers stands for itself, so by default it says nothing of layers below.
+        let strip = self.build.image.ovlfs_strip().unwrap_or(true);
+        options.image.strip_overlay = false;
         let summary = if self.index {
             if options.compression.is_some() || options.chunk_shift.is_some() {
                 bail!("--index copies no data: -z and --chunksize have nothing to work on");
@@ -87,7 +84,7 @@ impl Merge {
 }
 
 /// A layer, by its content.
-fn layer(path: &Path) -> anyhow::Result<Layer> {
+pub(crate) fn layer(path: &Path) -> anyhow::Result<Layer> {
     let named = || path.display().to_string();
     let file = File::open(path).with_context(named)?;
     let source = if tar::is_tar(&file) {

@@ -3,6 +3,7 @@
 mod digests;
 mod dump;
 mod fsck;
+mod mkfs;
 mod mount;
 
 use std::ffi::{OsStr, OsString};
@@ -11,11 +12,18 @@ use std::process::ExitCode;
 /// What a program does with its arguments.
 pub(crate) type Link = fn(Vec<OsString>) -> ExitCode;
 
-const LINKS: [(&str, Link); 3] = [
+const LINKS: [(&str, Link); 4] = [
     ("dump.erofs", dump::run),
     ("fsck.erofs", fsck::run),
+    ("mkfs.erofs", mkfs::run),
     ("mount.erofs", mount::run),
 ];
+
+/// Commands of links that have a man page.
+#[cfg(test)]
+pub(crate) fn commands() -> Vec<clap::Command> {
+    vec![mkfs::command()]
+}
 
 /// The program of this name, unless it is this one's own.
 pub(crate) fn find(name: &OsStr) -> Option<Link> {

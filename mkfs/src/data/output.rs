@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Output {
     file: File,
+    /// Where in the file the image begins, in bytes.
+    offset: u64,
     target: PathBuf,
     state: State,
 }
@@ -61,6 +63,7 @@ impl Output {
             let file = File::options().read(true).write(true).open(&target)?;
             return Ok(Self {
                 file,
+                offset: 0,
                 target,
                 state: State::InPlace,
             });
@@ -77,6 +80,7 @@ impl Output {
         if let Ok(file) = rustix::fs::openat(CWD, folder(&target), flags, mode) {
             return Ok(Self {
                 file: file.into(),
+                offset: 0,
                 target,
                 state: State::Nameless,
             });
@@ -89,6 +93,7 @@ impl Output {
             .open(&beside)?;
         Ok(Self {
             file,
+            offset: 0,
             target,
             state: State::Beside(beside),
         })
@@ -105,24 +110,46 @@ impl Output {
         Ok(own)
     }
 
+    /// Lets the image begin at byte `offset` of the file, behind zeros.
+    #[must_use]
+    pub fn with_offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
     /// The file, for reading and writing.
     pub const fn file(&self) -> &File {
         &self.file
     }
 
-    /// Writes all of `bytes` at `offset`.
+    /// Reads what was written at byte `position` of the image.
     ///
     /// # Errors
     /// As the system says.
-    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+    pub fn read_at(&self, position: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, self.in_file(position)?)
     }
 
-    /// Cuts the file to `length`, syncs it and gives it its final name.
+    /// Writes all of `bytes` at byte `position` of the image.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.in_file(position)?)
+    }
+
+    fn in_file(&self, position: u64) -> io::Result<u64> {
+        position
+            .checked_add(self.offset)
+            .ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+    }
+
+    /// Cuts the image to `length`, syncs it and gives it its final name.
     ///
     /// # Errors
     /// As the system says; the target then is as it was before.
     pub fn publish(mut self, length: u64) -> io::Result<()> {
+        let length = self.in_file(length)?;
         match std::mem::replace(&mut self.state, State::Published) {
             State::InPlace => return self.file.sync_all(),
             State::Nameless => {
@@ -222,6 +249,7 @@ mod tests {
         let file = File::create_new(&beside).unwrap();
         drop(Output {
             file,
+            offset: 0,
             target: target.clone(),
             state: State::Beside(beside.clone()),
         });
@@ -229,6 +257,7 @@ mod tests {
         let file = File::create_new(&beside).unwrap();
         let output = Output {
             file,
+            offset: 0,
             target: target.clone(),
             state: State::Beside(beside),
         };

@@ -3,7 +3,6 @@
 use super::output::Output;
 use erofs_format::{BlockAddr, BlockBits};
 use std::io;
-use std::os::unix::fs::FileExt;
 
 /// Bytes that are gathered before they are written.
 const BUFFER_SIZE: usize = 256 << 10;
@@ -11,13 +10,15 @@ const BUFFER_SIZE: usize = 256 << 10;
 const DIRECT_SIZE: usize = 64 << 10;
 
 /// Appends to an [`Output`]; every byte up to the current position is written, none twice unless taken back.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Writer<'o> {
     output: &'o Output,
     /// Bytes in the file that are final.
     flushed: u64,
     buffer: Vec<u8>,
     block_bits: BlockBits,
+    /// Data of a file begins at a multiple of so many bytes.
+    alignment: u64,
 }
 
 impl<'o> Writer<'o> {
@@ -28,7 +29,23 @@ impl<'o> Writer<'o> {
             flushed: start,
             buffer: Vec::with_capacity(BUFFER_SIZE),
             block_bits,
+            alignment: 1,
         }
+    }
+
+    /// Lets data of files begin at multiples of `blocks` blocks.
+    #[must_use]
+    pub fn with_alignment(mut self, blocks: u64) -> Self {
+        self.alignment = blocks.saturating_mul(self.block_bits.bytes()).max(1);
+        self
+    }
+
+    /// Goes to where the data of a file may begin.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn begin_file(&mut self) -> io::Result<()> {
+        self.pad_to(self.position().next_multiple_of(self.alignment))
     }
 
     /// Where the next byte goes.
@@ -106,12 +123,8 @@ impl<'o> Writer<'o> {
         while done < blocks << bits {
             let length = (BUFFER_SIZE as u64).min((blocks << bits) - done) as usize;
             let (left, right) = (&mut left[..length], &mut right[..length]);
-            self.output
-                .file()
-                .read_exact_at(left, (a.0 << bits) + done)?;
-            self.output
-                .file()
-                .read_exact_at(right, (b.0 << bits) + done)?;
+            self.output.read_at((a.0 << bits) + done, left)?;
+            self.output.read_at((b.0 << bits) + done, right)?;
             if left != right {
                 return Ok(false);
             }

@@ -7,13 +7,13 @@ use super::{Index, IndexError, header, needs_wide, tag};
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
-use crate::image::{ImageError, check_representable};
+use crate::image::ImageError;
 use crate::options::{BuildError, ImageOptions, folder};
 use crate::plan::can_inline;
 use crate::plan::inode_data::{ChunkPiece, LayerFileData, aligned_shift};
 use crate::plan::xattrs::XattrPlan;
 use crate::source::layers::{
-    FileSource, Layer, LayerContent, LayerRules, LayerSource, OpenLayer, merge,
+    FileSource, Layer, LayerContent, LayerRules, LayerSource, Merged, OpenLayer, merge,
 };
 use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location};
 use erofs_format::device::DeviceSlot;
@@ -36,8 +36,12 @@ impl<'o> Index<'o> {
             rules: &options.rules,
             strip,
         };
-        let merged = merge(layers, options.empty_tree()?, &rules, folder(output))?;
-        check_representable(&merged.tree)?;
+        let Merged { tree, content } =
+            merge(layers, options.empty_tree()?, &rules, folder(output))?;
+        let merged = Merged {
+            tree: options.settle(tree)?,
+            content,
+        };
         let (devices, first_slots) = devices(&merged.content, output, block_bits)?;
         let data_start = header(&devices).end(block_bits)?;
         let mut placer = Placer {

@@ -13,8 +13,12 @@ struct PlannedEntry<'t> {
     file_type: FileType,
 }
 
-/// All entries of a directory in stored order, `.` and `..` in their places.
-fn entries(tree: &FrozenTree, directory: InodeId) -> impl Iterator<Item = PlannedEntry<'_>> {
+/// All entries of a directory in stored order, `..` and, unless it is omitted, `.` in their places.
+fn entries(
+    tree: &FrozenTree,
+    directory: InodeId,
+    omit_dot: bool,
+) -> impl Iterator<Item = PlannedEntry<'_>> {
     let dots = [(&b"."[..], directory), (b"..", tree.parent(directory))].map(|(name, inode)| {
         PlannedEntry {
             name,
@@ -22,7 +26,7 @@ fn entries(tree: &FrozenTree, directory: InodeId) -> impl Iterator<Item = Planne
             file_type: FileType::Directory,
         }
     });
-    let mut dots = dots.into_iter().peekable();
+    let mut dots = dots.into_iter().skip(omit_dot.into()).peekable();
     let mut children = tree
         .children(directory)
         .map(|child| PlannedEntry {
@@ -39,10 +43,10 @@ fn entries(tree: &FrozenTree, directory: InodeId) -> impl Iterator<Item = Planne
 }
 
 /// Size of a directory's data in bytes: whole blocks, then what the last one uses.
-pub fn size(tree: &FrozenTree, directory: InodeId, block_bits: BlockBits) -> u64 {
+pub fn size(tree: &FrozenTree, directory: InodeId, block_bits: BlockBits, omit_dot: bool) -> u64 {
     let mut full_blocks = 0;
     let mut used = 0;
-    for entry in entries(tree, directory) {
+    for entry in entries(tree, directory, omit_dot) {
         if !fits(used, entry.name.len(), block_bits.len()) {
             full_blocks += 1;
             used = 0;
@@ -57,12 +61,13 @@ pub fn encode(
     tree: &FrozenTree,
     directory: InodeId,
     block_bits: BlockBits,
+    omit_dot: bool,
     nid_of: impl Fn(InodeId) -> Nid,
     out: &mut Vec<u8>,
 ) {
     let mut block: Vec<Dirent<'_>> = Vec::new();
     let mut used = 0;
-    for entry in entries(tree, directory) {
+    for entry in entries(tree, directory, omit_dot) {
         if !fits(used, entry.name.len(), block_bits.len()) {
             let end = out.len() + block_bits.len();
             encode_block(&block, out);
@@ -120,10 +125,11 @@ mod tests {
                 &tree,
                 InodeId::ROOT,
                 bits,
+                false,
                 |id| Nid(id.index() as u64),
                 &mut data,
             );
-            assert_eq!(data.len() as u64, size(&tree, InodeId::ROOT, bits));
+            assert_eq!(data.len() as u64, size(&tree, InodeId::ROOT, bits, false));
             let mut read: Vec<Vec<u8>> = Vec::new();
             for block in data.chunks(bits.len()) {
                 read.extend(
@@ -142,6 +148,7 @@ mod tests {
 
     #[test]
     fn an_empty_directory_has_27_bytes() {
-        assert_eq!(size(&tree(&[]), InodeId::ROOT, BlockBits::B4096), 27);
+        assert_eq!(size(&tree(&[]), InodeId::ROOT, BlockBits::B4096, false), 27);
+        assert_eq!(size(&tree(&[]), InodeId::ROOT, BlockBits::B4096, true), 14);
     }
 }

@@ -102,6 +102,14 @@ pub struct DataMap<'d> {
     pub index_form: IndexForm,
     /// Whether 48-bit addresses are used in chunk indexes.
     pub wide: bool,
+    /// Whether the tables of files in the image have indexes of 8 bytes.
+    pub chunk_indexes: bool,
+    /// Least size of the attributes behind the root's inode, in bytes.
+    pub root_xattr_size: u64,
+    /// Whether directories have no entry `.`.
+    pub omit_dot: bool,
+    /// The device of files in chunks, where it is not the image itself.
+    pub blob: DeviceId,
 }
 
 /// The data of an inode.
@@ -169,8 +177,10 @@ pub enum InodeData<'d> {
 pub enum ChunkTable<'d> {
     /// Nowhere.
     Hole,
-    /// Runs with data follow each other on the primary device.
-    Primary {
+    /// Runs with data follow each other on a device.
+    Stored {
+        /// The device.
+        device: DeviceId,
         /// First block.
         start: BlockAddr,
         /// Which chunks hold data.
@@ -225,7 +235,7 @@ impl<'d> DataMap<'d> {
                 InodeData::Nothing
             }
             Body::Directory => {
-                let size = directory::size(tree, id, self.block_bits);
+                let size = directory::size(tree, id, self.block_bits, self.omit_dot);
                 InodeData::Metadata {
                     size,
                     inline_tail: self.metadata_tail(tree, id, size),
@@ -244,7 +254,10 @@ impl<'d> DataMap<'d> {
     }
 
     fn metadata_tail(&self, tree: &FrozenTree, id: InodeId, size: u64) -> u64 {
-        let body = XattrPlan::largest_body(tree.xattrs.get(tree.inode(id).xattrs));
+        let mut body = XattrPlan::largest_body(tree.xattrs.get(tree.inode(id).xattrs));
+        if id == InodeId::ROOT {
+            body = body.max(self.root_xattr_size);
+        }
         let fits = can_inline(EXTENDED_INODE_SIZE + body, size, self.block_bits);
         if fits {
             self.block_bits.offset_in_block(size)
@@ -343,12 +356,21 @@ impl<'d> DataMap<'d> {
                 }
             }
             StoredData::Chunked { start, map } => {
+                let device = self.blob;
                 let format = ChunkFormat {
                     block_shift: map.block_shift,
-                    indexes: false,
+                    indexes: self.chunk_indexes || device != DeviceId::PRIMARY,
                     wide: false,
                 };
-                self.chunked(size, format, ChunkTable::Primary { start: *start, map })
+                self.chunked(
+                    size,
+                    format,
+                    ChunkTable::Stored {
+                        device,
+                        start: *start,
+                        map,
+                    },
+                )
             }
             StoredData::Compressed {
                 start,
@@ -537,7 +559,7 @@ impl ChunkTable<'_> {
         };
         match *self {
             Self::Hole => Vec::new(),
-            Self::Primary { start, map } => {
+            Self::Stored { device, start, map } => {
                 let mut next = start.0;
                 map.runs
                     .iter()
@@ -547,7 +569,7 @@ impl ChunkTable<'_> {
                         ChunkPiece {
                             first: run.first,
                             count: run.count,
-                            device: DeviceId::PRIMARY,
+                            device,
                             start,
                         }
                     })

@@ -9,12 +9,15 @@
 
 pub mod directory;
 pub mod inode_data;
+pub mod long_prefix;
 mod space;
 pub mod xattrs;
 
+use crate::options::{ImageOptions, InodeForm};
 use crate::tree::{Body, FrozenTree, InodeId};
 use erofs_format::inode::{COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, Inode, Timestamp};
 use erofs_format::superblock::Superblock;
+use erofs_format::xattr::LongPrefix;
 use erofs_format::{BlockAddr, BlockBits, Nid};
 use inode_data::{DataMap, InodeData};
 use space::Space;
@@ -43,6 +46,8 @@ pub struct Plan {
     pub order: Vec<InodeId>,
     /// Extended attributes.
     pub xattrs: XattrPlan,
+    /// Whether all inodes take 64 bytes.
+    extended: bool,
     /// First block of the inode area.
     pub inode_area: BlockAddr,
     /// First block of directory data.
@@ -79,17 +84,19 @@ impl Plan {
         tree: &FrozenTree,
         data: &DataMap<'_>,
         superblock: &Superblock,
-        tolerance: u32,
+        options: &ImageOptions,
+        prefixes: &[LongPrefix],
         start: BlockAddr,
     ) -> Self {
         let block_bits = superblock.block_bits;
-        let xattrs = XattrPlan::new(tree, tolerance);
+        let xattrs = XattrPlan::new(tree, options.xattr_tolerance, &options.metadata, prefixes);
+        let extended = options.metadata.inode_form == InodeForm::Extended;
         let mut slots = vec![u64::MAX; tree.inode_table_len()];
         let mut order = Vec::new();
         let mut space = Space::new(block_bits);
         for id in tree.all_inodes() {
             let inode_data = data.of(tree, id);
-            let shape = shape(tree, id, &inode_data, &xattrs, superblock);
+            let shape = shape(tree, id, &inode_data, &xattrs, superblock, extended);
             slots[id.index()] = space.take(shape.total) / Nid::SLOT;
             order.push(id);
         }
@@ -111,11 +118,23 @@ impl Plan {
             blocks,
             order,
             xattrs,
+            extended,
             inode_area: start,
             directory_area,
             xattr_area,
             end,
         }
+    }
+
+    /// What the inode takes in the metadata area.
+    pub fn shape(
+        &self,
+        tree: &FrozenTree,
+        id: InodeId,
+        data: &InodeData<'_>,
+        superblock: &Superblock,
+    ) -> Shape {
+        shape(tree, id, data, &self.xattrs, superblock, self.extended)
     }
 
     /// The block that `meta_blkaddr` names.
@@ -140,29 +159,30 @@ impl Plan {
     }
 }
 
-/// What the inode takes in the metadata area.
-pub fn shape(
+fn shape(
     tree: &FrozenTree,
     id: InodeId,
     data: &InodeData<'_>,
     xattrs: &XattrPlan,
     superblock: &Superblock,
+    extended: bool,
 ) -> Shape {
     let inode = tree.inode(id);
-    let extended = !Inode::fits_compact(
-        data.size(),
-        inode.uid,
-        inode.gid,
-        inode.nlink,
-        inode.mtime,
-        superblock,
-    );
+    let extended = extended
+        || !Inode::fits_compact(
+            data.size(),
+            inode.uid,
+            inode.gid,
+            inode.nlink,
+            inode.mtime,
+            superblock,
+        );
     let core = if extended {
         EXTENDED_INODE_SIZE
     } else {
         COMPACT_INODE_SIZE
     };
-    let head = core + xattrs.body(inode.xattrs).len() as u64;
+    let head = core + xattrs.body(id, inode.xattrs).len() as u64;
     Shape {
         extended,
         head,

@@ -1,8 +1,11 @@
 //! Extended attributes of an image: the bodies behind inodes and the shared area.
 
-use crate::tree::{FrozenTree, Xattr, XattrSetId};
+use super::long_prefix;
+use crate::options::MetadataOptions;
+use crate::tree::{FrozenTree, InodeId, Xattr, XattrSetId};
 use erofs_format::xattr::{
-    BODY_HEADER_SIZE, MAX_SHARED, NameIndex, Prefix, XattrEntry, encode_body_header, name_filter,
+    BODY_HEADER_SIZE, FILTER_OFF, LongPrefix, MAX_BODY_SIZE, MAX_SHARED, NameIndex, Prefix,
+    XattrEntry, encode_body_header, name_filter,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,13 +14,20 @@ use std::collections::{BTreeMap, HashMap};
 pub struct XattrPlan {
     /// For each set of the tree the body behind the inode; empty for the empty set.
     bodies: Vec<Box<[u8]>>,
+    /// The body behind the root's inode.
+    root: Box<[u8]>,
     /// The shared area.
     pub shared: Vec<u8>,
 }
 
 impl XattrPlan {
     /// Shares attributes that more than `tolerance` inodes have in common, and encodes all sets.
-    pub fn new(tree: &FrozenTree, tolerance: u32) -> Self {
+    pub fn new(
+        tree: &FrozenTree,
+        tolerance: u32,
+        options: &MetadataOptions,
+        prefixes: &[LongPrefix],
+    ) -> Self {
         let mut set_uses: HashMap<XattrSetId, u32> = HashMap::new();
         for id in tree.breadth_first() {
             *set_uses.entry(tree.inode(id).xattrs).or_default() += 1;
@@ -35,33 +45,37 @@ impl XattrPlan {
             let Ok(id) = u32::try_from(shared.len() / 4) else {
                 break;
             };
-            if encode(attribute, &mut shared).is_some() {
+            if encode(attribute, prefixes, &mut shared).is_some() {
                 ids.insert(attribute, id);
             }
         }
-        let bodies = tree
+        let bodies: Vec<Box<[u8]>> = tree
             .xattrs
             .iter()
             .map(|(id, set)| {
                 let used = !set.is_empty() && set_uses.contains_key(&id);
                 if used {
-                    body(set, &ids)
+                    body(set, &ids, options.name_filter, prefixes)
                 } else {
                     Box::default()
                 }
             })
             .collect();
-        Self { bodies, shared }
+        let root_set = tree.inode(InodeId::ROOT).xattrs;
+        let root = padded(&bodies[root_set.index()], options);
+        Self {
+            bodies,
+            root,
+            shared,
+        }
     }
 
-    /// The body of a set.
-    pub fn body(&self, set: XattrSetId) -> &[u8] {
+    /// The body behind an inode that has this set.
+    pub fn body(&self, inode: InodeId, set: XattrSetId) -> &[u8] {
+        if inode == InodeId::ROOT {
+            return &self.root;
+        }
         &self.bodies[set.index()]
-    }
-
-    /// Whether any inode has attributes.
-    pub fn any(&self) -> bool {
-        self.bodies.iter().any(|body| !body.is_empty())
     }
 
     /// The largest body that a set can have, before it is known what is shared.
@@ -83,16 +97,37 @@ impl XattrPlan {
     }
 }
 
-fn body(set: &[Xattr], ids: &HashMap<&Xattr, u32>) -> Box<[u8]> {
+/// A root's body with room for more: words of zeros read as attributes without a name, which readers skip.
+fn padded(body: &[u8], options: &MetadataOptions) -> Box<[u8]> {
+    let mut bytes = body.to_vec();
+    let wanted = usize::try_from(options.root_body_size()).unwrap_or(MAX_BODY_SIZE);
+    if wanted > bytes.len() && wanted > BODY_HEADER_SIZE {
+        if bytes.is_empty() && options.name_filter {
+            let header = encode_body_header(name_filter([]), &[], &mut bytes);
+            debug_assert!(header.is_some(), "there are no ids");
+        }
+        bytes.resize(wanted, 0);
+    }
+    bytes.into()
+}
+
+fn body(
+    set: &[Xattr],
+    ids: &HashMap<&Xattr, u32>,
+    filtered: bool,
+    prefixes: &[LongPrefix],
+) -> Box<[u8]> {
     let shared: Vec<u32> = set
         .iter()
         .filter_map(|attribute| ids.get(attribute).copied())
         .take(MAX_SHARED)
         .collect();
-    let filter = name_filter(
-        set.iter()
-            .filter_map(|attribute| Prefix::split(&attribute.name)),
-    );
+    let names = set.iter().map(|attribute| Prefix::split(&attribute.name));
+    let filter = if filtered {
+        name_filter(names.flatten())
+    } else {
+        FILTER_OFF
+    };
     let mut bytes = Vec::new();
     let header = encode_body_header(filter, &shared, &mut bytes);
     debug_assert!(header.is_some(), "at most 255 ids were taken");
@@ -100,16 +135,20 @@ fn body(set: &[Xattr], ids: &HashMap<&Xattr, u32>) -> Box<[u8]> {
         .iter()
         .filter(|attribute| ids.get(attribute).is_none_or(|id| !shared.contains(id)));
     for attribute in inline {
-        let entry = encode(attribute, &mut bytes);
+        let entry = encode(attribute, prefixes, &mut bytes);
         debug_assert!(entry.is_some(), "the tree has checked lengths and names");
     }
     bytes.into()
 }
 
-fn encode(attribute: &Xattr, out: &mut Vec<u8>) -> Option<()> {
-    let (prefix, name) = Prefix::split(&attribute.name)?;
+fn encode(attribute: &Xattr, prefixes: &[LongPrefix], out: &mut Vec<u8>) -> Option<()> {
+    let (base, suffix) = Prefix::split(&attribute.name)?;
+    let (index, name) = long_prefix::find(prefixes, base, suffix)
+        .map_or((NameIndex::Base(base), suffix), |(number, name)| {
+            (NameIndex::Long(number), name)
+        });
     XattrEntry {
-        index: NameIndex::Base(prefix),
+        index,
         name,
         value: &attribute.value,
     }

@@ -164,7 +164,7 @@ impl Scanner<'_> {
                     child_path.push(b'/');
                 }
                 child_path.extend_from_slice(name.as_bytes());
-                if !self.options.rules.excluded.is_empty() {
+                if self.options.rules.excludes_any() {
                     let parts: Vec<_> = child_path.split(|byte| *byte == b'/').collect();
                     if self.options.rules.excludes(&parts) {
                         continue;
@@ -212,7 +212,9 @@ impl Scanner<'_> {
         if self.options.left_out.contains(&identity) {
             return Ok(None);
         }
-        let linked = stat.stx_nlink > 1 && file_type != FileType::Directory;
+        let linked = stat.stx_nlink > 1
+            && file_type != FileType::Directory
+            && !self.options.rules.separate_links;
         if let Some(inode) = linked.then(|| self.links.get(&identity)).flatten() {
             tree.link_child(parent, name.to_bytes(), *inode)?;
             return Ok(Some((*inode, stat)));

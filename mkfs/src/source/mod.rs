@@ -7,6 +7,7 @@ pub mod tar;
 
 use crate::tree::{DataRange, Location, Metadata, Xattr, display};
 use erofs_format::inode::Timestamp;
+use regex::bytes::Regex;
 use std::io::Read;
 
 /// What a user wants changed on the way from a source into the tree.
@@ -16,6 +17,10 @@ pub struct Rules {
     pub force_uid: Option<u32>,
     /// Everything belongs to this group.
     pub force_gid: Option<u32>,
+    /// Added to all users; a sum that no 32 bits hold becomes 2^32 - 1.
+    pub uid_offset: u32,
+    /// Added to all groups, likewise.
+    pub gid_offset: u32,
     /// Everything was modified at this time.
     pub fixed_time: Option<Timestamp>,
     /// Nothing was modified later than this.
@@ -24,13 +29,19 @@ pub struct Rules {
     pub drop_xattrs: bool,
     /// Paths, relative to the root, left out with all below them.
     pub excluded: Vec<Vec<u8>>,
+    /// Paths, relative to the root, that one of these matches are left out with all below them.
+    pub excluded_patterns: Vec<Regex>,
+    /// Hard links become files of their own.
+    pub separate_links: bool,
 }
 
 impl Rules {
     /// Applies the rules to an entry's metadata.
     pub fn apply(&self, metadata: &mut Metadata) {
-        metadata.uid = self.force_uid.unwrap_or(metadata.uid);
-        metadata.gid = self.force_gid.unwrap_or(metadata.gid);
+        let uid = self.force_uid.unwrap_or(metadata.uid);
+        metadata.uid = uid.saturating_add(self.uid_offset);
+        let gid = self.force_gid.unwrap_or(metadata.gid);
+        metadata.gid = gid.saturating_add(self.gid_offset);
         metadata.mtime = self.fixed_time.unwrap_or(metadata.mtime);
         if let Some(latest) = self.clamp_time {
             metadata.mtime = metadata.mtime.min(latest);
@@ -40,8 +51,33 @@ impl Rules {
         }
     }
 
+    /// Whether anything is left out.
+    pub fn excludes_any(&self) -> bool {
+        !self.excluded.is_empty() || !self.excluded_patterns.is_empty()
+    }
+
     /// Whether the entry at `components` is left out.
     pub fn excludes(&self, components: &[&[u8]]) -> bool {
+        self.excludes_path(components) || self.excludes_by_pattern(components)
+    }
+
+    fn excludes_by_pattern(&self, components: &[&[u8]]) -> bool {
+        if self.excluded_patterns.is_empty() {
+            return false;
+        }
+        let mut path = Vec::new();
+        components.iter().any(|part| {
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(part);
+            self.excluded_patterns
+                .iter()
+                .any(|pattern| pattern.is_match(&path))
+        })
+    }
+
+    fn excludes_path(&self, components: &[&[u8]]) -> bool {
         self.excluded.iter().any(|excluded| {
             let mut wanted = excluded
                 .split(|byte| *byte == b'/')
@@ -161,5 +197,41 @@ mod tests {
         ] {
             assert_eq!(rules.excludes(path), expected, "{path:?}");
         }
+    }
+
+    #[test]
+    fn excluded_patterns_cover_what_is_below_a_match() {
+        let rules = Rules {
+            excluded_patterns: vec![Regex::new(r"(?-u)^a/.*\.o$|^\xFF").unwrap()],
+            ..Rules::default()
+        };
+        for (path, expected) in [
+            (&[&b"a"[..]][..], false),
+            (&[b"x.o"], false),
+            (&[b"a", b"x.o"], true),
+            (&[b"a", b"x.o", b"below"], true),
+            (&[b"a", b"x.oo"], false),
+            (&[b"\xFFbytes"], true),
+        ] {
+            assert_eq!(rules.excludes(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn owners_are_forced_then_moved() {
+        let moved = |rules: Rules| {
+            let mut metadata = default_root(Timestamp::default());
+            metadata.uid = 7;
+            rules.apply(&mut metadata);
+            metadata.uid
+        };
+        let rules = |force_uid, uid_offset| Rules {
+            force_uid,
+            uid_offset,
+            ..Rules::default()
+        };
+        assert_eq!(moved(rules(None, 100_000)), 100_007);
+        assert_eq!(moved(rules(Some(5), 100_000)), 100_005);
+        assert_eq!(moved(rules(Some(u32::MAX), 1)), u32::MAX);
     }
 }

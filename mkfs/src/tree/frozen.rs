@@ -272,6 +272,11 @@ impl FrozenTree {
         &self.sparse_maps[id.0.get() as usize - 1]
     }
 
+    /// Gives an inode another modification time.
+    pub fn set_time(&mut self, inode: InodeId, mtime: Timestamp) {
+        self.inodes[inode.index()].mtime = mtime;
+    }
+
     /// Points a regular file to where its data is now.
     pub fn set_location(&mut self, inode: InodeId, size: u64, location: Location) {
         self.inodes[inode.index()].body = Body::Regular { size, location };

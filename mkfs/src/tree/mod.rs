@@ -156,6 +156,18 @@ pub struct TreeInode {
 }
 
 impl TreeInode {
+    /// Whether all of it but the time has room in an inode of 32 bytes.
+    pub fn fits_compact_but_for_its_time(&self) -> bool {
+        let size = match self.body {
+            Body::Regular { size, .. } => size,
+            _ => 0,
+        };
+        u32::try_from(size).is_ok()
+            && [self.uid, self.gid, self.nlink]
+                .into_iter()
+                .all(|value| u16::try_from(value).is_ok())
+    }
+
     /// `st_mode`, with type bits.
     pub const fn mode(&self) -> u16 {
         self.body.file_type().mode_bits() | self.permissions
@@ -266,6 +278,8 @@ pub struct Tree {
     implied: HashSet<InodeId>,
     /// Directory of the entry added last: members of an archive mostly share their parent.
     last_parent: (Vec<u8>, InodeId),
+    /// Whether a hard link becomes a file of its own.
+    separate_links: bool,
 }
 
 impl Tree {
@@ -282,6 +296,7 @@ impl Tree {
             pending_links: Vec::new(),
             implied: HashSet::new(),
             last_parent: (Vec::new(), InodeId::ROOT),
+            separate_links: false,
         };
         let inode = tree.new_inode(b"/", root, Body::Directory)?;
         let name = tree.names.push(b"")?;
@@ -291,6 +306,11 @@ impl Tree {
             name,
         });
         Ok(tree)
+    }
+
+    /// From now on every hard link becomes a file of its own, with the data of its target.
+    pub fn separate_links(&mut self) {
+        self.separate_links = true;
     }
 
     /// Number of inodes so far, replaced ones included.
@@ -381,7 +401,7 @@ impl Tree {
         Ok(inode)
     }
 
-    /// Adds one more name for an existing inode.
+    /// Adds one more name for an existing inode, or for its copy where links are to be separate.
     ///
     /// # Errors
     /// [`TreeError::TooMany`] past 2^32 entries.
@@ -389,8 +409,11 @@ impl Tree {
         &mut self,
         parent: InodeId,
         name: &[u8],
-        inode: InodeId,
+        mut inode: InodeId,
     ) -> Result<(), TreeError> {
+        if self.separate_links {
+            inode = self.push_inode(*self.inode(inode))?;
+        }
         match self.find(parent, name) {
             Some(entry) => self.replace(entry, inode),
             None => self.add_entry(parent, name, inode)?,
@@ -515,6 +538,72 @@ impl Tree {
     /// Points a regular file to where its data is now.
     pub fn set_location(&mut self, inode: InodeId, size: u64, location: Location) {
         self.inodes[inode.index()].body = Body::Regular { size, location };
+    }
+
+    /// Removes what overlayfs has to say about layers below: whiteouts, and the attributes `opaque` and `origin`.
+    ///
+    /// # Errors
+    /// [`TreeError::TooMany`] past 2^32 sets of attributes.
+    pub fn strip_overlay(&mut self) -> Result<(), TreeError> {
+        let stripped = |attribute: &Xattr| {
+            let name = [&b"trusted.overlay."[..], b"user.overlay."]
+                .into_iter()
+                .find_map(|prefix| attribute.name.strip_prefix(prefix));
+            matches!(name, Some(b"opaque" | b"origin"))
+        };
+        let mut sets = HashMap::new();
+        for index in 0..self.inodes.len() {
+            let old = self.inodes[index].xattrs;
+            let set = self.xattrs.get(old);
+            if !set.iter().any(stripped) {
+                continue;
+            }
+            let rest: Vec<Xattr> = set.iter().filter(|a| !stripped(a)).cloned().collect();
+            let new = match sets.get(&old) {
+                Some(new) => *new,
+                None => self.xattrs.intern(b"", rest)?,
+            };
+            sets.insert(old, new);
+            self.inodes[index].xattrs = new;
+        }
+        let whiteout = Body::CharDevice(DeviceNumber::default());
+        let Self {
+            inodes,
+            entries,
+            lookup,
+            ..
+        } = self;
+        lookup.retain(|slot| {
+            let entry = &mut entries[slot.entry.index()];
+            let keep = inodes[entry.inode.index()].body != whiteout;
+            if !keep {
+                // Nobody's child: see `remove`.
+                entry.parent = entry.inode;
+            }
+            keep
+        });
+        self.last_parent = (Vec::new(), InodeId::ROOT);
+        Ok(())
+    }
+
+    /// Gives directories that hold overlayfs whiteouts the attribute `trusted.overlay.origin`.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn mark_whiteouts(&mut self) -> Result<(), TreeError> {
+        const ORIGIN: &[u8] = b"trusted.overlay.origin";
+        let whiteout = Body::CharDevice(DeviceNumber::default());
+        for index in 0..self.entries.len() {
+            let Entry { parent, inode, .. } = self.entries[index];
+            let marked = self.xattrs.get(self.inode(parent).xattrs);
+            if self.inode(inode).body == whiteout
+                && parent != inode
+                && !marked.iter().any(|attribute| &*attribute.name == ORIGIN)
+            {
+                self.set_xattr(b"", parent, ORIGIN, b"")?;
+            }
+        }
+        Ok(())
     }
 
     /// Resolves late hard links, counts links, sorts directories and drops what was replaced.

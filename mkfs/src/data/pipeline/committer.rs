@@ -110,14 +110,20 @@ impl<'w, 'o> Committer<'w, 'o> {
         }
         let mut open = match self.open.take() {
             Some(open) if !piece.first => open,
-            _ => OpenFile {
-                start: self.writer.block(),
-                digests: blake3::Hasher::new(),
-                extents: Vec::new(),
-                tail: Vec::new(),
-                fragment: None,
-                segments: self.sharing.segments(),
-            },
+            _ => {
+                // What is inlined whole has no data to be aligned.
+                if !form.inline_tail() || piece.size >= self.settings.block_bits.bytes() {
+                    self.writer.begin_file().map_err(PipelineError::Write)?;
+                }
+                OpenFile {
+                    start: self.writer.block(),
+                    digests: blake3::Hasher::new(),
+                    extents: Vec::new(),
+                    tail: Vec::new(),
+                    fragment: None,
+                    segments: self.sharing.segments(),
+                }
+            }
         };
         match piece.content {
             DoneContent::Encoded(mut segment, fragment, content) => {

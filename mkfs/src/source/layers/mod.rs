@@ -25,7 +25,7 @@ pub struct Layer {
 
 impl Layer {
     /// All files that it is made of.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
         let devices = match &self.source {
             LayerSource::Image { devices, .. } => devices.as_slice(),
             LayerSource::Tar(_) => &[],

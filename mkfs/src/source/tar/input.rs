@@ -43,6 +43,8 @@ pub(super) struct Input<'a> {
     /// Offset in the archive of `buffer[start]`.
     position: u64,
     window: usize,
+    /// Bytes that [`Input::drain`] read.
+    drained: u64,
 }
 
 impl<'a> Input<'a> {
@@ -58,7 +60,13 @@ impl<'a> Input<'a> {
             end: 0,
             position: 0,
             window,
+            drained: 0,
         }
+    }
+
+    /// Bytes of a stream behind its position that were read to come to its end.
+    pub(super) const fn drained(&self) -> u64 {
+        self.drained
     }
 
     /// Offset in the archive of what is read next.
@@ -187,6 +195,7 @@ impl<'a> Input<'a> {
     pub(super) fn drain(&mut self) -> Result<(), ReadError> {
         if matches!(self.source, Source::Stream(_)) {
             loop {
+                self.drained += (self.end - self.start) as u64;
                 (self.start, self.end) = (0, 0);
                 if self.fill()? == 0 {
                     break;

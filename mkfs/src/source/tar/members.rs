@@ -113,6 +113,11 @@ impl<'a> Members<'a> {
         self.input.position()
     }
 
+    /// Bytes of a stream behind its end mark.
+    pub(super) const fn trailing(&self) -> u64 {
+        self.input.drained()
+    }
+
     /// Goes to the next member; `false` at the end of the archive, and then a stream has been read to its end.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ use input::{Input, Source};
 use members::{Kind, Member, Members};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek};
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -118,6 +118,19 @@ impl Archive {
         }
     }
 
+    /// Writes the uncompressed archive to `copy` as it is read.
+    #[must_use]
+    pub fn copied_to(self, copy: impl Write + Send + 'static) -> Self {
+        let reader: Box<dyn Read + Send> = match self.source {
+            ArchiveSource::File { file, .. } => Box::new(FromStart { file, position: 0 }),
+            ArchiveSource::Stream(reader) => reader,
+        };
+        Self {
+            source: ArchiveSource::Stream(Box::new(Copying { reader, copy })),
+            compression: self.compression,
+        }
+    }
+
     /// How it is compressed.
     pub const fn compression(&self) -> Option<Compression> {
         self.compression
@@ -168,7 +181,7 @@ pub fn is_tar(file: &File) -> bool {
                 return false;
             };
             let reader = Box::new(FromStart {
-                file: copy,
+                file: Arc::new(copy),
                 position: 0,
             });
             let Ok(mut decoded) = Decoded::start(compression, reader) else {
@@ -182,7 +195,7 @@ pub fn is_tar(file: &File) -> bool {
 
 /// Reads a file from its start, whatever its position.
 struct FromStart {
-    file: File,
+    file: Arc<File>,
     position: u64,
 }
 
@@ -190,6 +203,23 @@ impl Read for FromStart {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(out, self.position)?;
         self.position += count as u64;
+        Ok(count)
+    }
+}
+
+/// Hands on what it reads, and writes it elsewhere too.
+struct Copying<W> {
+    reader: Box<dyn Read + Send>,
+    copy: W,
+}
+
+impl<W: Write> Read for Copying<W> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(out)?;
+        self.copy.write_all(out.get(..count).unwrap_or_default())?;
+        if count == 0 {
+            self.copy.flush()?;
+        }
         Ok(count)
     }
 }
@@ -223,6 +253,8 @@ fn read_full(
 pub enum Data<'s> {
     /// It stays in the archive, which must be a plain tar in a file: files get [`Location::Archive`].
     InPlace,
+    /// It is passed over: files get [`Location::Archive`] of the uncompressed archive, which somebody else keeps.
+    Elsewhere,
     /// It is handed on as it passes by: files get the location that the sink returns.
     Through(&'s mut dyn StreamSink),
 }
@@ -231,6 +263,7 @@ impl fmt::Debug for Data<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InPlace => "InPlace",
+            Self::Elsewhere => "Elsewhere",
             Self::Through(_) => "Through",
         })
     }
@@ -245,6 +278,8 @@ pub struct Summary {
     pub data: u64,
     /// Length of the uncompressed archive up to its end mark, in bytes.
     pub length: u64,
+    /// Bytes of a stream behind its end mark.
+    pub trailing: u64,
 }
 
 /// Puts all members of an archive into `tree`. Its root keeps its metadata unless a member `./` has others. Overlay
@@ -295,7 +330,7 @@ pub fn scan(
             (Kind::Regular, 1..) => {
                 summary.data += member.stored;
                 match &mut data {
-                    Data::InPlace => {
+                    Data::InPlace | Data::Elsewhere => {
                         members.skip_data()?;
                         in_place(&members.member, tree)?
                     }
@@ -307,12 +342,13 @@ pub fn scan(
         insert(&members.member, metadata, location, tree)?;
     }
     summary.length = members.position();
+    summary.trailing = members.trailing();
     markers.apply(tree, rules)?;
     Ok(summary)
 }
 
 fn is_excluded(member: &Member, rules: &Rules) -> Result<bool, TarError> {
-    if rules.excluded.is_empty() {
+    if !rules.excludes_any() {
         return Ok(false);
     }
     let parts = components(&member.path).map_err(|source| {

@@ -23,20 +23,27 @@ use crate::{
 };
 
 /// Options of `erofs build` for the tree with everything.
-const FORMS_OF_ALL: [(&str, &[&str]); 4] = [
+const FORMS_OF_ALL: [(&str, &[&str]); 6] = [
     ("holes", &[]),
     ("dense", &["--no-sparse"]),
     ("block-512", &["-b512"]),
     ("xattrs-shared", &["-x0"]),
+    ("xattr-prefixes", &["--xattr-prefix=auto"]),
+    ("dot-omitted", &["-Edot-omitted"]),
 ];
 
 /// Those that change how content is stored.
-const FORMS_OF_CONTENT: [(&str, &[&str]); 23] = [
+const FORMS_OF_CONTENT: [(&str, &[&str]); 25] = [
     ("xattrs-inline", &["-x1000000"]),
     ("no-inline", &["-Enoinline_data"]),
     ("no-dedupe", &["--no-dedupe"]),
     ("chunks-4k", &["--chunksize=4096"]),
     ("chunks-64k", &["--chunksize=65536"]),
+    ("aligned", &["--dsunit=16", "-E48bit"]),
+    (
+        "chunk-indexes",
+        &["--chunksize=4096", "-Eforce-chunk-indexes"],
+    ),
     ("zstd", &["-zzstd"]),
     ("zstd-no-inline", &["-zzstd", "-Enoinline_data"]),
     ("zstd-4k", &["-zzstd", "-C4k"]),

@@ -1,0 +1,358 @@
+//! `mkfs.erofs`: this program with the options, defaults and exit codes of erofs-utils 1.9.
+//!
+//! What is spelled as in `erofs build` is its definition; here is what only the C tool has. UUIDs and times are
+//! reproducible unless asked otherwise, and what the C tool warns of and goes on with is refused.
+
+mod unsupported;
+mod vmdk;
+
+use crate::command::build::{BuildArguments, Defaults, archive};
+use crate::command::merge::layer;
+use crate::error::one_line;
+use crate::report;
+use anyhow::{Context, bail};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use erofs_mkfs::build::{BuildOptions, BuildSource, build};
+use erofs_mkfs::data::output::Output;
+use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::source::Whiteouts;
+use erofs_mkfs::source::layers::{Layer, LayerSource};
+use erofs_mkfs::source::tar::Archive;
+use erofs_mkfs::summary::Summary;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Exit code of every failure.
+const FAILURE: u8 = 1;
+/// Longest label in bytes: the C tool leaves the last one of 16 to a NUL.
+const LONGEST_LABEL: usize = 15;
+
+/// Make an EROFS image of a directory, of a tar, or of other images.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mkfs.erofs",
+    infer_long_args = true,
+    args_override_self = true,
+    disable_version_flag = true,
+    max_term_width = 100
+)]
+struct Arguments {
+    /// The image to write
+    #[arg(value_name = "FILE", required_unless_present = "version")]
+    image: Option<PathBuf>,
+
+    /// A directory; images, the lowest layer first, which get merged; or with --tar a tar, standard input when it is left out
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+
+    /// Print the version and exit
+    #[arg(short = 'V', long)]
+    version: bool,
+
+    /// Verbosity: 0 prints nothing but errors
+    #[arg(short = 'd', value_name = "0-9", default_value = "2", value_parser = clap::value_parser!(u8).range(0..=9))]
+    verbosity: u8,
+
+    /// Print nothing but errors
+    #[arg(long)]
+    quiet: bool,
+
+    /// The source is a tar: --tar=f makes a full image, --tar=i an index of blocks of 512 bytes whose data stays in the tar
+    #[arg(long, value_name = "f|i", num_args = 0..=1, default_missing_value = "f", require_equals = true)]
+    tar: Option<TarMode>,
+
+    /// The tar is compressed by gzip, which is seen anyway; write it to X uncompressed
+    #[arg(long, value_name = "X", num_args = 0..=1, require_equals = true)]
+    ungzip: Option<Option<PathBuf>>,
+
+    /// The tar is compressed by xz, which is seen anyway; write it to X uncompressed
+    #[arg(long, value_name = "X", num_args = 0..=1, require_equals = true)]
+    unxz: Option<Option<PathBuf>>,
+
+    /// Build anew, which is the default; =data copies the data of images that get merged, which otherwise stays in them
+    #[arg(long, value_name = "data", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
+    clean: Option<Clean>,
+
+    /// Order of a tar's data: it always is that of the tar
+    #[arg(long, value_name = "path|none", default_value = "path")]
+    sort: Sort,
+
+    /// Without effect: memory has its limit in --memory
+    #[arg(long, value_name = "N")]
+    async_queue_limit: Option<u64>,
+
+    /// Without effect: it tells --file-contexts where the image will be mounted
+    #[arg(long, value_name = "X")]
+    mount_point: Option<PathBuf>,
+
+    /// Write a descriptor of a virtual disk that joins the image and the tar or images where its data is
+    #[arg(long, value_name = "X")]
+    vmdk_desc: Option<PathBuf>,
+
+    #[command(flatten)]
+    build: BuildArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TarMode {
+    /// A full image
+    F,
+    /// An index
+    I,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Clean {
+    /// All of it
+    Data,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    Path,
+    None,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mkfs.erofs image.erofs rootfs/
+  zcat layer.tar.gz | mkfs.erofs --tar=f --aufs --quiet -Enoinline_data -T0 --mkfs-time layer.erofs
+
+Exit codes: 0 the image is there, 1 it is not: nothing is left behind.
+More options, and the result as JSON: erofs build --help, erofs index --help.";
+
+/// Runs the program on the arguments after its name.
+pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
+    let words = std::iter::once(OsString::from("mkfs.erofs")).chain(arguments);
+    let command = command();
+    let parsed = command
+        .try_get_matches_from(words)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
+    if arguments.version {
+        println!("mkfs.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
+        println!("available compressors: zstd");
+        return ExitCode::SUCCESS;
+    }
+    match arguments.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mkfs.erofs: {}", one_line(&error));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// The command as clap has it, for its help and man page too.
+pub(super) fn command() -> clap::Command {
+    Arguments::command().after_help(format!("{EXAMPLES}\n\n{}", unsupported::help()))
+}
+
+/// Prints help, or what is wrong with the arguments.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(reason) = unsupported::reason(option)
+    {
+        eprintln!("mkfs.erofs: {option} is not supported: {reason}");
+        return ExitCode::from(FAILURE);
+    }
+    // Nobody is left to tell when this fails.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// What is to be made of what.
+enum Work {
+    /// A full image.
+    Build(BuildSource),
+    /// An index.
+    Index(IndexSource),
+}
+
+impl Arguments {
+    fn run(&self) -> anyhow::Result<()> {
+        let image = self.image.clone().unwrap_or_default();
+        for word in self.build.extended() {
+            if let Some(reason) = unsupported::reason(&format!("-E{word}")) {
+                bail!("-E{word} is not supported: {reason}");
+            }
+        }
+        if self.build.image.label().len() > LONGEST_LABEL {
+            bail!("-L: a label has at most {LONGEST_LABEL} bytes");
+        }
+        let mut options = self.build.options_with(Defaults::Mkfs)?;
+        let (work, copy) = self.work()?;
+        if let Work::Build(BuildSource::Directory(_)) = work {
+            // The C tool writes holes as zeros unless it cuts files into chunks, and knows no sparse members of tars.
+            options.sparse &= self.build.chunk_size().is_some();
+            options.image.mark_whiteouts = true;
+        }
+        if self.tar.is_none() {
+            options.image.whiteouts = Whiteouts::Keep;
+        }
+        if work.is_merge() {
+            options.image.strip_overlay = false;
+        }
+        let devices = work.devices();
+        let summary = make(work, &image, &options)?;
+        if let Some(copy) = copy {
+            copy.publish()?;
+        }
+        if let Some(path) = &self.vmdk_desc {
+            let text = vmdk::descriptor(&image, &devices, &summary);
+            std::fs::write(path, text).with_context(|| path.display().to_string())?;
+        }
+        if !self.quiet && self.verbosity > 0 {
+            print(&summary);
+        }
+        Ok(())
+    }
+
+    /// What the arguments want made, and where a tar goes that is to be kept uncompressed.
+    fn work(&self) -> anyhow::Result<(Work, Option<Copy>)> {
+        let Some(mode) = self.tar else {
+            return match self.sources.as_slice() {
+                [] => bail!("SOURCE is missing"),
+                [single] if single.is_dir() => {
+                    Ok((Work::Build(BuildSource::Directory(single.clone())), None))
+                }
+                images => Ok((self.merge(images)?, None)),
+            };
+        };
+        let sources = match self.sources.as_slice() {
+            [] => vec![PathBuf::from("-")],
+            sources => sources.to_vec(),
+        };
+        let Some((path, mut archive)) = archive(&sources, true)? else {
+            bail!("a tar must be the only source");
+        };
+        let mut copy = None;
+        if let Some(target) = [&self.ungzip, &self.unxz]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .next()
+        {
+            let made = Copy::create(target)?;
+            archive = archive.copied_to(made.writer()?);
+            copy = Some(made);
+        }
+        let work = match mode {
+            TarMode::F => Work::Build(BuildSource::Tar(archive)),
+            TarMode::I => Work::Index(index_source(path, archive)),
+        };
+        Ok((work, copy))
+    }
+}
+
+impl Arguments {
+    fn merge(&self, images: &[PathBuf]) -> anyhow::Result<Work> {
+        let mut layers = Vec::new();
+        for path in images {
+            let layer = layer(path)?;
+            if let LayerSource::Tar(_) = layer.source {
+                bail!("{}: a tar needs --tar", path.display());
+            }
+            layers.push(layer);
+        }
+        let strip = self.build.image.ovlfs_strip().unwrap_or(false);
+        Ok(match self.clean {
+            Some(Clean::Data) => Work::Build(BuildSource::Layers { layers, strip }),
+            None => Work::Index(IndexSource::Layers { layers, strip }),
+        })
+    }
+}
+
+impl Work {
+    const fn is_merge(&self) -> bool {
+        matches!(
+            self,
+            Self::Build(BuildSource::Layers { .. }) | Self::Index(IndexSource::Layers { .. })
+        )
+    }
+
+    /// The files that will be the image's devices.
+    fn devices(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Index(IndexSource::Tar { path, .. }) => vec![path.clone()],
+            Self::Index(IndexSource::Layers { layers, .. }) => {
+                let files = layers.iter().flat_map(Layer::files);
+                files.map(Path::to_path_buf).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// An index of a tar in a file tells its name; one of a stream leaves it to the mount where the tar is.
+fn index_source(path: PathBuf, archive: Archive) -> IndexSource {
+    if archive.file().is_some() && path.as_os_str() != "-" {
+        IndexSource::Tar { archive, path }
+    } else {
+        IndexSource::TarElsewhere(archive)
+    }
+}
+
+fn make(work: Work, image: &Path, options: &BuildOptions) -> anyhow::Result<Summary> {
+    Ok(match work {
+        Work::Build(source) => build(source, image, options, &Arc::new(AtomicU64::new(0)))?,
+        Work::Index(source) => index(source, image, &options.image)?,
+    })
+}
+
+/// The uncompressed form of a tar, which gets its name when the image is made.
+struct Copy {
+    output: Output,
+    target: PathBuf,
+}
+
+impl Copy {
+    fn create(target: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            output: Output::create(target).with_context(|| target.display().to_string())?,
+            target: target.to_path_buf(),
+        })
+    }
+
+    fn writer(&self) -> std::io::Result<BufWriter<File>> {
+        Ok(BufWriter::with_capacity(
+            1 << 20,
+            self.output.file().try_clone()?,
+        ))
+    }
+
+    fn publish(self) -> anyhow::Result<()> {
+        let length = self.output.file().metadata()?.len();
+        let Self { output, target } = self;
+        output
+            .publish(length)
+            .with_context(|| target.display().to_string())
+    }
+}
+
+/// The result, in the words that scripts look for.
+fn print(summary: &Summary) {
+    println!("mkfs.erofs {}", env!("CARGO_PKG_VERSION"));
+    println!("Build completed.\n\n------");
+    println!("Filesystem UUID: {}", report::uuid(&summary.uuid));
+    println!(
+        "Filesystem total blocks: {} (of {}-byte blocks)",
+        summary.image_size / summary.block_size,
+        summary.block_size
+    );
+    println!("Filesystem total inodes: {}", summary.inodes);
+}

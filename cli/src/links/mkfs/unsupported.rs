@@ -1,0 +1,79 @@
+//! What mkfs.erofs of erofs-utils 1.9 has and this one has not, each with its reason. A test compares the list with the
+//! `--help` and the man page of the C tool, so that nothing is forgotten.
+
+/// Options, and the words of `-E` as `-EWORD`, with what is missing.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("-m", "metadata is not compressed yet"),
+    ("--MZ", "metadata has no zone of its own yet"),
+    ("--zD", "directories are not compressed yet"),
+    ("--compress-hints", "all files are compressed alike yet"),
+    (
+        "--file-contexts",
+        "SELinux labels are taken from the source only yet",
+    ),
+    ("--gzinfo", "there is no random access to gzip streams"),
+    (
+        "--incremental",
+        "images are written anew, never appended to, yet",
+    ),
+    (
+        "--max-extent-bytes",
+        "extents have no limit of their own yet",
+    ),
+    ("--oci", "registries are not this program's business"),
+    ("--s3", "object stores are not this program's business"),
+    ("--xattr-inode-digest", "inodes get no fingerprints yet"),
+    ("--zfeature-bits", "name features by -E instead"),
+    ("-Eztailpacking", "compressed tails are not inlined yet"),
+];
+
+/// Why an option is refused; `None` for one that is not in the list. `option` may have a value behind it.
+pub(super) fn reason(option: &str) -> Option<&'static str> {
+    let name = match option.strip_prefix("--") {
+        Some(_) => option.split('=').next().unwrap_or(option),
+        None if option.starts_with("-E") => {
+            let word = option.split('=').next().unwrap_or(option);
+            return find(&word.replacen("-E^", "-E", 1));
+        }
+        None => option.get(..2).unwrap_or(option),
+    };
+    find(name)
+}
+
+fn find(name: &str) -> Option<&'static str> {
+    UNSUPPORTED
+        .iter()
+        .find(|(option, _)| *option == name)
+        .map(|(_, reason)| *reason)
+}
+
+/// The list as `--help` shows it.
+pub(super) fn help() -> String {
+    let mut text = String::from("Not supported:\n");
+    for (option, reason) in UNSUPPORTED {
+        text.push_str(&format!("  {option:<24} {reason}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_found_with_their_values() {
+        for option in [
+            "-m",
+            "-m4096:zstd",
+            "--MZ=id",
+            "--s3",
+            "-Eztailpacking",
+            "-E^ztailpacking=x",
+        ] {
+            assert!(reason(option).is_some(), "{option}");
+        }
+        for option in ["-T0", "--MZX", "-E", "-Enoinline_data", "--quiet"] {
+            assert!(reason(option).is_none(), "{option}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The list of options: that of the C tool, each taken or refused with a reason.
+
+use std::{collections::BTreeSet, process::Command};
+
+use erofs_tests::{require, workshop::Workshop};
+
+use super::{link, needs, peer, run};
+
+/// Values of options that take one.
+const VALUES: [(&str, &str); 21] = [
+    ("--async-queue-limit", "=100"),
+    ("--chunksize", "=4096"),
+    ("--exclude-path", "=none"),
+    ("--exclude-regex", "=none"),
+    ("--force-uid", "=1"),
+    ("--force-gid", "=1"),
+    ("--fsalignblks", "=2"),
+    ("--uid-offset", "=1"),
+    ("--gid-offset", "=1"),
+    ("--mount-point", "=/x"),
+    ("--offset", "=4096"),
+    ("--root-xattr-isize", "=64"),
+    ("--sort", "=none"),
+    ("--workers", "=1"),
+    ("--vmdk-desc", "=disk.vmdk"),
+    ("--dsunit", "=1"),
+    ("--xattr-prefix", "=user.x"),
+    ("-b", "4096"),
+    ("-x", "2"),
+    ("-C", "4096"),
+    ("-U", "clear"),
+];
+
+/// Options that the help of a program begins its lines with.
+fn listed(command: Command, workshop: &Workshop) -> BTreeSet<String> {
+    let output = run(command, workshop, None, &["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut options = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with(' ')) {
+        for word in line.trim_start().split([' ', ',']) {
+            let is_long = word.starts_with("--");
+            if !word.starts_with('-') && !word.is_empty() {
+                break;
+            }
+            let end = if is_long {
+                word.find(|c: char| c != '-' && !c.is_ascii_alphanumeric())
+            } else {
+                Some(word.len().min(2))
+            };
+            let name = &word[..end.unwrap_or(word.len())];
+            if name.len() > 1 && name != "--" {
+                options.insert(name.to_owned());
+            }
+        }
+    }
+    options
+}
+
+#[test]
+fn every_option_of_the_c_tool_is_taken_or_refused_with_a_reason() {
+    require!(needs());
+    let workshop = Workshop::light();
+    let wanted = listed(peer(), &workshop);
+    assert!(wanted.len() > 50 && wanted.contains("--sort") && wanted.contains("-E"));
+    let help = run(link(&workshop), &workshop, None, &["--help"]).stdout;
+    let help = String::from_utf8(help).unwrap();
+    // containerd looks for this.
+    assert!(help.contains("--tar="));
+    let (_, unsupported) = help.split_once("Not supported:").unwrap();
+    let ours = listed(link(&workshop), &workshop);
+    let missing: Vec<_> = wanted.difference(&ours).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for option in &wanted {
+        let words = [
+            ("--help", &["--help"][..]),
+            (
+                "--blobdev",
+                &["--blobdev=b", "--chunksize=4096", "o.erofs", "source/names"],
+            ),
+            ("-h", &["-h"]),
+            ("--version", &["--version"]),
+            ("-V", &["-V"]),
+            ("-d", &["-d3", "o.erofs", "source/names"]),
+            ("-z", &["-zzstd", "o.erofs", "source/names"]),
+            ("-E", &["-Einline_data", "o.erofs", "source/names"]),
+            ("-L", &["-Llabel", "o.erofs", "source/names"]),
+            ("-T", &["-T0", "o.erofs", "source/names"]),
+        ];
+        let value = VALUES.iter().find(|(name, _)| name == option);
+        let option_with_value = format!("{option}{}", value.map_or("", |(_, value)| value));
+        let plain = [option_with_value.as_str(), "o.erofs", "source/names"];
+        let arguments = words
+            .iter()
+            .find(|(name, _)| name == option)
+            .map_or(&plain[..], |(_, words)| words);
+        let output = run(link(&workshop), &workshop, None, arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        let refused = unsupported
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(option));
+        if refused {
+            assert_eq!(output.status.code(), Some(1), "{option}");
+            assert!(error.contains("is not supported: "), "{option}: {error}");
+        } else if !["--tar", "--ungzip", "--unxz"].contains(&option.as_str()) {
+            assert_eq!(output.status.code(), Some(0), "{option}: {error}");
+        }
+    }
+}
+
+#[test]
+fn every_extended_option_of_the_manual_is_known() {
+    require!(needs());
+    let workshop = Workshop::light();
+    // The words of -E in the man page of erofs-utils 1.9.4.
+    for word in [
+        "48bit",
+        "all-fragments",
+        "dedupe",
+        "dot-omitted",
+        "force-inode-compact",
+        "force-inode-extended",
+        "force-inode-blockmap",
+        "force-chunk-indexes",
+        "^fragdedupe",
+        "fragdedupe=full",
+        "fragments",
+        "^inline_data",
+        "noinline_data",
+        "legacy-compress",
+        "nosbcrc",
+        "plain-xattr-prefixes",
+        "xattr-name-filter",
+        "^xattr-name-filter",
+        "ztailpacking",
+    ] {
+        let extended = format!("-E{word}");
+        let arguments = [&extended, "--ignore-mtime", "e.erofs", "source/names"];
+        let theirs = run(peer(), &workshop, None, &arguments);
+        assert_eq!(theirs.status.code(), Some(0), "{word}");
+        let ours = run(link(&workshop), &workshop, None, &arguments);
+        let error = String::from_utf8(ours.stderr).unwrap();
+        assert!(
+            ours.status.success() || error.contains("is not supported: "),
+            "{word}: {error}"
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! Images of both tools by the same arguments hold the same.
+
+use erofs_tests::{archive, manifest::Field, require, workshop, workshop::Workshop};
+
+use super::{link, manifest, needs, peer, run};
+
+/// Arguments in front of image and source, all that are taken by both.
+const ROWS: [&[&str]; 16] = [
+    &[],
+    &["-Enoinline_data", "-b512"],
+    &["-T77"],
+    &["-T77", "--ignore-mtime", "--mkfs-time"],
+    &["-x-1", "--all-root"],
+    &["--force-uid=3", "--uid-offset=100000", "-x0"],
+    &["--hard-dereference", "-Eforce-inode-extended"],
+    &["--exclude-path=names", "--exclude-regex=^(types/|.*xattr)"],
+    &["--chunksize=4096", "-Eforce-chunk-indexes"],
+    &["--chunksize=65536", "-Enosbcrc,^xattr-name-filter"],
+    &["--root-xattr-isize=400", "--fsalignblks=64"],
+    &["-zzstd,level=5", "-C65536"],
+    &["-zzstd", "-Elegacy-compress"],
+    &["-Edot-omitted", "-T77"],
+    &["--xattr-prefix=user.li", "--xattr-prefix=trusted.overlay."],
+    &[
+        "--dsunit=8",
+        "-Eplain-xattr-prefixes",
+        "--xattr-prefix=user.l",
+    ],
+];
+
+#[test]
+fn of_directories() {
+    require!(needs());
+    let workshop = Workshop::light();
+    for row in ROWS {
+        let mut arguments = row.to_vec();
+        arguments.extend(["--quiet", "theirs.erofs", "source"]);
+        let theirs = run(peer(), &workshop, None, &arguments);
+        assert!(theirs.status.success(), "{row:?}: {theirs:?}");
+        let at = arguments.len() - 2;
+        arguments[at] = "ours.erofs";
+        let ours = run(link(&workshop), &workshop, None, &arguments);
+        assert!(ours.status.success(), "{row:?}: {ours:?}");
+        assert!(ours.stdout.is_empty());
+        let (theirs, ours) = (
+            manifest(&workshop, "theirs.erofs", &[]),
+            manifest(&workshop, "ours.erofs", &[]),
+        );
+        assert!(theirs.nodes.len() > 500, "{row:?}");
+        let differences = theirs.differences(&ours, &[]);
+        let first: Vec<_> = differences
+            .iter()
+            .take(5)
+            .map(ToString::to_string)
+            .collect();
+        assert!(first.is_empty(), "{row:?}: {first:#?}");
+        workshop::fsck_accepts(&workshop.path("ours.erofs"));
+    }
+}
+
+#[test]
+fn of_tars() {
+    require!(needs());
+    let workshop = Workshop::light();
+    let tar = workshop.path("source.tar");
+    let format = ["--format=posix", "--xattrs", "--xattrs-include=*"];
+    archive::create(&workshop.source, &tar, &format);
+    for row in [
+        &["--tar=f"][..],
+        &["--tar", "-T5", "-Enoinline_data", "--sort=none"],
+        &["--tar=f", "--all-root", "--uid-offset=7"],
+        &["--tar=i"],
+    ] {
+        let mut arguments = row.to_vec();
+        arguments.extend(["--quiet", "theirs.erofs", "source.tar"]);
+        let theirs = run(peer(), &workshop, None, &arguments);
+        assert!(theirs.status.success(), "{row:?}: {theirs:?}");
+        let at = arguments.len() - 2;
+        arguments[at] = "ours.erofs";
+        let ours = run(link(&workshop), &workshop, None, &arguments);
+        assert!(ours.status.success(), "{row:?}: {ours:?}");
+        let devices: &[&str] = if row[0] == "--tar=i" {
+            &["source.tar"]
+        } else {
+            &[]
+        };
+        let theirs = manifest(&workshop, "theirs.erofs", devices);
+        let ours = manifest(&workshop, "ours.erofs", devices);
+        assert!(theirs.nodes.len() > 500, "{row:?}");
+        // The C tool drops the fractions of times, and attributes with names it cannot tell.
+        let differences = theirs.differences(&ours, &[Field::Nanoseconds, Field::Seconds]);
+        let first: Vec<_> = differences
+            .iter()
+            .take(5)
+            .map(ToString::to_string)
+            .collect();
+        assert!(first.is_empty(), "{row:?}: {first:#?}");
+    }
+}
+
+#[test]
+fn of_what_neither_takes() {
+    require!(needs());
+    let workshop = Workshop::light();
+    for arguments in [
+        &[][..],
+        &["a.erofs"],
+        &["a.erofs", "missing"],
+        &["--bogus", "a.erofs", "source"],
+        &["-Ebogus", "a.erofs", "source"],
+        &["-zbogus", "a.erofs", "source"],
+        &["-Uzz", "a.erofs", "source"],
+        &["-Tx", "a.erofs", "source"],
+        &["-L1234567890123456", "a.erofs", "source"],
+        &["-d10", "a.erofs", "source"],
+        &["--chunksize=5000", "a.erofs", "source"],
+        &["--tar=f", "a.erofs", "missing"],
+        &["missing/a.erofs", "source"],
+    ] {
+        for command in [peer(), link(&workshop)] {
+            let output = run(command, &workshop, None, arguments);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        }
+        if let Some(image) = arguments.iter().find(|word| word.ends_with(".erofs")) {
+            // The C tool may have left something.
+            let _ = std::fs::remove_file(workshop.path(image));
+            let output = run(link(&workshop), &workshop, None, arguments);
+            assert!(!output.stderr.is_empty() && !workshop.path(image).exists());
+        }
+    }
+}
+
+#[test]
+fn of_directories_with_their_data_elsewhere() {
+    require!(needs());
+    let workshop = Workshop::light();
+    for (command, image, blob) in [
+        (peer(), "theirs.erofs", "--blobdev=theirs.blob"),
+        (link(&workshop), "ours.erofs", "--blobdev=ours.blob"),
+    ] {
+        let arguments = ["--quiet", "--chunksize=4096", blob, image, "source"];
+        let output = run(command, &workshop, None, &arguments);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let theirs = manifest(&workshop, "theirs.erofs", &["theirs.blob"]);
+    let ours = manifest(&workshop, "ours.erofs", &["ours.blob"]);
+    theirs.assert_same(&ours, &[]);
+    // Neither file is there when one cannot be made.
+    std::fs::remove_file(workshop.path("ours.blob")).unwrap();
+    let arguments = [
+        "--chunksize=4096",
+        "--blobdev=ours.blob",
+        "missing/x",
+        "source",
+    ];
+    let output = run(link(&workshop), &workshop, None, &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!workshop.path("ours.blob").exists());
+}
