@@ -30,10 +30,10 @@ fn awkward_images(folder: &Path) -> Vec<PathBuf> {
         },
         BuildOptions {
             compression: Some(Compression::new(
-                AlgorithmSettings::Zstd {
+                vec![AlgorithmSettings::Zstd {
                     level: 3,
                     window_bits: None,
-                },
+                }],
                 65536,
             )),
             ..BuildOptions::default()
@@ -148,10 +148,10 @@ fn many_readers_at_once() {
     let image = folder.path().join("image.erofs");
     let options = BuildOptions {
         compression: Some(Compression::new(
-            AlgorithmSettings::Zstd {
+            vec![AlgorithmSettings::Zstd {
                 level: 1,
                 window_bits: None,
-            },
+            }],
             65536,
         )),
         ..BuildOptions::default()
@@ -303,10 +303,10 @@ fn errors_stay_where_they_are() {
     let path = folder.path().join("image.erofs");
     let options = BuildOptions {
         compression: Some(Compression::new(
-            AlgorithmSettings::Zstd {
+            vec![AlgorithmSettings::Zstd {
                 level: 3,
                 window_bits: None,
-            },
+            }],
             65536,
         )),
         ..BuildOptions::default()

@@ -15,7 +15,7 @@ use crate::data::writer::Writer;
 use crate::image::{Header, Metadata as ImageMetadata};
 use crate::index::tag;
 use crate::options::{BuildError, ImageOptions, folder, layout_requirements, requirements};
-use crate::plan::inode_data::{DataMap, IndexForm};
+use crate::plan::inode_data::{DataMap, IndexForm, tail_room};
 use crate::plan::xattrs::XattrPlan;
 use crate::plan::{Plan, can_inline, most_frequent_time};
 use crate::source::directory::{self, DirectoryError, DirectoryReader, FileSink, ScanOptions};
@@ -38,7 +38,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use used::{LZ4_WINDOW, Used};
+use used::Used;
 
 /// How an image is to look.
 #[derive(Debug, Clone)]
@@ -182,7 +182,9 @@ pub fn build(
         configs: options
             .compression
             .as_ref()
-            .map_or_else(AlgorithmConfigs::default, Compression::configs),
+            .map_or_else(AlgorithmConfigs::default, |compression| {
+                compression.configs(options.block_bits)
+            }),
         devices: options.blob.iter().count(),
         prefixes: options.image.metadata.prefixes.clone(),
     };
@@ -246,7 +248,7 @@ pub fn build(
             .image
             .superblock(&tree, options.block_bits, used.features, &header);
     if used.is_plain_lz4() {
-        superblock.algorithms_or_lz4_window = LZ4_WINDOW;
+        superblock.algorithms_or_lz4_window = erofs_codec::lz4::MAX_DISTANCE;
     }
     let data = DataMap {
         stored: &stored.files,
@@ -323,7 +325,10 @@ pub fn build(
 fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
     let mut wanted = Vec::new();
     if let Some(compression) = &options.compression {
-        wanted.extend(compression.requirements());
+        wanted.extend(compression.requirement());
+        if compression.inline_tails {
+            wanted.push(Requirement::Ztailpacking);
+        }
         if compression.max_pcluster > options.block_bits.len() {
             wanted.push(Requirement::BigPcluster);
         }
@@ -636,7 +641,7 @@ impl Sink<'_, '_, '_> {
         ranges: Option<Vec<DataRange>>,
         xattrs: &[Xattr],
     ) -> Result<Location, StoreError> {
-        let treatment = treatment(self.options, size, ranges.as_deref(), xattrs);
+        let treatment = treatment(self.options, &path, size, ranges.as_deref(), xattrs);
         let ranges = ranges.map(Arc::from);
         let content = FileContent {
             path: path.into(),
@@ -670,7 +675,7 @@ impl StreamSink for Sink<'_, '_, '_> {
         ranges: Option<&[DataRange]>,
         data: &mut dyn Read,
     ) -> Result<Location, StoreError> {
-        let treatment = treatment(self.options, size, ranges, &metadata.xattrs);
+        let treatment = treatment(self.options, path, size, ranges, &metadata.xattrs);
         let number = self.pipeline.stream(path, size, ranges, treatment, data)?;
         Ok(number.map_or(Location::Nowhere, Location::Stored))
     }
@@ -679,6 +684,7 @@ impl StreamSink for Sink<'_, '_, '_> {
 /// How a file is to be stored.
 fn treatment(
     options: &BuildOptions,
+    path: &[u8],
     size: u64,
     ranges: Option<&[DataRange]>,
     xattrs: &[Xattr],
@@ -686,21 +692,21 @@ fn treatment(
     let bits = options.block_bits;
     let head = EXTENDED_INODE_SIZE + XattrPlan::largest_body(xattrs);
     let inline_tail = options.inline_tails && can_inline(head, size, bits);
+    let method = options
+        .compression
+        .as_ref()
+        .and_then(|compression| compression.method(path));
     if let Some(ranges) = ranges.filter(|_| options.sparse) {
         let data: u64 = ranges.iter().map(|range| range.length).sum();
         // Zeros compress well, and no kernel before 7.2 has holes in compressed files; a file that is mostly hole is
         // better off with chunks.
-        if options.compression.is_none() || data < size / 2 {
+        if method.is_none() || data < size / 2 {
             return Treatment::Chunked(match options.chunk_shift {
                 Some(shift) => ChunkMap::with_shift(size, ranges, shift, bits),
                 None => ChunkMap::sparse(size, ranges, bits),
             });
         }
     }
-    let method = options
-        .compression
-        .as_ref()
-        .and_then(Compression::default_method);
     match (options.chunk_shift, method) {
         (Some(shift), _) => Treatment::Chunked(ChunkMap::full(size, shift, bits)),
         (None, Some(method)) if is_packed(options, method, size) => Treatment::Packed,
@@ -709,6 +715,7 @@ fn treatment(
             inline_tail,
             method,
             pack_tail: packing(options).is_some(),
+            tail_room: room_for_tail(options, head, size),
         },
         (None, _) => Treatment::Flat { inline_tail },
     }
@@ -731,4 +738,14 @@ fn is_packed(options: &BuildOptions, method: Method, size: u64) -> bool {
     // Inlined, a file of a slot takes no more than the map header that points at a fragment.
     let least = if options.inline_tails { Nid::SLOT } else { 0 };
     size > least && size <= most as u64
+}
+
+/// Room for an encoded tail behind the index of a file whose inode and attributes take at most `head` bytes.
+fn room_for_tail(options: &BuildOptions, head: u64, size: u64) -> u16 {
+    match &options.compression {
+        Some(compression) if compression.inline_tails => {
+            tail_room(head, size, options.index_form, options.block_bits)
+        }
+        _ => 0,
+    }
 }

@@ -8,7 +8,7 @@ use crate::plan::{Plan, directory, long_prefix};
 use crate::tree::{Body, FrozenTree, InodeId, display};
 use erofs_format::compression::config::{AlgorithmConfigs, ConfigError};
 use erofs_format::compression::lcluster::LayoutError;
-use erofs_format::compression::map_header::{Advise, IndexHeader, MapHeader, MapHeaderFieldError};
+use erofs_format::compression::map_header::{IndexHeader, MapHeader, MapHeaderFieldError};
 use erofs_format::compression::{Algorithm, Extent, LclusterType, compact_index, full_index};
 use erofs_format::device::{DeviceNumber, DeviceSlot};
 use erofs_format::feature::{FeatureCompat, FeatureIncompat};
@@ -432,31 +432,7 @@ impl Metadata<'_> {
                         })?;
                 }
             }
-            InodeData::Compressed {
-                size,
-                start,
-                extents,
-                algorithm,
-                fragment,
-                form,
-                ..
-            } => {
-                let mut extents = layout_extents(extents, *start, bits);
-                if let Some(offset) = fragment {
-                    extents.push(fragment_extent(&extents, *size, *offset));
-                }
-                let header = IndexHeader {
-                    advise: advise(*form, bits, &extents, fragment.is_some()),
-                    head1: *algorithm,
-                    head2: Algorithm::Lz4,
-                    lcluster_bits: bits.bits(),
-                    inline_size: 0,
-                    // The high bits are in the extent.
-                    fragment_offset: fragment.unwrap_or(0) as u32,
-                };
-                self.encode_header(id, MapHeader::Index(header), out)?;
-                self.encode_index(id, *size, &extents, header.advise, *form, out)?;
-            }
+            InodeData::Compressed { .. } => self.encode_map(id, data, out)?,
             InodeData::Packed { offset, .. } => {
                 self.encode_header(id, MapHeader::Fragment { offset: *offset }, out)?;
             }
@@ -480,24 +456,55 @@ impl Metadata<'_> {
         Ok(())
     }
 
-    fn encode_index(
+    /// Map header, index and inlined tail of a compressed file.
+    fn encode_map(
         &self,
         id: InodeId,
-        size: u64,
-        extents: &[Extent],
-        advise: Advise,
-        form: IndexForm,
+        data: &InodeData<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), ImageError> {
+        let InodeData::Compressed {
+            size,
+            start,
+            extents,
+            algorithm,
+            fragment,
+            form,
+            tail,
+            ..
+        } = *data
+        else {
+            return Ok(());
+        };
         let bits = self.superblock.block_bits;
+        let mut extents = layout_extents(extents, start, bits);
+        if let (Some(_), Some(last)) = (tail, extents.last_mut()) {
+            last.blocks = 0;
+            last.start = BlockAddr(0);
+        }
+        if let Some(offset) = fragment {
+            extents.push(fragment_extent(&extents, size, offset));
+        }
+        let advise = advise(form, bits, &extents, fragment.is_some(), tail);
+        let header = IndexHeader {
+            advise,
+            head1: algorithm,
+            head2: Algorithm::Lz4,
+            lcluster_bits: bits.bits(),
+            // Below a block, which has 64 KiB at most.
+            inline_size: tail.map_or(0, |tail| u16::try_from(tail.size()).unwrap_or(0)),
+            // The high bits are in the extent.
+            fragment_offset: fragment.unwrap_or(0) as u32,
+        };
+        self.encode_header(id, MapHeader::Index(header), out)?;
         let index = match form {
             IndexForm::Full => {
                 out.resize(out.len() + 8, 0);
-                full_index::encode_index(extents, size, bits, advise)
+                full_index::encode_index(&extents, size, bits, advise)
             }
             IndexForm::Compact => {
                 let position = ByteOffset(out.len() as u64);
-                compact_index::encode_index(extents, size, bits, advise, position)
+                compact_index::encode_index(&extents, size, bits, advise, position)
             }
         };
         let index = index.map_err(|source| ImageError::Layout {
@@ -505,6 +512,9 @@ impl Metadata<'_> {
             source,
         })?;
         out.extend_from_slice(&index);
+        if let Some(tail) = tail {
+            self.tails.read(tail, out)?;
+        }
         Ok(())
     }
 }

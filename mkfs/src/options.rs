@@ -442,6 +442,8 @@ const fn advice(requirement: Requirement) -> &'static str {
         Requirement::ChunkedFile => {
             " (--no-sparse writes zeros instead of holes; --chunksize asks for chunks)"
         }
+        Requirement::Ztailpacking => " (leave out -E ztailpacking)",
+        Requirement::BigPcluster => " (-C of one block keeps pclusters small)",
         Requirement::MicroLzma | Requirement::Deflate | Requirement::Zstd => {
             " (without -z nothing is compressed)"
         }

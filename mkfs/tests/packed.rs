@@ -143,7 +143,7 @@ fn compressed(max_pcluster: usize, packing: Option<Packing>) -> BuildOptions {
     BuildOptions {
         compression: Some(Compression {
             packing,
-            ..Compression::new(zstd, max_pcluster)
+            ..Compression::new(vec![zstd], max_pcluster)
         }),
         workers: 2,
         ..BuildOptions::default()

@@ -113,16 +113,38 @@ fn packing() -> impl Strategy<Value = Packing> {
 }
 
 fn options() -> impl Strategy<Value = BuildOptions> {
+    let algorithm = prop_oneof![
+        Just(AlgorithmSettings::Lz4),
+        (1u8..10).prop_map(|level| AlgorithmSettings::Lz4Hc { level }),
+        (1u8..7, 8u8..16)
+            .prop_map(|(level, window_bits)| AlgorithmSettings::Deflate { level, window_bits }),
+        (0u8..7, 0u8..5).prop_map(|(level, literal_position)| AlgorithmSettings::Lzma {
+            level,
+            dictionary_size: Some(4096 << level),
+            literal_context: 4 - literal_position,
+            literal_position,
+            position: level / 2,
+        }),
+        (1u8..7).prop_map(zstd),
+    ];
     let compression = prop::option::of((
-        1u8..7,
+        algorithm,
+        prop::sample::select(vec![4096usize, 50_000, 8 << 20]),
         prop::sample::select(vec![4096usize, 16384, 65536, 262144]),
-        prop::option::of(packing()),
+        prop_oneof![
+            (Just(None), any::<bool>()),
+            (packing().prop_map(Some), Just(false)),
+        ],
     ))
     .prop_map(|chosen| {
-        chosen.map(|(level, max_pcluster, packing)| Compression {
-            packing,
-            ..Compression::new(zstd(level), max_pcluster)
-        })
+        chosen.map(
+            |(settings, max_extent, max_pcluster, (packing, inline_tails))| Compression {
+                max_extent,
+                inline_tails,
+                packing,
+                ..Compression::new(vec![settings], max_pcluster)
+            },
+        )
     });
     (
         compression,
@@ -241,9 +263,13 @@ fn large_files_are_cut_into_segments_and_found_to_be_duplicates() {
     std::fs::write(source.join("d/e"), &mixed).unwrap();
     let packing = Compression {
         packing: Some(Packing::default()),
-        ..Compression::new(zstd(1), 65536)
+        ..Compression::new(vec![zstd(1)], 65536)
     };
-    for compression in [None, Some(Compression::new(zstd(1), 65536)), Some(packing)] {
+    for compression in [
+        None,
+        Some(Compression::new(vec![zstd(1)], 65536)),
+        Some(packing),
+    ] {
         let image = folder.path().join("image");
         let options = BuildOptions {
             compression,

@@ -132,7 +132,7 @@ fn stretches_in_common_are_stored_once() {
             block_bits: BlockBits::new(bits).unwrap(),
             compression: Some(Compression {
                 packing,
-                ..Compression::new(zstd, cluster)
+                ..Compression::new(vec![zstd], cluster)
             }),
             workers: 3,
             ..BuildOptions::default()

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Options of `erofs build` that change how data is stored.
-pub const FORMS: [&[&str]; 10] = [
+pub const FORMS: [&[&str]; 15] = [
     &[],
     &["-Enoinline_data"],
     &["--no-sparse"],
@@ -29,6 +29,11 @@ pub const FORMS: [&[&str]; 10] = [
     &["-zzstd", "-C16k", "-Elegacy-compress"],
     &["-zzstd", "-C16k", "-Efragments,dedupe"],
     &["-zzstd", "-Eall-fragments"],
+    &["-zlz4", "-C4k"],
+    &["-zlz4hc,12", "--max-extent-bytes=70000"],
+    &["-zlzma", "-C16k"],
+    &["-zdeflate,6", "-C16k"],
+    &["-zzstd", "-Eztailpacking"],
 ];
 
 /// A source directory with a tree in it, beside which the images go.

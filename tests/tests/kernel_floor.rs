@@ -31,7 +31,7 @@ type Case = (
 );
 
 #[rustfmt::skip]
-const CASES: [Case; 17] = [
+const CASES: [Case; 23] = [
     ("build", Source::Dense, &[], "5.4", None),
     ("build", Source::Dense, &["-Enoinline_data"], "5.4", None),
     ("build", Source::Dense, &["-L", "fifteen bytes.."], "5.4", None),
@@ -39,6 +39,12 @@ const CASES: [Case; 17] = [
     ("build", Source::Sparse, &[], "5.15", Some(("5.10", "--no-sparse"))),
     ("build", Source::Sparse, &["--no-sparse"], "5.4", None),
     ("build", Source::Dense, &["-b512"], "6.4", Some(("6.3", "4096"))),
+    ("build", Source::Dense, &["-zlz4", "-C4k"], "5.4", None),
+    ("build", Source::Dense, &["-zlz4hc,12"], "5.13", Some(("5.12", "-C"))),
+    ("build", Source::Dense, &["-zlz4", "-C4k", "-Eztailpacking"], "5.17", Some(("5.16", "ztailpacking"))),
+    ("build", Source::Dense, &["-zlzma"], "5.16", Some(("5.15", "-z"))),
+    ("build", Source::Dense, &["-zdeflate"], "6.6", Some(("6.5", "-z"))),
+    ("build", Source::Dense, &["-zlz4hc,12:zstd", "-C4k"], "5.4", None),
     ("build", Source::Dense, &["-zzstd"], "6.10", Some(("6.9", "-z"))),
     ("build", Source::Dense, &["-zzstd", "-C4k", "-Elegacy-compress"], "6.10", Some(("6.6", "-z"))),
     ("build", Source::Dense, &["-zzstd", "-Efragments,dedupe"], "6.10", Some(("6.9", "-z"))),

@@ -13,6 +13,7 @@ use erofs_format::BlockBits;
 use erofs_format::xattr::MAX_LONG_PREFIXES;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::Compression;
+use erofs_mkfs::data::hints::Hints;
 use erofs_mkfs::options::InodeForm;
 use erofs_mkfs::plan::inode_data::IndexForm;
 use erofs_mkfs::plan::long_prefix;
@@ -75,7 +76,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Layout")]
 struct Layout {
-    /// Compress files: zstd[,LEVEL][,dictsize=BYTES] (levels 1 to 22, default 3; Linux 6.10)
+    /// Compress files: NAME[,LEVEL][,dictsize=BYTES], several by colons of which hints choose. lz4 (Linux 5.13, with
+    /// -C 4k 5.4), lz4hc (levels 1 to 12, default 9), lzma (0 to 9, 100 to 109, default 6; Linux 5.16), deflate (1 to 9,
+    /// default 1; Linux 6.6), libdeflate (1 to 12), zstd (1 to 22, default 3; Linux 6.10)
     #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = compressors::parse)]
     compressors: Option<Compressors>,
 
@@ -83,15 +86,25 @@ struct Layout {
     #[arg(short = 'C', long, value_name = "BYTES", value_parser = values::size)]
     cluster_size: Option<u64>,
 
+    /// How single files are compressed: lines of cluster size (0: not at all), perhaps number of an algorithm from 0,
+    /// and regular expression for the path
+    #[arg(long, value_name = "FILE")]
+    compress_hints: Option<PathBuf>,
+
+    /// Most bytes that a compressed extent decodes to
+    #[arg(long, value_name = "BYTES", value_parser = values::size)]
+    max_extent_bytes: Option<u64>,
+
     /// Block size in bytes, 512 to 65536; smaller than 4096 needs Linux 6.4, larger a machine with larger pages
     #[arg(short = 'b', long, value_name = "BYTES", value_parser = values::block_size, default_value = "4096")]
     block_size: BlockBits,
 
-    /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress; fragments[=BYTES]
-    /// (tails and small files are compressed together, in clusters of BYTES; Linux 6.1), all-fragments[=BYTES] (all but
-    /// large files), fragdedupe=full|inode, ^fragdedupe; dedupe (files share compressed data that they have in common; Linux
-    /// 6.1); force-inode-compact, force-inode-extended, force-inode-blockmap, force-chunk-indexes, nosbcrc,
-    /// ^xattr-name-filter, xattr-name-filter, 48bit and dot-omitted (Linux 6.15), plain-xattr-prefixes
+    /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress, ztailpacking (the
+    /// last cluster of a file behind its index; Linux 5.17); fragments[=BYTES] (tails and small files are compressed
+    /// together, in clusters of BYTES; Linux 6.1), all-fragments[=BYTES] (all but large files), fragdedupe=full|inode,
+    /// ^fragdedupe; dedupe (files share compressed data that they have in common; Linux 6.1); force-inode-compact,
+    /// force-inode-extended, force-inode-blockmap, force-chunk-indexes, nosbcrc, ^xattr-name-filter, xattr-name-filter,
+    /// 48bit and dot-omitted (Linux 6.15), plain-xattr-prefixes
     #[arg(short = 'E', value_name = "OPTION", value_delimiter = ',')]
     extended: Vec<String>,
 
@@ -226,26 +239,7 @@ impl BuildArguments {
             }
             options.workers = workers;
         }
-        if let Some(Compressors(algorithms)) = &layout.compressors {
-            // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
-            let most = (1 << 20).min(block * 2047);
-            let size = layout.cluster_size.unwrap_or(match defaults {
-                Defaults::Build => 64 << 10,
-                Defaults::Mkfs => block.max(4096),
-            });
-            if size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block) {
-                bail!(
-                    "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
-                );
-            }
-            options.compression = Some(Compression {
-                algorithms: algorithms.clone(),
-                max_pcluster: usize::try_from(size.min(most))?,
-                packing: None,
-            });
-        } else if layout.cluster_size.is_some() && defaults == Defaults::Build {
-            bail!("-C is about compressed clusters: it needs -z");
-        }
+        options.compression = layout.compression(defaults)?;
         if let Some(size) = layout.chunk_size {
             if !size.is_power_of_two() || size < block || size > block << 31 {
                 bail!(
@@ -297,6 +291,12 @@ impl BuildArguments {
                 "inline_data" => options.inline_tails = true,
                 "dedupe" => options.share_extents = true,
                 "legacy-compress" => options.index_form = IndexForm::Full,
+                "ztailpacking" => match &mut options.compression {
+                    Some(compression) => compression.inline_tails = true,
+                    // mkfs.erofs says nothing then.
+                    None if defaults == Defaults::Mkfs => {}
+                    None => bail!("-E ztailpacking is about compressed files: it needs -z"),
+                },
                 "force-inode-compact" => metadata.inode_form = InodeForm::Compact,
                 "force-inode-extended" => metadata.inode_form = InodeForm::Extended,
                 "force-chunk-indexes" => options.chunk_indexes = true,
@@ -314,6 +314,13 @@ impl BuildArguments {
                 other => bail!("-E {other}: there is no such extended option"),
             }
         }
+        let inline_tails = options
+            .compression
+            .as_ref()
+            .is_some_and(|compression| compression.inline_tails);
+        if inline_tails && options.share_extents {
+            bail!("-E ztailpacking and -E dedupe exclude each other: an inlined end is not shared");
+        }
         // Without a compressor mkfs.erofs packs and shares nothing and says nothing.
         if defaults == Defaults::Build || options.compression.is_some() {
             packing.apply(options.compression.as_mut(), block)?;
@@ -330,6 +337,51 @@ impl BuildArguments {
             }
         }
         Ok(options)
+    }
+}
+
+impl Layout {
+    fn compression(&self, defaults: Defaults) -> anyhow::Result<Option<Compression>> {
+        let Some(Compressors(algorithms)) = &self.compressors else {
+            for (option, given) in [
+                ("-C", self.cluster_size.is_some()),
+                ("--compress-hints", self.compress_hints.is_some()),
+                ("--max-extent-bytes", self.max_extent_bytes.is_some()),
+            ] {
+                if given && defaults == Defaults::Build {
+                    bail!("{option} is about compressed files: it needs -z");
+                }
+            }
+            return Ok(None);
+        };
+        let block = self.block_size.bytes();
+        // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
+        let most = (1 << 20).min(block * 2047);
+        let size = self.cluster_size.unwrap_or(match defaults {
+            Defaults::Build => 64 << 10,
+            Defaults::Mkfs => block.max(4096),
+        });
+        if size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block) {
+            bail!(
+                "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
+            );
+        }
+        let mut compression =
+            Compression::new(algorithms.clone(), usize::try_from(size.min(most))?);
+        if let Some(bytes) = self.max_extent_bytes {
+            let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+            if size < self.block_size.len() {
+                bail!("--max-extent-bytes {bytes}: an extent has a block ({block}) at least");
+            }
+            compression.max_extent = compression.max_extent.min(size);
+        }
+        if let Some(path) = &self.compress_hints {
+            let named = || path.display().to_string();
+            let text = std::fs::read(path).with_context(named)?;
+            compression.hints =
+                Hints::parse(&text, algorithms.len(), self.block_size).with_context(named)?;
+        }
+        Ok(Some(compression))
     }
 }
 

@@ -101,11 +101,7 @@ impl Try {
             compression: self
                 .compressors
                 .clone()
-                .map(|Compressors(algorithms)| Compression {
-                    algorithms,
-                    max_pcluster: 64 << 10,
-                    packing: None,
-                }),
+                .map(|Compressors(algorithms)| Compression::new(algorithms, 64 << 10)),
             image: ImageOptions {
                 rules,
                 ..ImageOptions::default()

@@ -8,9 +8,6 @@ use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::feature::FeatureIncompat;
 
-/// The window that images state where LZ4 has no configuration, in bytes, as mkfs.erofs does.
-pub(super) const LZ4_WINDOW: u16 = 65535;
-
 /// What the data of an image asks for.
 pub(super) struct Used {
     pub(super) features: FeatureIncompat,
@@ -58,8 +55,12 @@ impl Used {
                 extents,
                 algorithm,
                 fragment,
+                tail,
                 ..
             } => {
+                if tail.is_some() {
+                    self.features |= FeatureIncompat::ZTAILPACKING;
+                }
                 let shares = extents.iter().any(|extent| extent.elsewhere().is_some());
                 if fragment.is_some() || shares {
                     self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;

@@ -1,21 +1,37 @@
 //! What files are compressed with: algorithms with their parameters, sizes of pclusters.
 
 use super::fragments::Packing;
+use super::hints::{Choice, Hints};
+use erofs_codec::deflate::DeflateEncoder;
+use erofs_codec::lz4::{self, Lz4Encoder, Lz4HcEncoder};
+use erofs_codec::lzma::{LzmaEncoder, Properties};
 use erofs_codec::zstd::ZstdEncoder;
 use erofs_codec::{EncodeError, Encoder};
+use erofs_format::BlockBits;
 use erofs_format::compression::Algorithm;
-use erofs_format::compression::config::{AlgorithmConfigs, ZstdConfig};
+use erofs_format::compression::config::{
+    AlgorithmConfigs, DeflateConfig, Lz4Config, LzmaConfig, ZstdConfig,
+};
 use erofs_format::kernel::Requirement;
 
+/// Decoded bytes of the largest extent, unless told otherwise: the kernel refuses more than 12 MiB.
+pub const MAX_EXTENT: usize = 8 << 20;
+
 /// Compression settings of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Compression {
-    /// What files are compressed with: the first, unless a file is told to take another.
+    /// What files are compressed with: the first, unless a hint says otherwise.
     pub algorithms: Vec<AlgorithmSettings>,
-    /// Largest pcluster in bytes of files that are not told otherwise: a multiple of the block size, at most 1 MiB.
+    /// Largest pcluster in bytes of files without a hint: a multiple of the block size, at most 1 MiB.
     pub max_pcluster: usize,
     /// Whether and which data becomes fragments.
     pub packing: Option<Packing>,
+    /// Most decoded bytes of an extent, at least a block.
+    pub max_extent: usize,
+    /// Which files are compressed otherwise, or not at all.
+    pub hints: Hints,
+    /// Whether the last pcluster of a file is inlined behind its index where it fits.
+    pub inline_tails: bool,
 }
 
 /// How a file is compressed.
@@ -25,11 +41,40 @@ pub struct Method {
     pub settings: AlgorithmSettings,
     /// Largest pcluster in bytes.
     pub max_pcluster: usize,
+    /// Most decoded bytes of an extent.
+    pub max_extent: usize,
 }
 
 /// An algorithm with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AlgorithmSettings {
+    /// LZ4, fast.
+    Lz4,
+    /// LZ4 with a thorough search for matches.
+    Lz4Hc {
+        /// 1 to 12.
+        level: u8,
+    },
+    /// MicroLZMA.
+    Lzma {
+        /// 0 to 9, or 100 to 109 for the same with extreme effort.
+        level: u8,
+        /// Bytes, 4 KiB to 8 MiB; `None` for four pclusters, at least 32 KiB.
+        dictionary_size: Option<u32>,
+        /// High bits of the byte before a literal that choose its probabilities.
+        literal_context: u8,
+        /// Low bits of the position of a literal that do; both together at most 4.
+        literal_position: u8,
+        /// Low bits of the position of any symbol, at most 4.
+        position: u8,
+    },
+    /// DEFLATE.
+    Deflate {
+        /// 1 to 12.
+        level: u8,
+        /// Window as a power of two in bytes, 8 to 15.
+        window_bits: u8,
+    },
     /// Zstd.
     Zstd {
         /// 1 to 22.
@@ -40,11 +85,14 @@ pub enum AlgorithmSettings {
 }
 
 impl Compression {
-    /// One algorithm with pclusters of at most `max_pcluster` bytes.
-    pub fn new(settings: AlgorithmSettings, max_pcluster: usize) -> Self {
+    /// The first of `algorithms` for all files, with pclusters of at most `max_pcluster` bytes.
+    pub fn new(algorithms: Vec<AlgorithmSettings>, max_pcluster: usize) -> Self {
         Self {
-            algorithms: vec![settings],
+            algorithms,
             max_pcluster,
+            max_extent: MAX_EXTENT,
+            hints: Hints::default(),
+            inline_tails: false,
             packing: None,
         }
     }
@@ -52,29 +100,44 @@ impl Compression {
     /// How the packed inode is compressed, when there is one.
     pub fn packed_method(&self) -> Option<Method> {
         let packing = self.packing?;
-        let method = self.default_method()?;
+        let method = self.chosen(self.default_choice())?;
         Some(Method {
             max_pcluster: packing.max_pcluster.unwrap_or(self.max_pcluster),
             ..method
         })
     }
 
-    /// How files are compressed that are not told otherwise; `None` without any algorithm.
-    pub fn default_method(&self) -> Option<Method> {
-        self.algorithms.first().map(|settings| Method {
-            settings: *settings,
-            max_pcluster: self.max_pcluster,
-        })
+    /// How a file is compressed, if at all.
+    pub fn method(&self, path: &[u8]) -> Option<Method> {
+        self.chosen(self.hints.of(path).unwrap_or(self.default_choice()))
     }
 
-    /// Every way in which a file may come to be compressed.
-    pub fn methods(&self) -> impl Iterator<Item = Method> {
-        self.algorithms
-            .iter()
-            .map(|settings| Method {
+    fn default_choice(&self) -> Choice {
+        Choice::Compressed {
+            algorithm: 0,
+            max_pcluster: self.max_pcluster,
+        }
+    }
+
+    fn chosen(&self, choice: Choice) -> Option<Method> {
+        match choice {
+            Choice::Plain => None,
+            Choice::Compressed {
+                algorithm,
+                max_pcluster,
+            } => self.algorithms.get(algorithm).map(|settings| Method {
                 settings: *settings,
-                max_pcluster: self.max_pcluster,
-            })
+                max_pcluster,
+                max_extent: self.max_extent,
+            }),
+        }
+    }
+
+    /// Every way in which a file may come to be compressed, some of them more than once.
+    pub fn methods(&self) -> impl Iterator<Item = Method> {
+        std::iter::once(self.default_choice())
+            .chain(self.hints.choices())
+            .filter_map(|choice| self.chosen(choice))
             .chain(self.packed_method())
     }
 
@@ -87,20 +150,18 @@ impl Compression {
     }
 
     /// What the superblock says about the algorithms in use: whatever any of their settings needs.
-    pub fn configs(&self) -> AlgorithmConfigs {
+    pub fn configs(&self, block_bits: BlockBits) -> AlgorithmConfigs {
         let mut configs = AlgorithmConfigs::default();
         for method in self.methods() {
-            method.widen(&mut configs);
+            method.widen(block_bits, &mut configs);
         }
         configs
     }
 
-    /// What a kernel must know for the algorithms.
-    pub fn requirements(&self) -> Vec<Requirement> {
-        self.algorithms
-            .iter()
-            .filter_map(|settings| requirement(settings.algorithm()))
-            .collect()
+    /// What a kernel must know to read files without a hint.
+    pub fn requirement(&self) -> Option<Requirement> {
+        let method = self.chosen(self.default_choice())?;
+        requirement(method.settings.algorithm())
     }
 }
 
@@ -118,6 +179,9 @@ impl AlgorithmSettings {
     /// What decodes it.
     pub const fn algorithm(&self) -> Algorithm {
         match self {
+            Self::Lz4 | Self::Lz4Hc { .. } => Algorithm::Lz4,
+            Self::Lzma { .. } => Algorithm::Lzma,
+            Self::Deflate { .. } => Algorithm::Deflate,
             Self::Zstd { .. } => Algorithm::Zstd,
         }
     }
@@ -126,6 +190,9 @@ impl AlgorithmSettings {
     /// (measured with `codec/examples/compressibility`).
     pub const fn is_worth_sampling(&self) -> bool {
         match self {
+            // The encoder of LZMA looks for itself.
+            Self::Lz4 | Self::Lzma { .. } => false,
+            Self::Lz4Hc { .. } | Self::Deflate { .. } => true,
             Self::Zstd { level, .. } => *level >= 6,
         }
     }
@@ -137,14 +204,46 @@ impl Method {
     /// # Errors
     /// [`EncodeError::Parameter`] names the parameter that is out of its range.
     pub fn encoder(&self) -> Result<Box<dyn Encoder>, EncodeError> {
-        match self.settings {
+        let size = self.max_pcluster;
+        Ok(match self.settings {
+            AlgorithmSettings::Lz4 => Box::new(Lz4Encoder::new(lz4::MAX_DISTANCE)?),
+            AlgorithmSettings::Lz4Hc { level } => {
+                Box::new(Lz4HcEncoder::new(level.into(), lz4::MAX_DISTANCE)?)
+            }
+            AlgorithmSettings::Lzma {
+                level,
+                dictionary_size,
+                literal_context,
+                literal_position,
+                position,
+            } => {
+                let properties = Properties::new(
+                    literal_context.into(),
+                    literal_position.into(),
+                    position.into(),
+                )?;
+                let dictionary_size = self.lzma_dictionary(dictionary_size);
+                Box::new(LzmaEncoder::new(
+                    level.into(),
+                    dictionary_size,
+                    properties,
+                    size,
+                )?)
+            }
+            AlgorithmSettings::Deflate { level, window_bits } => {
+                Box::new(DeflateEncoder::new(level.into(), window_bits.into(), size)?)
+            }
             AlgorithmSettings::Zstd { level, window_bits } => {
                 let window_bits = self.zstd_window_bits(window_bits);
-                let encoder =
-                    ZstdEncoder::new(level.into(), window_bits.into(), self.max_pcluster)?;
-                Ok(Box::new(encoder))
+                Box::new(ZstdEncoder::new(level.into(), window_bits.into(), size)?)
             }
-        }
+        })
+    }
+
+    /// Four pclusters, 32 KiB to 8 MiB, as mkfs.erofs chooses it.
+    fn lzma_dictionary(&self, asked: Option<u32>) -> u32 {
+        let automatic = || (4 * self.max_pcluster).clamp(32 << 10, 8 << 20);
+        asked.unwrap_or_else(|| u32::try_from(automatic()).unwrap_or(8 << 20))
     }
 
     /// Eight pclusters, at most 1 MiB, as mkfs.erofs chooses it.
@@ -154,8 +253,28 @@ impl Method {
     }
 
     /// Widens the configuration of the algorithm to what this method needs.
-    fn widen(&self, configs: &mut AlgorithmConfigs) {
+    fn widen(&self, block_bits: BlockBits, configs: &mut AlgorithmConfigs) {
         match self.settings {
+            AlgorithmSettings::Lz4 | AlgorithmSettings::Lz4Hc { .. } => {
+                let before = configs.lz4.map_or(1, |config| config.max_pcluster_blocks);
+                let blocks = block_bits.blocks_for(self.max_pcluster as u64);
+                configs.lz4 = Some(Lz4Config {
+                    max_distance: lz4::MAX_DISTANCE,
+                    max_pcluster_blocks: u16::try_from(blocks).unwrap_or(u16::MAX).max(before),
+                });
+            }
+            AlgorithmSettings::Lzma {
+                dictionary_size, ..
+            } => {
+                let before = configs.lzma.map_or(0, |config| config.dictionary_size);
+                let dictionary_size = self.lzma_dictionary(dictionary_size).max(before);
+                configs.lzma = Some(LzmaConfig { dictionary_size });
+            }
+            AlgorithmSettings::Deflate { window_bits, .. } => {
+                let before = configs.deflate.map_or(0, |config| config.window_bits);
+                let window_bits = window_bits.max(before);
+                configs.deflate = Some(DeflateConfig { window_bits });
+            }
             AlgorithmSettings::Zstd { window_bits, .. } => {
                 let before = configs.zstd.map_or(0, |config| config.window_bits);
                 let window_bits = self.zstd_window_bits(window_bits).max(before);

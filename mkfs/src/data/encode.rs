@@ -92,6 +92,30 @@ pub struct EncodedSegment {
     pub extents: Vec<StoredExtent>,
     /// The end of the file, when it is to become a fragment.
     pub tail: Vec<u8>,
+    /// What the last extent is decoded from, when that is to be inlined and not among the blocks.
+    pub inlined: Vec<u8>,
+    /// Encoded bytes of the last compressed extent; the padding of its blocks comes before.
+    last_encoded: usize,
+}
+
+impl EncodedSegment {
+    /// Takes the last block away when what it holds is no longer than `room` and all that the last extent has.
+    pub fn inline_last(&mut self, room: usize, block_bits: BlockBits) {
+        let block = block_bits.len();
+        let (Some(last), Some(start)) = (self.extents.last(), self.bytes.len().checked_sub(block))
+        else {
+            return;
+        };
+        let inlined = match last.compressed_blocks {
+            0 => start..start + last.length as usize % block,
+            1 => start + block - self.last_encoded..start + block,
+            _ => return,
+        };
+        if (1..=room).contains(&inlined.len()) {
+            self.inlined = self.bytes[inlined].to_vec();
+            self.bytes.truncate(start);
+        }
+    }
 }
 
 /// How a segment is encoded.
@@ -101,6 +125,8 @@ pub struct Form {
     pub block_bits: BlockBits,
     /// Largest pcluster in bytes.
     pub max_pcluster: usize,
+    /// Most decoded bytes of an extent, at least a block.
+    pub max_extent: usize,
     /// The encoder is asked only for what looks compressible; fast levels find that out as fast by themselves.
     pub sample: bool,
     /// What is left for a pcluster that would not be full is not encoded but given back as the tail.
@@ -109,8 +135,6 @@ pub struct Form {
 
 /// Bytes that are sampled at a time for whether they are worth encoding.
 const SAMPLE_SIZE: usize = 128 << 10;
-/// Decoded extents stay below the kernel's limit of 12 MiB.
-const MAX_EXTENT: usize = 8 << 20;
 
 /// Encodes `input`.
 ///
@@ -124,6 +148,7 @@ pub fn encode_segment(
     let Form {
         block_bits,
         max_pcluster,
+        max_extent,
         sample,
         pack_tail,
     } = form;
@@ -131,8 +156,7 @@ pub fn encode_segment(
     let block = block_bits.len();
     let mut segment = EncodedSegment {
         bytes: Vec::with_capacity(input.len() / 2),
-        extents: Vec::new(),
-        tail: Vec::new(),
+        ..EncodedSegment::default()
     };
     let mut output = vec![0; max_pcluster];
     let mut position = 0;
@@ -149,7 +173,7 @@ pub fn encode_segment(
             worth = !looks_incompressible(window);
             sampled_to = position + window.len();
         }
-        let rest = &input[position..input.len().min(position + MAX_EXTENT)];
+        let rest = &input[position..input.len().min(position + max_extent)];
         let fill = if worth {
             encoder.fill(rest, &mut output)?
         } else {
@@ -173,6 +197,7 @@ pub fn encode_segment(
                 segment
                     .extents
                     .push(StoredExtent::compressed(fill.consumed, blocks));
+                segment.last_encoded = fill.encoded;
                 position += fill.consumed;
             }
             _ => {

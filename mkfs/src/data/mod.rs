@@ -4,6 +4,7 @@ pub mod compression;
 pub mod encode;
 pub mod fragments;
 mod gear;
+pub mod hints;
 pub mod output;
 pub mod packing;
 pub mod pipeline;
@@ -50,6 +51,8 @@ pub enum StoredData {
         algorithm: Algorithm,
         /// What follows them.
         fragment: Option<FragmentRef>,
+        /// What the last of them decodes from, when it is to be inlined and not among the blocks.
+        tail: Option<TailRef>,
     },
     /// All of it is a fragment.
     Packed(FragmentRef),

@@ -40,6 +40,7 @@ pub fn pack(
             inline_tail: false,
             method,
             pack_tail: false,
+            tail_room: 0,
         }
     } else {
         Treatment::Flat { inline_tail: false }

@@ -22,6 +22,8 @@ pub enum Treatment {
         method: Method,
         /// Whether what is left at the end for a pcluster that would not be full becomes a fragment.
         pack_tail: bool,
+        /// Room for an encoded tail behind the index, in bytes; 0 when tails are not to be inlined.
+        tail_room: u16,
     },
     /// The whole file becomes a fragment.
     Packed,

@@ -158,6 +158,8 @@ pub enum InodeData<'d> {
         algorithm: Algorithm,
         /// Offset in the packed inode of what follows them.
         fragment: Option<u64>,
+        /// What the last of them decodes from, when it is inlined behind the index.
+        tail: Option<TailRef>,
         /// Form of the index.
         form: IndexForm,
         /// Block size.
@@ -213,12 +215,14 @@ pub fn advise(
     block_bits: BlockBits,
     extents: &[Extent],
     has_fragment: bool,
+    tail: Option<TailRef>,
 ) -> Advise {
     let mut advise = Advise::empty();
     advise.set(Advise::FRAGMENT_PCLUSTER, has_fragment);
     advise.set(Advise::COMPACTED_2B, has_two_byte_records(form, block_bits));
     let big = extents.iter().any(|extent| extent.blocks > 1);
     advise.set(Advise::BIG_PCLUSTERS, big);
+    advise.set(Advise::INLINE_PCLUSTER, tail.is_some());
     advise
 }
 
@@ -378,6 +382,7 @@ impl<'d> DataMap<'d> {
                 extents,
                 algorithm,
                 fragment,
+                tail,
             } => {
                 let fragment = fragment.map(|fragment| self.fragment(fragment));
                 let shares = extents.iter().any(|extent| extent.elsewhere().is_some());
@@ -394,6 +399,7 @@ impl<'d> DataMap<'d> {
                     extents,
                     algorithm: *algorithm,
                     fragment,
+                    tail: *tail,
                     form,
                     block_bits: self.block_bits,
                 }
@@ -500,25 +506,35 @@ impl InodeData<'_> {
                 size,
                 form,
                 block_bits,
+                tail,
                 ..
-            } => {
-                let header = head.next_multiple_of(8);
-                let records = block_bits.blocks_for(*size);
-                match form {
-                    IndexForm::Full => {
-                        header + full_index::INDEX_OFFSET + records * full_index::RECORD_SIZE
-                    }
-                    IndexForm::Compact => {
-                        let packs = header + 8;
-                        let two_byte = has_two_byte_records(*form, *block_bits);
-                        packs
-                            + compact_index::Layout::new(ByteOffset(packs), records, two_byte)
-                                .size()
-                    }
-                }
-            }
+            } => index_end(head, *size, *form, *block_bits) + tail.map_or(0, TailRef::size),
         }
     }
+}
+
+/// Where the index of a compressed file of `size` bytes ends whose inode and attributes take `head` bytes, counted from the
+/// start of the inode.
+fn index_end(head: u64, size: u64, form: IndexForm, block_bits: BlockBits) -> u64 {
+    let header = head.next_multiple_of(8);
+    let records = block_bits.blocks_for(size);
+    match form {
+        IndexForm::Full => header + full_index::INDEX_OFFSET + records * full_index::RECORD_SIZE,
+        IndexForm::Compact => {
+            let packs = header + MAP_HEADER_SIZE;
+            let two_byte = has_two_byte_records(form, block_bits);
+            packs + compact_index::Layout::new(ByteOffset(packs), records, two_byte).size()
+        }
+    }
+}
+
+/// Bytes that are sure to fit between the end of the index of a compressed file and the end of a block, when inode and
+/// attributes take at most `head` bytes.
+pub fn tail_room(head: u64, size: u64, form: IndexForm, block_bits: BlockBits) -> u16 {
+    // A smaller inode may shift 16 records from packs of two to packs of four bytes.
+    const SHIFTED: u64 = 32;
+    let end = index_end(head, size, form.for_blocks(block_bits), block_bits) + SHIFTED;
+    u16::try_from(block_bits.bytes().saturating_sub(end)).unwrap_or(0)
 }
 
 impl ChunkTable<'_> {

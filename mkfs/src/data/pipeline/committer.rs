@@ -29,7 +29,7 @@ struct OpenFile {
 }
 
 pub(super) struct Committer<'w, 'o> {
-    settings: Settings,
+    settings: Arc<Settings>,
     writer: &'w mut Writer<'o>,
     stored: Stored,
     known: HashMap<Identity, u32>,
@@ -43,7 +43,7 @@ pub(super) struct Committer<'w, 'o> {
 
 impl<'w, 'o> Committer<'w, 'o> {
     pub(super) fn new(
-        settings: Settings,
+        settings: Arc<Settings>,
         writer: &'w mut Writer<'o>,
         tails: Tails,
         fragments: Fragments,
@@ -142,6 +142,7 @@ impl<'w, 'o> Committer<'w, 'o> {
                     .write(&segment.bytes)
                     .map_err(PipelineError::Write)?;
                 open.extents.extend(segment.extents);
+                open.tail = segment.inlined;
                 match fragment {
                     // A file of which nothing is encoded stays flat to its end.
                     Some(fragment) if open.extents.iter().all(StoredExtent::is_plain) => {
@@ -199,7 +200,12 @@ impl<'w, 'o> Committer<'w, 'o> {
         if matches!(form, Form::Compressed { .. }) {
             open.extents.push(StoredExtent::plain(bytes.len()));
         }
-        if last && form.inline_tail() && only_plain {
+        let inline = if only_plain {
+            form.inline_tail()
+        } else {
+            tail.len() <= form.tail_room()
+        };
+        if last && inline {
             open.tail = tail.to_vec();
             return Ok(());
         }
@@ -263,6 +269,13 @@ impl<'w, 'o> Committer<'w, 'o> {
         if self.writer.block().0 > u64::from(u32::MAX) {
             return Err(PipelineError::TooLarge);
         }
+        let tail = match &*tail {
+            [] => None,
+            tail => {
+                let tail = self.stored.tails.push(tail);
+                Some(tail.map_err(PipelineError::Write)?)
+            }
+        };
         let fragment = match fragment {
             Some(fragment) => Some(self.pack(&fragment, treatment)?),
             None => None,
@@ -281,22 +294,11 @@ impl<'w, 'o> Committer<'w, 'o> {
                     extents: extents.into(),
                     algorithm: method.settings.algorithm(),
                     fragment,
+                    tail,
                 }
             }
             (_, Some(fragment)) => StoredData::Packed(fragment),
-            (_, None) => {
-                let tail = if tail.is_empty() {
-                    None
-                } else {
-                    Some(
-                        self.stored
-                            .tails
-                            .push(&tail)
-                            .map_err(PipelineError::Write)?,
-                    )
-                };
-                StoredData::Flat { start, tail }
-            }
+            (_, None) => StoredData::Flat { start, tail },
         };
         // Sharing saves nothing when all is inlined anyway. Fragments find their like by themselves, but workers rely on
         // knowing again what they have seen.

@@ -160,7 +160,7 @@ pub struct Stored {
 
 /// Feeds files into a running pipeline.
 pub struct Pipeline<'scope> {
-    settings: Settings,
+    settings: Arc<Settings>,
     reader: Arc<dyn ContentReader + 'scope>,
     tasks: Sender<Task>,
     permits: Receiver<()>,
@@ -195,6 +195,7 @@ impl<'scope> Pipeline<'scope> {
         fragments: Fragments,
         progress: Arc<AtomicU64>,
     ) -> Self {
+        let settings = Arc::new(settings);
         let permit_count = settings.permits();
         let (task_sender, task_receiver) = bounded::<Task>(permit_count);
         let (done_sender, done_receiver) = bounded::<Done>(permit_count);
@@ -207,7 +208,7 @@ impl<'scope> Pipeline<'scope> {
         let seen: Arc<SeenFiles> = Arc::default();
         for _ in 0..settings.workers.clamp(1, permit_count) {
             let worker = Worker {
-                settings: settings.clone(),
+                settings: Arc::clone(&settings),
                 reader: Arc::clone(&reader),
                 seen: Arc::clone(&seen),
                 encoders: HashMap::new(),
@@ -217,7 +218,7 @@ impl<'scope> Pipeline<'scope> {
             scope.spawn(move || worker.run(&tasks, &done));
         }
         let committer = Committer::new(
-            settings.clone(),
+            Arc::clone(&settings),
             writer,
             tails,
             fragments,

@@ -57,6 +57,7 @@ impl Sharing {
             let form = Form {
                 block_bits: bits,
                 max_pcluster: method.max_pcluster,
+                max_extent: method.max_extent,
                 sample: method.settings.is_worth_sampling(),
                 pack_tail: false,
             };

@@ -87,6 +87,7 @@ pub(super) enum Form {
         inline_tail: bool,
         method: Method,
         pack_tail: bool,
+        tail_room: u16,
     },
     Chunked,
     Packed,
@@ -100,10 +101,12 @@ impl Form {
                 inline_tail,
                 method,
                 pack_tail,
+                tail_room,
             } => Self::Compressed {
                 inline_tail,
                 method,
                 pack_tail,
+                tail_room,
             },
             Treatment::Chunked(_) => Self::Chunked,
             Treatment::Packed => Self::Packed,
@@ -113,6 +116,14 @@ impl Form {
     /// Whether equal digests prove equal content. Otherwise they only make it likely.
     pub(super) fn is_proof(self) -> bool {
         matches!(self, Self::Compressed { .. })
+    }
+
+    /// Room for an encoded tail behind the index, in bytes.
+    pub(super) fn tail_room(self) -> usize {
+        match self {
+            Self::Compressed { tail_room, .. } => tail_room.into(),
+            Self::Flat { .. } | Self::Chunked | Self::Packed => 0,
+        }
     }
 
     pub(super) fn inline_tail(self) -> bool {

@@ -32,7 +32,7 @@ fn digest(treatment: &Treatment, bytes: &[u8]) -> Digest {
 }
 
 pub(super) struct Worker<'scope> {
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
     pub(super) reader: Arc<dyn ContentReader + 'scope>,
     pub(super) seen: Arc<SeenFiles>,
     /// One for each way in which files are compressed.
@@ -74,7 +74,10 @@ impl Worker<'_> {
         let read = bytes.len() as u64;
         let content = match *treatment {
             Treatment::Compressed {
-                method, pack_tail, ..
+                method,
+                pack_tail,
+                tail_room,
+                ..
             } => {
                 if first
                     && last
@@ -83,12 +86,15 @@ impl Worker<'_> {
                 {
                     DoneContent::SeenEarlier
                 } else {
-                    let encoded =
+                    let mut encoded =
                         self.encode(&bytes, method, pack_tail && last)
                             .map_err(|source| PipelineError::Encode {
                                 path: path.to_vec(),
                                 source,
                             })?;
+                    if last {
+                        encoded.inline_last(tail_room.into(), self.settings.block_bits);
+                    }
                     self.smaller(encoded, bytes, first && last, &path)
                 }
             }
@@ -143,16 +149,14 @@ impl Worker<'_> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(method.encoder()?),
         };
-        encode_segment(
-            &mut **encoder,
-            bytes,
-            encode::Form {
-                block_bits: self.settings.block_bits,
-                max_pcluster: method.max_pcluster,
-                sample: method.settings.is_worth_sampling(),
-                pack_tail,
-            },
-        )
+        let form = encode::Form {
+            block_bits: self.settings.block_bits,
+            max_pcluster: method.max_pcluster,
+            max_extent: method.max_extent,
+            sample: method.settings.is_worth_sampling(),
+            pack_tail,
+        };
+        encode_segment(&mut **encoder, bytes, form)
     }
 
     /// Chooses between the encoded and the plain form of a piece.
@@ -176,8 +180,8 @@ impl Worker<'_> {
         }
         let plain_only = encoded.extents.iter().all(StoredExtent::is_plain);
         let index = INDEX_SIZE + 4 * bits.blocks_for(bytes.len() as u64);
-        let size = (encoded.bytes.len() + tail.len()) as u64 + index;
-        if plain_only || whole_file && size >= bytes.len() as u64 {
+        let stored = encoded.bytes.len() + encoded.inlined.len() + tail.len();
+        if plain_only || whole_file && stored as u64 + index >= bytes.len() as u64 {
             return DoneContent::Plain(bytes);
         }
         let fragment = (!tail.is_empty()).then(|| Fragment::new(path, tail));

@@ -33,7 +33,7 @@ const FORMS_OF_ALL: [(&str, &[&str]); 6] = [
 ];
 
 /// Those that change how content is stored.
-const FORMS_OF_CONTENT: [(&str, &[&str]); 25] = [
+const FORMS_OF_CONTENT: [(&str, &[&str]); 38] = [
     ("xattrs-inline", &["-x1000000"]),
     ("no-inline", &["-Enoinline_data"]),
     ("no-dedupe", &["--no-dedupe"]),
@@ -44,6 +44,33 @@ const FORMS_OF_CONTENT: [(&str, &[&str]); 25] = [
         "chunk-indexes",
         &["--chunksize=4096", "-Eforce-chunk-indexes"],
     ),
+    ("lz4-4k", &["-zlz4", "-C4k"]),
+    ("lz4-1m", &["-zlz4", "-C1m"]),
+    ("lz4hc", &["-zlz4hc,12"]),
+    (
+        "lz4hc-full-extents",
+        &[
+            "-zlz4hc",
+            "-C16k",
+            "-Elegacy-compress",
+            "--max-extent-bytes=10000",
+        ],
+    ),
+    ("block-1k-lz4", &["-b1024", "-zlz4", "-C4k"]),
+    ("lz4-4k-tails", &["-zlz4", "-C4k", "-Eztailpacking"]),
+    (
+        "lz4hc-full-tails",
+        &["-zlz4hc", "-Elegacy-compress,ztailpacking"],
+    ),
+    ("deflate-tails", &["-zdeflate", "-Eztailpacking"]),
+    ("zstd-tails", &["-zzstd", "-Eztailpacking"]),
+    ("lzma", &["-zlzma,9"]),
+    (
+        "lzma-4k-tails",
+        &["-zlzma,lc=2,lp=1", "-C4k", "-Eztailpacking"],
+    ),
+    ("deflate", &["-zdeflate,9"]),
+    ("deflate-4k", &["-zlibdeflate,12", "-C4k"]),
     ("zstd", &["-zzstd"]),
     ("zstd-no-inline", &["-zzstd", "-Enoinline_data"]),
     ("zstd-4k", &["-zzstd", "-C4k"]),
