@@ -233,14 +233,41 @@ pub fn share<E>(
         .sum();
     let mut shared = EncodedSegment::default();
     let mut position = 0;
+    // How things were before each reference that was taken.
+    let mut taken = Vec::new();
     for reference in references {
+        let before = (shared.bytes.len(), shared.extents.len(), position);
         pieces.own(position, reference.start, input, &mut shared, &mut encode)?;
         shared.extents.push(reference.extent);
-        position = reference.end;
+        if is_indexable(&shared.extents, false, block_bits) {
+            taken.push(before);
+            position = reference.end;
+        } else {
+            take_back(&mut shared, before);
+        }
     }
-    pieces.own(position, body, input, &mut shared, &mut encode)?;
+    loop {
+        let before = (shared.bytes.len(), shared.extents.len(), position);
+        pieces.own(position, body, input, &mut shared, &mut encode)?;
+        if is_indexable(&shared.extents, is_end, block_bits) {
+            break;
+        }
+        take_back(&mut shared, before);
+        let Some(before) = taken.pop() else {
+            return Ok(None);
+        };
+        position = take_back(&mut shared, before);
+    }
     let smaller = shared.bytes.len() < segment.bytes.len();
-    Ok((smaller && is_indexable(&shared.extents, is_end, block_bits)).then_some(shared))
+    Ok(smaller.then_some(shared))
+}
+
+/// Shortens a segment to what it was, and returns the position of then.
+fn take_back(segment: &mut EncodedSegment, before: (usize, usize, usize)) -> usize {
+    let (bytes, extents, position) = before;
+    segment.bytes.truncate(bytes);
+    segment.extents.truncate(extents);
+    position
 }
 
 /// Whether an index can hold the extents of a segment.
