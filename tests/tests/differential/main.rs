@@ -98,7 +98,7 @@ fn linux_reads(image: &Path, row: &Row, ways: &[Way]) -> bool {
     runs(row) && ways.iter().any(|way| read(way).is_some())
 }
 
-/// Gives back the shared attributes that Linux 6.18 loses of inodes in a metabox: behind inline ones it goes on in the same page of the
+/// Gives back the shared attributes that Linux 6.18 and fsck.erofs lose of inodes in a metabox: behind inline ones it goes on in the same page of the
 /// metabox, not of the image. Returns where it did: some are shown and all of these are right, but others are missing.
 fn restore_lost_xattrs(shown: &mut Manifest, ours: &Manifest) -> Vec<Vec<u8>> {
     let mut lost = Vec::new();
@@ -198,6 +198,12 @@ fn compare(
         }
         Err(error) => return failed(&format!("fsck.erofs: {error}")),
     };
+    if row.has_configured_metabox() {
+        for path in restore_lost_xattrs(&mut extracted, &comparable) {
+            let name = path.escape_ascii();
+            println!("{options:?}: /{name}: fsck.erofs looks for shared attributes in the metabox");
+        }
+    }
     if row.has_lost_ends() {
         let lost = |path: &Vec<u8>, node: &Node| {
             let whole = comparable.nodes.get(path);
