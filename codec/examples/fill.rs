@@ -91,7 +91,7 @@ enum AnyEncoder {
     Zstd(ZstdEncoder, u32),
     Deflate(DeflateEncoder),
     Lz4(Box<dyn Encoder>),
-    Lzma(LzmaEncoder, u32),
+    Lzma(Box<LzmaEncoder>, u32),
 }
 
 fn zstd_window_log(pcluster: usize) -> u32 {
@@ -112,7 +112,7 @@ impl AnyEncoder {
                 let dictionary = lzma::default_dictionary_size(pcluster);
                 let properties = lzma::Properties::default();
                 let encoder = LzmaEncoder::new(level, dictionary, properties, pcluster)?;
-                Self::Lzma(encoder, dictionary)
+                Self::Lzma(Box::new(encoder), dictionary)
             }
             _ => panic!("unknown codec {codec}"),
         })
@@ -123,7 +123,7 @@ impl AnyEncoder {
             Self::Zstd(encoder, _) => encoder,
             Self::Deflate(encoder) => encoder,
             Self::Lz4(encoder) => encoder.as_mut(),
-            Self::Lzma(encoder, _) => encoder,
+            Self::Lzma(encoder, _) => encoder.as_mut(),
         }
     }
 
