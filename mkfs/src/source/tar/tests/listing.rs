@@ -126,7 +126,9 @@ pub(super) fn list_with(
             Some(_) => Data::InPlace,
             None => Data::Through(&mut memory),
         };
-        let summary = scan(archive, rules, whiteouts, &mut tree, data)?;
+        let mut summary = scan(archive, rules, whiteouts, &mut tree, data)?;
+        // Only a stream is read to its end to find out.
+        summary.trailing = 0;
         let list = listing(tree, bytes, &memory)
             .map_err(|source| TarError::Place { offset: 0, source })?;
         Ok((summary, list))
