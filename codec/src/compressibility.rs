@@ -17,6 +17,13 @@ const ANCHOR_SPACING: u32 = 32;
 /// log2 of the number of anchors remembered.
 const ANCHOR_LOG: u32 = 13;
 
+/// Level from which [`looks_incompressible`] is faster than to have Zstd find out.
+pub const ZSTD_SAMPLED_LEVEL: i32 = 6;
+/// The same of DEFLATE, which needs as long for what does not compress as for what does.
+pub const DEFLATE_SAMPLED_LEVEL: i32 = 1;
+/// The same of LZ4HC. LZ4 itself is always faster.
+pub const LZ4HC_SAMPLED_LEVEL: i32 = 1;
+
 /// Whether a general-purpose encoder with an entropy stage (Zstd, DEFLATE, LZMA)
 /// would save less than about 3 % of `sample`, judged from its byte frequencies
 /// and repeats; encodes nothing.
