@@ -60,7 +60,12 @@ fn the_peer_says_the_same_of_superblocks_and_statistics() {
     let link = require!(Link::new());
     for golden in of_the_peer() {
         println!("{}", golden.name);
-        let (expected, ours) = both(&link, &golden, &["-s", "-S"]);
+        let (mut expected, ours) = both(&link, &golden, &["-s", "-S"]);
+        if golden.name == "xattr-prefix-plain" {
+            // The peer looks at incompatible features alone; kernels before 6.17 take the table for one in the packed inode.
+            let line = "Required upstream Linux kernel version:       ";
+            expected = expected.replace(&format!("{line}6.4"), &format!("{line}6.17"));
+        }
         assert_eq!(ours, expected, "{}", golden.name);
     }
 }
