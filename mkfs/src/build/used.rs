@@ -1,8 +1,8 @@
 //! Which features and algorithms the data of an image really uses.
 
-use crate::data::StoredData;
 use crate::data::compression::Compression;
 use crate::data::encode::StoredExtent;
+use crate::data::{StoredData, StoredPclusters};
 use crate::tree::{Body, FrozenTree, Location};
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
@@ -51,13 +51,14 @@ impl Used {
             StoredData::Flat { .. } => {}
             StoredData::Chunked { .. } => self.features |= FeatureIncompat::CHUNKED_FILE,
             StoredData::Packed(_) => self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE,
-            StoredData::Compressed {
-                extents,
-                algorithm,
-                fragment,
-                tail,
-                ..
-            } => {
+            StoredData::Compressed(pclusters) => {
+                let StoredPclusters {
+                    extents,
+                    algorithm,
+                    fragment,
+                    tail,
+                    ..
+                } = &**pclusters;
                 if tail.is_some() {
                     self.features |= FeatureIncompat::ZTAILPACKING;
                 }

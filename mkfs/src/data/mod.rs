@@ -39,21 +39,25 @@ pub enum StoredData {
         /// Which chunks hold data.
         map: Arc<ChunkMap>,
     },
-    /// Pclusters lie one after the other.
-    Compressed {
-        /// First block of the first pcluster.
-        start: BlockAddr,
-        /// Number of blocks of all pclusters.
-        blocks: u64,
-        /// What they decode to, in order.
-        extents: Arc<[StoredExtent]>,
-        /// With what they were encoded.
-        algorithm: Algorithm,
-        /// What follows them.
-        fragment: Option<FragmentRef>,
-        /// What the last of them decodes from, when it is to be inlined and not among the blocks.
-        tail: Option<TailRef>,
-    },
+    /// Pclusters lie one after the other. Kept apart: most files are small, and there may be millions of them.
+    Compressed(Box<StoredPclusters>),
     /// All of it is a fragment.
     Packed(FragmentRef),
+}
+
+/// Where the data of a compressed file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPclusters {
+    /// First block of the first pcluster.
+    pub start: BlockAddr,
+    /// Number of blocks of all pclusters.
+    pub blocks: u64,
+    /// What they decode to, in order.
+    pub extents: Arc<[StoredExtent]>,
+    /// With what they were encoded.
+    pub algorithm: Algorithm,
+    /// What follows them.
+    pub fragment: Option<FragmentRef>,
+    /// What the last of them decodes from, when it is to be inlined and not among the blocks.
+    pub tail: Option<TailRef>,
 }

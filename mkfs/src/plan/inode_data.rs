@@ -2,11 +2,11 @@
 
 use super::xattrs::XattrPlan;
 use super::{can_inline, directory};
-use crate::data::StoredData;
 use crate::data::encode::StoredExtent;
 use crate::data::fragments::{FragmentRef, Offsets};
 use crate::data::tails::TailRef;
 use crate::data::treatment::ChunkMap;
+use crate::data::{StoredData, StoredPclusters};
 use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location};
 use erofs_format::chunk::{Chunk, ChunkFormat};
 use erofs_format::compression::map_header::{Advise, MAP_HEADER_SIZE};
@@ -376,14 +376,15 @@ impl<'d> DataMap<'d> {
                     },
                 )
             }
-            StoredData::Compressed {
-                start,
-                blocks,
-                extents,
-                algorithm,
-                fragment,
-                tail,
-            } => {
+            StoredData::Compressed(pclusters) => {
+                let StoredPclusters {
+                    start,
+                    blocks,
+                    extents,
+                    algorithm,
+                    fragment,
+                    tail,
+                } = &**pclusters;
                 let fragment = fragment.map(|fragment| self.fragment(fragment));
                 let shares = extents.iter().any(|extent| extent.elsewhere().is_some());
                 let form = match fragment {

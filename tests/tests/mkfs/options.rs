@@ -83,6 +83,24 @@ fn every_option_of_the_c_tool_is_taken_or_refused_with_a_reason() {
             ("-V", &["-V"]),
             ("-d", &["-d3", "o.erofs", "source/names"]),
             ("-z", &["-zzstd", "o.erofs", "source/names"]),
+            (
+                "--compress-hints",
+                &[
+                    "-zzstd",
+                    "--compress-hints=/dev/null",
+                    "o.erofs",
+                    "source/names",
+                ],
+            ),
+            (
+                "--max-extent-bytes",
+                &[
+                    "-zzstd",
+                    "--max-extent-bytes=65536",
+                    "o.erofs",
+                    "source/names",
+                ],
+            ),
             ("-E", &["-Einline_data", "o.erofs", "source/names"]),
             ("-L", &["-Llabel", "o.erofs", "source/names"]),
             ("-T", &["-T0", "o.erofs", "source/names"]),

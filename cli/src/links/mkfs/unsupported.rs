@@ -6,7 +6,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("-m", "metadata is not compressed yet"),
     ("--MZ", "metadata has no zone of its own yet"),
     ("--zD", "directories are not compressed yet"),
-    ("--compress-hints", "all files are compressed alike yet"),
     (
         "--file-contexts",
         "SELinux labels are taken from the source only yet",
@@ -16,15 +15,10 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "--incremental",
         "images are written anew, never appended to, yet",
     ),
-    (
-        "--max-extent-bytes",
-        "extents have no limit of their own yet",
-    ),
     ("--oci", "registries are not this program's business"),
     ("--s3", "object stores are not this program's business"),
     ("--xattr-inode-digest", "inodes get no fingerprints yet"),
     ("--zfeature-bits", "name features by -E instead"),
-    ("-Eztailpacking", "compressed tails are not inlined yet"),
 ];
 
 /// Why an option is refused; `None` for one that is not in the list. `option` may have a value behind it.
@@ -62,14 +56,7 @@ mod tests {
 
     #[test]
     fn options_are_found_with_their_values() {
-        for option in [
-            "-m",
-            "-m4096:zstd",
-            "--MZ=id",
-            "--s3",
-            "-Eztailpacking",
-            "-E^ztailpacking=x",
-        ] {
+        for option in ["-m", "-m4096:zstd", "--MZ=id", "--s3"] {
             assert!(reason(option).is_some(), "{option}");
         }
         for option in ["-T0", "--MZX", "-E", "-Enoinline_data", "--quiet"] {

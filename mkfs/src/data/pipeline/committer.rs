@@ -4,12 +4,12 @@ use super::sharing::Sharing;
 use super::task::{Done, DoneContent, DonePiece, Form, Identity};
 use super::worker::RECYCLED_SIZE;
 use super::{PipelineError, Settings, Stored};
-use crate::data::StoredData;
 use crate::data::encode::StoredExtent;
 use crate::data::fragments::{Fragment, FragmentRef, Fragments};
 use crate::data::tails::Tails;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::data::writer::Writer;
+use crate::data::{StoredData, StoredPclusters};
 use crossbeam_channel::{Receiver, Sender};
 use erofs_format::BlockAddr;
 use std::collections::{BTreeMap, HashMap};
@@ -288,14 +288,14 @@ impl<'w, 'o> Committer<'w, 'o> {
             (Treatment::Compressed { method, .. }, fragment)
                 if extents.iter().any(|extent| !extent.is_plain()) =>
             {
-                StoredData::Compressed {
+                StoredData::Compressed(Box::new(StoredPclusters {
                     start,
                     blocks,
                     extents: extents.into(),
                     algorithm: method.settings.algorithm(),
                     fragment,
                     tail,
-                }
+                }))
             }
             (_, Some(fragment)) => StoredData::Packed(fragment),
             (_, None) => StoredData::Flat { start, tail },
