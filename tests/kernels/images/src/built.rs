@@ -101,14 +101,14 @@ const FORMS_OF_CONTENT: [(&str, &[&str]); 38] = [
 ];
 
 /// How metadata is read does not depend on the way to the image: for many names one way is enough.
-const METADATA_ONCE: &str = "modes=loop";
+const METADATA_ONCE: &str = " modes=loop";
 
 /// Full images of directories.
 pub(crate) fn directories(list: &mut List, sources: &Sources) -> Result<()> {
     for (name, options) in FORMS_OF_ALL {
         let mut entry = list.make("build", name, &sources.tree, options)?;
         if name != "dense" {
-            entry.more = METADATA_ONCE.into();
+            entry.more += METADATA_ONCE;
         }
         list.add(&entry);
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use erofs_format::{BlockBits, kernel::Requirement};
+use erofs_format::BlockBits;
 use erofs_mount::Requirements;
 use erofs_reader::{
     ByteSource, FileSource,
@@ -15,14 +15,7 @@ use erofs_reader::{
 };
 use erofs_tests::golden::{Golden, folder};
 
-use crate::list::{Entry, List};
-
-/// What a kernel may have been built without. Debian's 6.1 was, of MicroLZMA.
-const CONFIGURATIONS: [(Requirement, &str); 3] = [
-    (Requirement::MicroLzma, "EROFS_FS_ZIP_LZMA"),
-    (Requirement::Deflate, "EROFS_FS_ZIP_DEFLATE"),
-    (Requirement::Zstd, "EROFS_FS_ZIP_ZSTD"),
-];
+use crate::list::{Entry, List, needs};
 
 /// Images that older kernels than they need show otherwise, without an error, and other keys of theirs.
 const MISREAD: [(&str, &str); 1] = [("index-hole", " misread=5.10,6.1,6.12,6.16,6.17,6.18")];
@@ -57,19 +50,12 @@ pub(crate) fn add(list: &mut List) -> Result<()> {
     for golden in Golden::all() {
         let requirements = requirements(&golden)?;
         let said = requirements.oldest_kernel(BlockBits::B4096);
-        let needs: Vec<_> = CONFIGURATIONS
-            .into_iter()
-            .filter(|(requirement, _)| requirements.features.contains(requirement))
-            .map(|(_, name)| name)
-            .collect();
         let misread = MISREAD.into_iter().find(|(name, _)| *name == golden.name);
         let mut more = misread.map_or("", |(_, more)| more).to_owned();
         if said.is_none() {
             more += " expect=unreadable";
         }
-        if !needs.is_empty() {
-            more += &format!(" needs={}", needs.join(","));
-        }
+        more += &needs(&requirements);
         list.add(&Entry {
             name: format!("golden-{}", golden.name),
             manifest: folder().join(format!("expected/{}.tsv", golden.expected)),

@@ -9,9 +9,31 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use erofs_format::kernel::Requirement;
+use erofs_mount::Requirements;
 use serde_json::Value;
 
 use crate::sources::Source;
+
+/// What a kernel may have been built without. Debian's 6.1 was, of MicroLZMA.
+const CONFIGURATIONS: [(Requirement, &str); 3] = [
+    (Requirement::MicroLzma, "EROFS_FS_ZIP_LZMA"),
+    (Requirement::Deflate, "EROFS_FS_ZIP_DEFLATE"),
+    (Requirement::Zstd, "EROFS_FS_ZIP_ZSTD"),
+];
+
+/// The key of an image that asks for such, with a space in front; empty for others.
+pub(crate) fn needs(requirements: &Requirements) -> String {
+    let needs: Vec<_> = CONFIGURATIONS
+        .into_iter()
+        .filter(|(requirement, _)| requirements.features.contains(requirement))
+        .map(|(_, name)| name)
+        .collect();
+    if needs.is_empty() {
+        return String::new();
+    }
+    format!(" needs={}", needs.join(","))
+}
 
 /// A list in the making.
 #[derive(Debug)]
@@ -99,6 +121,7 @@ impl List {
         ensure!(output.status.success(), "{arguments:?}: {error}");
         let summary: Value = serde_json::from_slice(&output.stdout)?;
         let since = summary["oldest_kernel"].as_str();
+        let more = needs(&Requirements::read(&file, 0)?);
         Ok(Entry {
             name: name.into(),
             file,
@@ -112,7 +135,7 @@ impl List {
                 .copied()
                 .collect::<Vec<_>>()
                 .join(" "),
-            more: String::new(),
+            more,
         })
     }
 
