@@ -1,42 +1,20 @@
 //! The DEFLATE encoder against our decoder and against zlib-rs with a small window, piece by piece.
 
 mod corpus;
+mod segments;
 
 use corpus::{mixed, noise, text};
 use erofs_codec::deflate::{
     DeflateDecoder, DeflateEncoder, LEVELS, MAX_WINDOW_BITS, MIN_WINDOW_BITS,
 };
-use erofs_codec::{BLOCK, Decoder, EncodeError, Encoder, Ending, Fill};
+use erofs_codec::{BLOCK, Decoder, EncodeError, Encoder, Ending};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use segments::{cases, check_segment, encode_segment};
 use zlib_rs::{Inflate, InflateFlush, Status};
 
 fn encoder(level: i32, window_bits: u32, output: usize) -> DeflateEncoder {
     DeflateEncoder::new(level, window_bits, output).expect("valid parameters")
-}
-
-/// What became of one segment: each pcluster's bytes and how much input it covers; plain data has no bytes.
-fn encode_segment(
-    encoder: &mut DeflateEncoder,
-    segment: &[u8],
-    output: usize,
-) -> Vec<(Option<Vec<u8>>, usize)> {
-    encoder.restart();
-    let mut parts = Vec::new();
-    let mut rest = segment;
-    while !rest.is_empty() {
-        let mut room = vec![0xA5; output];
-        let (bytes, taken) = match encoder.fill(rest, &mut room).expect("encodes") {
-            Some(Fill { consumed, encoded }) => {
-                room.truncate(encoded);
-                (Some(room), consumed)
-            }
-            None => (None, rest.len().min(output)),
-        };
-        parts.push((bytes, taken));
-        rest = &rest[taken..];
-    }
-    parts
 }
 
 /// Decodes as the kernel does, which keeps only the window of what it has decoded.
@@ -73,30 +51,14 @@ fn check_stream(stream: &[u8], covers: &[u8], window_bits: u32) {
     }
 }
 
-fn check_segment(encoder: &mut DeflateEncoder, segment: &[u8], output: usize, window_bits: u32) {
-    let mut at = 0;
-    for (stream, taken) in encode_segment(encoder, segment, output) {
-        let covers = &segment[at..at + taken];
-        if let Some(stream) = stream {
-            assert!(stream.len() <= output);
-            assert!(stream.len().next_multiple_of(BLOCK) < taken);
-            check_stream(&stream, covers, window_bits);
-        }
-        at += taken;
-    }
-    assert_eq!(at, segment.len());
-}
-
-/// Each case is slow: fewer than usual, unless asked for.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(48)
+fn check_all(encoder: &mut DeflateEncoder, segment: &[u8], output: usize, window_bits: u32) {
+    check_segment(encoder, segment, output, |unit, covers| {
+        check_stream(unit, covers, window_bits)
+    });
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(ProptestConfig::with_cases(cases(48)))]
 
     #[test]
     fn any_segment_round_trips(
@@ -108,7 +70,7 @@ proptest! {
     ) {
         let output = blocks * BLOCK;
         let mut encoder = encoder(level, window_bits, output);
-        check_segment(&mut encoder, &mixed(seed, length), output, window_bits);
+        check_all(&mut encoder, &mixed(seed, length), output, window_bits);
     }
 
     #[test]
@@ -124,7 +86,7 @@ proptest! {
 
     #[test]
     fn small_alphabets_round_trip(data in vec(0u8..3, 0..30_000), level in LEVELS) {
-        check_segment(&mut encoder(level, 15, BLOCK), &data, BLOCK, 15);
+        check_all(&mut encoder(level, 15, BLOCK), &data, BLOCK, 15);
     }
 
     #[test]
@@ -146,7 +108,7 @@ fn every_level_round_trips() {
     let data = mixed(1, 300_000);
     for level in LEVELS {
         for output in [BLOCK, 16 * BLOCK] {
-            check_segment(&mut encoder(level, 15, output), &data, output, 15);
+            check_all(&mut encoder(level, 15, output), &data, output, 15);
         }
     }
 }
@@ -154,7 +116,7 @@ fn every_level_round_trips() {
 #[test]
 fn the_largest_pcluster_round_trips() {
     let data = mixed(2, 5 << 20);
-    check_segment(&mut encoder(6, 15, 1 << 20), &data, 1 << 20, 15);
+    check_all(&mut encoder(6, 15, 1 << 20), &data, 1 << 20, 15);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The MicroLZMA encoder against our decoder and against lzma-rust2's, piece by piece.
 
 mod corpus;
+mod segments;
 
 use std::io::Read as _;
 
@@ -9,39 +10,16 @@ use erofs_codec::lzma::{
     DICTIONARY_SIZES, EXTREME_LEVELS, LEVELS, LzmaDecoder, LzmaEncoder, Properties,
     default_dictionary_size,
 };
-use erofs_codec::{BLOCK, Decoder, EncodeError, Encoder, Ending, Fill};
+use erofs_codec::{BLOCK, Decoder, EncodeError, Encoder, Ending};
 use lzma_rust2::LzmaReader;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use segments::{cases, check_segment, encode_segment};
 
 const DICTIONARY: u32 = 64 << 10;
 
 fn encoder(level: i32, output: usize) -> LzmaEncoder {
     LzmaEncoder::new(level, DICTIONARY, Properties::default(), output).expect("valid parameters")
-}
-
-/// What became of one segment: each pcluster's bytes and how much input it covers; plain data has no bytes.
-fn encode_segment(
-    encoder: &mut LzmaEncoder,
-    segment: &[u8],
-    output: usize,
-) -> Vec<(Option<Vec<u8>>, usize)> {
-    encoder.restart();
-    let mut parts = Vec::new();
-    let mut rest = segment;
-    while !rest.is_empty() {
-        let mut room = vec![0xA5; output];
-        let (bytes, taken) = match encoder.fill(rest, &mut room).expect("encodes") {
-            Some(Fill { consumed, encoded }) => {
-                room.truncate(encoded);
-                (Some(room), consumed)
-            }
-            None => (None, rest.len().min(output)),
-        };
-        parts.push((bytes, taken));
-        rest = &rest[taken..];
-    }
-    parts
 }
 
 /// Everything a stream must be, decoded whole and in part.
@@ -65,26 +43,10 @@ fn check_stream(stream: &[u8], covers: &[u8], dictionary: u32) {
     assert!(output == covers);
 }
 
-fn check_segment(encoder: &mut LzmaEncoder, segment: &[u8], output: usize, dictionary: u32) {
-    let mut at = 0;
-    for (stream, taken) in encode_segment(encoder, segment, output) {
-        let covers = &segment[at..at + taken];
-        if let Some(stream) = stream {
-            assert!(stream.len() <= output);
-            assert!(stream.len().next_multiple_of(BLOCK) < taken);
-            check_stream(&stream, covers, dictionary);
-        }
-        at += taken;
-    }
-    assert_eq!(at, segment.len());
-}
-
-/// Each case is slow: fewer than usual, unless asked for.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(12)
+fn check_all(encoder: &mut LzmaEncoder, segment: &[u8], output: usize, dictionary: u32) {
+    check_segment(encoder, segment, output, |unit, covers| {
+        check_stream(unit, covers, dictionary)
+    });
 }
 
 fn properties() -> impl Strategy<Value = Properties> {
@@ -94,7 +56,7 @@ fn properties() -> impl Strategy<Value = Properties> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(ProptestConfig::with_cases(cases(12)))]
 
     #[test]
     fn any_segment_round_trips(
@@ -107,7 +69,7 @@ proptest! {
     ) {
         let output = blocks * BLOCK;
         let mut encoder = LzmaEncoder::new(level, dictionary, properties, output).expect("valid parameters");
-        check_segment(&mut encoder, &mixed(seed, length), output, dictionary);
+        check_all(&mut encoder, &mixed(seed, length), output, dictionary);
     }
 
     #[test]
@@ -123,7 +85,7 @@ proptest! {
 
     #[test]
     fn small_alphabets_round_trip(data in vec(0u8..3, 0..30_000), level in LEVELS) {
-        check_segment(&mut encoder(level, BLOCK), &data, BLOCK, DICTIONARY);
+        check_all(&mut encoder(level, BLOCK), &data, BLOCK, DICTIONARY);
     }
 
     #[test]
@@ -145,7 +107,7 @@ fn every_level_round_trips() {
     let data = mixed(1, 60_000);
     for level in LEVELS.chain(EXTREME_LEVELS) {
         for output in [BLOCK, 16 * BLOCK] {
-            check_segment(&mut encoder(level, output), &data, output, DICTIONARY);
+            check_all(&mut encoder(level, output), &data, output, DICTIONARY);
         }
     }
 }

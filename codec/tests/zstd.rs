@@ -1,39 +1,17 @@
 //! The Zstd encoder and decoder against each other and against the library's own decoder.
 
 mod corpus;
+mod segments;
 
 use corpus::{mixed, noise, text};
 use erofs_codec::zstd::{LEVELS, MAX_WINDOW_LOG, MIN_WINDOW_LOG, ZstdDecoder, ZstdEncoder};
-use erofs_codec::{BLOCK, DecodeError, Decoder, EncodeError, Encoder, Ending, Fill};
+use erofs_codec::{BLOCK, DecodeError, Decoder, EncodeError, Encoder, Ending};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use segments::{cases, check_segment, encode_segment};
 
 fn encoder(level: i32, window_log: u32, output: usize) -> ZstdEncoder {
     ZstdEncoder::new(level, window_log, output).expect("valid parameters")
-}
-
-/// What became of one segment: each pcluster's bytes and how much input it covers; plain data has no bytes.
-fn encode_segment(
-    encoder: &mut ZstdEncoder,
-    segment: &[u8],
-    output: usize,
-) -> Vec<(Option<Vec<u8>>, usize)> {
-    encoder.restart();
-    let mut parts = Vec::new();
-    let mut rest = segment;
-    while !rest.is_empty() {
-        let mut room = vec![0xA5; output];
-        let (bytes, taken) = match encoder.fill(rest, &mut room).expect("encodes") {
-            Some(Fill { consumed, encoded }) => {
-                room.truncate(encoded);
-                (Some(room), consumed)
-            }
-            None => (None, rest.len().min(output)),
-        };
-        parts.push((bytes, taken));
-        rest = &rest[taken..];
-    }
-    parts
 }
 
 /// Window of a frame in bytes, and its content size (RFC 8878 §3.1.1.1), read independently of the crate.
@@ -114,29 +92,14 @@ fn check_frame(frame: &[u8], covers: &[u8], window_log: u32) {
     );
 }
 
-fn check_segment(encoder: &mut ZstdEncoder, segment: &[u8], output: usize, window_log: u32) {
-    let mut at = 0;
-    for (frame, taken) in encode_segment(encoder, segment, output) {
-        let covers = &segment[at..at + taken];
-        if let Some(frame) = frame {
-            assert!(frame.len() <= output);
-            check_frame(&frame, covers, window_log);
-        }
-        at += taken;
-    }
-    assert_eq!(at, segment.len());
-}
-
-/// Each case is slow: fewer than usual, unless asked for.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(48)
+fn check_all(encoder: &mut ZstdEncoder, segment: &[u8], output: usize, window_log: u32) {
+    check_segment(encoder, segment, output, |unit, covers| {
+        check_frame(unit, covers, window_log)
+    });
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(ProptestConfig::with_cases(cases(48)))]
 
     #[test]
     fn any_segment_round_trips(
@@ -147,12 +110,12 @@ proptest! {
         window_log in MIN_WINDOW_LOG..=MAX_WINDOW_LOG,
     ) {
         let output = blocks * BLOCK;
-        check_segment(&mut encoder(level, window_log, output), &mixed(seed, length), output, window_log);
+        check_all(&mut encoder(level, window_log, output), &mixed(seed, length), output, window_log);
     }
 
     #[test]
     fn small_alphabets_round_trip(data in vec(0u8..3, 0..30_000)) {
-        check_segment(&mut encoder(3, 15, BLOCK), &data, BLOCK, 15);
+        check_all(&mut encoder(3, 15, BLOCK), &data, BLOCK, 15);
     }
 
     #[test]
@@ -216,7 +179,7 @@ fn every_level_round_trips() {
     let data = mixed(1, 300_000);
     for level in LEVELS {
         for output in [BLOCK, 16 * BLOCK] {
-            check_segment(&mut encoder(level, 17, output), &data, output, 17);
+            check_all(&mut encoder(level, 17, output), &data, output, 17);
         }
     }
 }
@@ -224,7 +187,7 @@ fn every_level_round_trips() {
 #[test]
 fn the_largest_pcluster_round_trips() {
     let data = mixed(2, 5 << 20);
-    check_segment(&mut encoder(3, 20, 1 << 20), &data, 1 << 20, 20);
+    check_all(&mut encoder(3, 20, 1 << 20), &data, 1 << 20, 20);
 }
 
 #[test]
