@@ -1,0 +1,323 @@
+//! The options of a full image, which `erofs build`, `erofs merge` and `mkfs.erofs` have in common.
+
+use crate::compressors::{self, Compressors};
+use crate::image_arguments::ImageArguments;
+use crate::packing::PackingOptions;
+use crate::values;
+use anyhow::{Context, bail};
+use clap::Args;
+use erofs_format::BlockBits;
+use erofs_format::xattr::MAX_LONG_PREFIXES;
+use erofs_mkfs::build::BuildOptions;
+use erofs_mkfs::data::compression::Compression;
+use erofs_mkfs::data::hints::Hints;
+use erofs_mkfs::options::InodeForm;
+use erofs_mkfs::plan::inode_data::IndexForm;
+use erofs_mkfs::plan::long_prefix;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// What a full image is made with, in the spellings of mkfs.erofs, which takes all of it too.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    #[command(flatten)]
+    pub(crate) image: ImageArguments,
+
+    #[command(flatten)]
+    layout: Layout,
+
+    #[command(flatten)]
+    content: Content,
+
+    #[command(flatten)]
+    run: Run,
+}
+
+/// How the image looks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Layout")]
+struct Layout {
+    /// Compress files: NAME[,LEVEL][,dictsize=BYTES], several by colons of which hints choose. lz4 (Linux 5.13, with
+    /// -C 4k 5.4), lz4hc (levels 1 to 12, default 9), lzma (0 to 9, 100 to 109, default 6; Linux 5.16), deflate (1 to 9,
+    /// default 1; Linux 6.6), libdeflate (1 to 12), zstd (1 to 22, default 3; Linux 6.10)
+    #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = compressors::parse)]
+    compressors: Option<Compressors>,
+
+    /// Largest compressed cluster in bytes, up to 1 MiB; 64k by default
+    #[arg(short = 'C', long, value_name = "BYTES", value_parser = values::size)]
+    cluster_size: Option<u64>,
+
+    /// How single files are compressed: lines of cluster size (0: not at all), perhaps number of an algorithm from 0,
+    /// and regular expression for the path
+    #[arg(long, value_name = "FILE")]
+    compress_hints: Option<PathBuf>,
+
+    /// Most bytes that a compressed extent decodes to
+    #[arg(long, value_name = "BYTES", value_parser = values::size)]
+    max_extent_bytes: Option<u64>,
+
+    /// Block size in bytes, 512 to 65536; smaller than 4096 needs Linux 6.4, larger a machine with larger pages
+    #[arg(short = 'b', long, value_name = "BYTES", value_parser = values::block_size, default_value = "4096")]
+    block_size: BlockBits,
+
+    /// Extended options, by commas: noinline_data (also ^inline_data), inline_data, legacy-compress, ztailpacking (the
+    /// last cluster of a file behind its index; Linux 5.17); fragments[=BYTES] (tails and small files are compressed
+    /// together, in clusters of BYTES; Linux 6.1), all-fragments[=BYTES] (all but large files), fragdedupe=full|inode,
+    /// ^fragdedupe; dedupe (files share compressed data that they have in common; Linux 6.1); force-inode-compact,
+    /// force-inode-extended, force-inode-blockmap, force-chunk-indexes, nosbcrc, ^xattr-name-filter, xattr-name-filter,
+    /// 48bit and dot-omitted (Linux 6.15), plain-xattr-prefixes
+    #[arg(short = 'E', value_name = "OPTION", value_delimiter = ',')]
+    extended: Vec<String>,
+
+    /// Store files in chunks of this many bytes (Linux 5.15)
+    #[arg(long = "chunksize", value_name = "BYTES", value_parser = values::size)]
+    chunk_size: Option<u64>,
+
+    /// Write the data of chunks into this file, which the image then needs as its device (Linux 5.16; needs --chunksize)
+    #[arg(long = "blobdev", value_name = "FILE")]
+    blob: Option<PathBuf>,
+
+    /// Begin the data of files at multiples of this many blocks: 512 of 4096 bytes for pages of 2 MiB
+    #[arg(long = "dsunit", value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    alignment: Option<u64>,
+
+    /// Store what names of attributes begin with once, e.g. trusted.overlay. (Linux 6.4); `auto` takes what pays; may be repeated
+    #[arg(long = "xattr-prefix", value_name = "PREFIX")]
+    xattr_prefixes: Vec<OsString>,
+
+    /// Leave out what the kernel of --kernel cannot read, where the image can do without, instead of refusing it
+    #[arg(long, requires = "kernel")]
+    kernel_downgrade: bool,
+
+    /// Write zeros instead of holes: readable since Linux 5.4
+    #[arg(long)]
+    no_sparse: bool,
+
+    /// Store identical files again and again
+    #[arg(long)]
+    no_dedupe: bool,
+}
+
+/// What goes in, and what is changed on the way.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Content")]
+struct Content {
+    /// Stay on the filesystem of the source directory
+    #[arg(long)]
+    one_file_system: bool,
+
+    /// Take files as they are when they change while they are read
+    #[arg(long)]
+    ignore_changed: bool,
+}
+
+/// How the work is done; the image does not depend on it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Work")]
+struct Run {
+    /// Worker threads, by default one for each processor
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// Memory in bytes, half for data on its way and half for tails of files that wait for the metadata
+    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "128M")]
+    memory: u64,
+}
+
+/// Where the commands that take [`BuildArguments`] differ in what goes without saying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defaults {
+    /// Those of `erofs build`.
+    Build,
+    /// Those of mkfs.erofs: clusters of one block, and a cluster size means nothing without a compressor.
+    Mkfs,
+}
+
+impl BuildArguments {
+    /// The words of `-E`.
+    pub(crate) fn extended(&self) -> &[String] {
+        &self.layout.extended
+    }
+
+    /// The chunk size, if one is asked for, in bytes.
+    pub(crate) const fn chunk_size(&self) -> Option<u64> {
+        self.layout.chunk_size
+    }
+
+    /// The settings that the arguments mean.
+    pub(crate) fn options(&self) -> anyhow::Result<BuildOptions> {
+        self.options_with(Defaults::Build)
+    }
+
+    /// The same with the defaults of another command.
+    pub(crate) fn options_with(&self, defaults: Defaults) -> anyhow::Result<BuildOptions> {
+        let Self {
+            layout,
+            content,
+            run,
+            ..
+        } = self;
+        let block = layout.block_size.bytes();
+        let mut options = BuildOptions {
+            block_bits: layout.block_size,
+            sparse: !layout.no_sparse,
+            dedupe: !layout.no_dedupe,
+            image: self.image.options()?,
+            one_file_system: content.one_file_system,
+            ignore_changed: content.ignore_changed,
+            memory: usize::try_from(run.memory)
+                .context("--memory is larger than this machine can address")?,
+            ..BuildOptions::default()
+        };
+        if let Some(workers) = run.workers {
+            if workers == 0 {
+                bail!("--workers must be at least 1");
+            }
+            options.workers = workers;
+        }
+        options.compression = layout.compression(defaults)?;
+        if let Some(size) = layout.chunk_size {
+            if !size.is_power_of_two() || size < block || size > block << 31 {
+                bail!(
+                    "--chunksize {size}: a chunk must be a power of two from the block size ({block}) on"
+                );
+            }
+            if layout.compressors.is_some() {
+                bail!("--chunksize and -z exclude each other: chunks are never compressed");
+            }
+            options.chunk_shift = Some(u8::try_from((size / block).ilog2())?);
+        }
+        let mut packing = PackingOptions::default();
+        options.alignment = layout.alignment.unwrap_or(1);
+        if layout
+            .chunk_size
+            .is_some_and(|size| size / block < options.alignment)
+        {
+            // As mkfs.erofs: an alignment that chunks do not have means nothing.
+            options.alignment = 1;
+        }
+        if layout.blob.is_some() && layout.chunk_size.is_none() {
+            bail!("--blobdev must be used together with --chunksize");
+        }
+        options.blob = layout.blob.clone();
+        let metadata = &mut options.image.metadata;
+        for prefix in &layout.xattr_prefixes {
+            if prefix == "auto" {
+                metadata.find_prefixes = true;
+                continue;
+            }
+            let parsed = long_prefix::parse(prefix.as_bytes());
+            metadata.prefixes.push(parsed.with_context(|| {
+                let text = prefix.display();
+                format!("--xattr-prefix {text}: expected a namespace and up to 255 bytes more")
+            })?);
+        }
+        if metadata.prefixes.len() > MAX_LONG_PREFIXES {
+            bail!("--xattr-prefix: at most {MAX_LONG_PREFIXES} prefixes");
+        }
+        if metadata.find_prefixes && !metadata.prefixes.is_empty() {
+            bail!("--xattr-prefix=auto looks for all prefixes itself");
+        }
+        for extended in &layout.extended {
+            if packing.take(extended)? {
+                continue;
+            }
+            match extended.as_str() {
+                "noinline_data" | "^inline_data" => options.inline_tails = false,
+                "inline_data" => options.inline_tails = true,
+                "dedupe" => options.share_extents = true,
+                "legacy-compress" => options.index_form = IndexForm::Full,
+                "ztailpacking" => match &mut options.compression {
+                    Some(compression) => compression.inline_tails = true,
+                    // mkfs.erofs says nothing then.
+                    None if defaults == Defaults::Mkfs => {}
+                    None => bail!("-E ztailpacking is about compressed files: it needs -z"),
+                },
+                "force-inode-compact" => metadata.inode_form = InodeForm::Compact,
+                "force-inode-extended" => metadata.inode_form = InodeForm::Extended,
+                "force-chunk-indexes" => options.chunk_indexes = true,
+                "force-inode-blockmap" => options.chunk_indexes = false,
+                "48bit" => metadata.bit48 = true,
+                "dot-omitted" => {
+                    metadata.bit48 = true;
+                    metadata.omit_dot = true;
+                }
+                // So they always are.
+                "plain-xattr-prefixes" => {}
+                "nosbcrc" => metadata.checksum = false,
+                "xattr-name-filter" => metadata.name_filter = true,
+                "^xattr-name-filter" => metadata.name_filter = false,
+                other => bail!("-E {other}: there is no such extended option"),
+            }
+        }
+        let inline_tails = options
+            .compression
+            .as_ref()
+            .is_some_and(|compression| compression.inline_tails);
+        if inline_tails && options.share_extents {
+            bail!("-E ztailpacking and -E dedupe exclude each other: an inlined end is not shared");
+        }
+        // Without a compressor mkfs.erofs packs and shares nothing and says nothing.
+        if defaults == Defaults::Build || options.compression.is_some() {
+            packing.apply(options.compression.as_mut(), block)?;
+            if options.share_extents && options.compression.is_none() {
+                bail!("-E dedupe is about compressed data: it needs -z");
+            }
+        } else {
+            options.share_extents = false;
+        }
+        if let Some(kernel) = options.image.kernel.filter(|_| layout.kernel_downgrade) {
+            for requirement in options.downgrade(kernel) {
+                let (what, since) = (requirement.describe(), requirement.since());
+                eprintln!("erofs: left out for Linux {kernel}: {what} (since {since})");
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl Layout {
+    fn compression(&self, defaults: Defaults) -> anyhow::Result<Option<Compression>> {
+        let Some(Compressors(algorithms)) = &self.compressors else {
+            for (option, given) in [
+                ("-C", self.cluster_size.is_some()),
+                ("--compress-hints", self.compress_hints.is_some()),
+                ("--max-extent-bytes", self.max_extent_bytes.is_some()),
+            ] {
+                if given && defaults == Defaults::Build {
+                    bail!("{option} is about compressed files: it needs -z");
+                }
+            }
+            return Ok(None);
+        };
+        let block = self.block_size.bytes();
+        // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
+        let most = (1 << 20).min(block * 2047);
+        let size = self.cluster_size.unwrap_or(match defaults {
+            Defaults::Build => 64 << 10,
+            Defaults::Mkfs => block.max(4096),
+        });
+        if size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block) {
+            bail!(
+                "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
+            );
+        }
+        let mut compression =
+            Compression::new(algorithms.clone(), usize::try_from(size.min(most))?);
+        if let Some(bytes) = self.max_extent_bytes {
+            let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+            if size < self.block_size.len() {
+                bail!("--max-extent-bytes {bytes}: an extent has a block ({block}) at least");
+            }
+            compression.max_extent = compression.max_extent.min(size);
+        }
+        if let Some(path) = &self.compress_hints {
+            let named = || path.display().to_string();
+            let text = std::fs::read(path).with_context(named)?;
+            compression.hints =
+                Hints::parse(&text, algorithms.len(), self.block_size).with_context(named)?;
+        }
+        Ok(Some(compression))
+    }
+}

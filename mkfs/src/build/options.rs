@@ -1,0 +1,156 @@
+//! How an image is to look, and what of that excludes each other.
+
+use crate::data::compression::Compression;
+use crate::data::pipeline::Settings;
+use crate::options::{BuildError, ImageOptions, layout_requirements};
+use crate::plan::inode_data::IndexForm;
+use erofs_format::BlockBits;
+use erofs_format::kernel::{KernelVersion, Requirement};
+use std::path::PathBuf;
+
+/// How an image is to look.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Block size.
+    pub block_bits: BlockBits,
+    /// Compression of files, if any.
+    pub compression: Option<Compression>,
+    /// Index of compressed files.
+    pub index_form: IndexForm,
+    /// Whether tails of files may be inlined behind inodes.
+    pub inline_tails: bool,
+    /// Whether holes stay holes (Linux 5.15) or become zeros.
+    pub sparse: bool,
+    /// All regular files in chunks of 2^n blocks.
+    pub chunk_shift: Option<u8>,
+    /// A file for the data of chunks, which the image then needs as its device.
+    pub blob: Option<PathBuf>,
+    /// Data of files begins at multiples of so many blocks.
+    pub alignment: u64,
+    /// Whether chunks are told by indexes of 8 bytes instead of block numbers of 4.
+    pub chunk_indexes: bool,
+    /// Whether identical files are stored once.
+    pub dedupe: bool,
+    /// Whether compressed files share extents that they have in common (Linux 6.1).
+    pub share_extents: bool,
+    /// Worker threads.
+    pub workers: usize,
+    /// Memory for data on its way and tails, in bytes.
+    pub memory: usize,
+    /// What indexes have in common with it.
+    pub image: ImageOptions,
+    /// Whether other filesystems below a source directory are left out.
+    pub one_file_system: bool,
+    /// Whether files that change while they are read are taken as they are.
+    pub ignore_changed: bool,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            block_bits: BlockBits::B4096,
+            compression: None,
+            index_form: IndexForm::Compact,
+            inline_tails: true,
+            sparse: true,
+            chunk_shift: None,
+            blob: None,
+            alignment: 1,
+            chunk_indexes: false,
+            dedupe: true,
+            share_extents: false,
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory: 128 << 20,
+            image: ImageOptions::default(),
+            one_file_system: false,
+            ignore_changed: false,
+        }
+    }
+}
+
+impl BuildOptions {
+    /// Leaves out what `kernel` does not read where the image can do without. Returns what was left out.
+    pub fn downgrade(&mut self, kernel: KernelVersion) -> Vec<Requirement> {
+        let mut left_out = Vec::new();
+        let mut is_too_new = |requirement: Requirement, is_wanted: bool| {
+            let too_new = requirement.since() > kernel;
+            if too_new && is_wanted {
+                left_out.push(requirement);
+            }
+            too_new
+        };
+        let metadata = &mut self.image.metadata;
+        if is_too_new(Requirement::Bit48, metadata.bit48 || metadata.omit_dot) {
+            (metadata.bit48, metadata.omit_dot) = (false, false);
+        }
+        let has_prefixes = metadata.find_prefixes || !metadata.prefixes.is_empty();
+        if is_too_new(Requirement::XattrPrefixes, has_prefixes) {
+            metadata.find_prefixes = false;
+            metadata.prefixes.clear();
+        }
+        if self.blob.is_none() && is_too_new(Requirement::ChunkedFile, self.chunk_shift.is_some()) {
+            self.chunk_shift = None;
+            self.sparse = false;
+        }
+        let block = self.block_bits.len();
+        if let Some(compression) = &mut self.compression {
+            if is_too_new(
+                Requirement::FragmentsOrDedupe,
+                compression.packing.is_some(),
+            ) {
+                compression.packing = None;
+            }
+            let is_big = compression.max_pcluster > block;
+            if is_too_new(Requirement::BigPcluster, is_big) {
+                compression.max_pcluster = block;
+            }
+        }
+        left_out
+    }
+}
+
+/// What is wrong with options is said before anything is read.
+pub(super) fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
+    let mut wanted = Vec::new();
+    if let Some(compression) = &options.compression {
+        wanted.extend(compression.requirement());
+        if compression.inline_tails {
+            wanted.push(Requirement::Ztailpacking);
+        }
+        if compression.max_pcluster > options.block_bits.len() {
+            wanted.push(Requirement::BigPcluster);
+        }
+        if compression.packing.is_some() || options.share_extents {
+            wanted.push(Requirement::FragmentsOrDedupe);
+        }
+    }
+    if options.blob.is_some() {
+        wanted.push(Requirement::DeviceTable);
+    }
+    if options.image.metadata.bit48 || options.image.metadata.omit_dot {
+        wanted.push(Requirement::Bit48);
+    }
+    if options.chunk_shift.is_some() {
+        wanted.push(Requirement::ChunkedFile);
+    }
+    let label = options.image.stored_label();
+    wanted.extend(layout_requirements(
+        options.block_bits,
+        &label,
+        options.compression.is_some(),
+    ));
+    options.image.check_kernel(&wanted)
+}
+
+/// What of the options is the pipeline's business.
+pub(super) fn pipeline_settings(options: &BuildOptions) -> Settings {
+    Settings {
+        block_bits: options.block_bits,
+        compression: options.compression.clone(),
+        dedupe: options.dedupe,
+        share_extents: options.share_extents && options.dedupe,
+        workers: options.workers,
+        // The other half is for what waits.
+        memory: options.memory / 2,
+    }
+}
