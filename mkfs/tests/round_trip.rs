@@ -10,7 +10,7 @@ use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_mkfs::data::fragments::{FragmentDedupe, Packing};
 use erofs_mkfs::index::{IndexSource, index};
 use erofs_mkfs::options::ImageOptions;
-use erofs_mkfs::plan::inode_data::IndexForm;
+use erofs_mkfs::plan::index_form::IndexForm;
 use erofs_mkfs::source::Rules;
 use erofs_mkfs::source::raw::RawFile;
 use erofs_mkfs::source::tar::Archive;

@@ -3,7 +3,7 @@
 use crate::data::compression::Compression;
 use crate::data::pipeline::Settings;
 use crate::options::{BuildError, ImageOptions, layout_requirements};
-use crate::plan::inode_data::IndexForm;
+use crate::plan::index_form::IndexForm;
 use erofs_format::BlockBits;
 use erofs_format::kernel::{KernelVersion, Requirement};
 use std::path::PathBuf;

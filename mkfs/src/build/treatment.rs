@@ -6,7 +6,7 @@ use crate::data::fragments::Packing;
 use crate::data::pipeline::compressed_segment;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::plan::can_inline;
-use crate::plan::inode_data::tail_room;
+use crate::plan::index_form::tail_room;
 use crate::plan::xattrs::XattrPlan;
 use crate::tree::{DataRange, Xattr};
 use erofs_format::Nid;

@@ -10,7 +10,8 @@ use crate::data::writer::Writer;
 use crate::image::ImageError;
 use crate::options::{BuildError, ImageOptions, folder};
 use crate::plan::can_inline;
-use crate::plan::inode_data::{ChunkPiece, LayerFileData, aligned_shift};
+use crate::plan::chunk_table::{ChunkPiece, aligned_shift};
+use crate::plan::inode_data::LayerFileData;
 use crate::plan::xattrs::XattrPlan;
 use crate::source::layers::{
     FileSource, Layer, LayerContent, LayerRules, LayerSource, Merged, OpenLayer, merge,

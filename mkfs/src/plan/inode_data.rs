@@ -1,39 +1,19 @@
 //! What each inode's data looks like, from wherever it was stored.
 
+use super::chunk_table::{ChunkPiece, ChunkTable, aligned_shift, covering_shift};
+use super::index_form::{IndexForm, index_end};
 use super::xattrs::XattrPlan;
 use super::{can_inline, directory};
 use crate::data::encode::StoredExtent;
 use crate::data::fragments::{FragmentRef, Offsets};
 use crate::data::tails::TailRef;
-use crate::data::treatment::ChunkMap;
 use crate::data::{StoredData, StoredPclusters};
-use crate::tree::{Body, DataRange, FrozenTree, InodeId, Location};
-use erofs_format::chunk::{Chunk, ChunkFormat};
-use erofs_format::compression::map_header::{Advise, MAP_HEADER_SIZE};
-use erofs_format::compression::{Algorithm, Extent, compact_index, full_index};
+use crate::tree::{Body, FrozenTree, InodeId, Location};
+use erofs_format::chunk::ChunkFormat;
+use erofs_format::compression::Algorithm;
+use erofs_format::compression::map_header::MAP_HEADER_SIZE;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
-use erofs_format::{BlockAddr, BlockBits, ByteOffset, DeviceId};
-
-/// Which lcluster index compressed files get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IndexForm {
-    /// Two to four bytes for each block.
-    #[default]
-    Compact,
-    /// Eight bytes for each block.
-    Full,
-}
-
-impl IndexForm {
-    /// The compact form has no room for offsets in blocks above 16 KiB.
-    fn for_blocks(self, block_bits: BlockBits) -> Self {
-        if block_bits.bits() > 14 {
-            Self::Full
-        } else {
-            self
-        }
-    }
-}
+use erofs_format::{BlockAddr, BlockBits, DeviceId};
 
 /// A raw file that stays where it is.
 #[derive(Debug, Clone)]
@@ -172,62 +152,6 @@ pub enum InodeData<'d> {
         /// Offset in the packed inode in bytes.
         offset: u64,
     },
-}
-
-/// Where the chunks of a file are.
-#[derive(Debug)]
-pub enum ChunkTable<'d> {
-    /// Nowhere.
-    Hole,
-    /// Runs with data follow each other on a device.
-    Stored {
-        /// The device.
-        device: DeviceId,
-        /// First block.
-        start: BlockAddr,
-        /// Which chunks hold data.
-        map: &'d ChunkMap,
-    },
-    /// Stretches with data follow each other on a device.
-    Device {
-        /// The device.
-        device: DeviceId,
-        /// First block.
-        start: BlockAddr,
-        /// Stretches with data; `None` for the whole file.
-        ranges: Option<&'d [DataRange]>,
-    },
-    /// Wherever these say.
-    Pieces(&'d [ChunkPiece]),
-    /// All on a device but the last chunk, which is on the primary one.
-    CopiedEnd {
-        /// The device.
-        device: DeviceId,
-        /// Where the last chunk is.
-        end: BlockAddr,
-    },
-}
-
-/// Advise bits of a compressed file: sizes of pclusters are recorded where any is larger than a block, and two-byte
-/// records are used where an offset in a block fits them.
-pub fn advise(
-    form: IndexForm,
-    block_bits: BlockBits,
-    extents: &[Extent],
-    has_fragment: bool,
-    tail: Option<TailRef>,
-) -> Advise {
-    let mut advise = Advise::empty();
-    advise.set(Advise::FRAGMENT_PCLUSTER, has_fragment);
-    advise.set(Advise::COMPACTED_2B, has_two_byte_records(form, block_bits));
-    let big = extents.iter().any(|extent| extent.blocks > 1);
-    advise.set(Advise::BIG_PCLUSTERS, big);
-    advise.set(Advise::INLINE_PCLUSTER, tail.is_some());
-    advise
-}
-
-fn has_two_byte_records(form: IndexForm, block_bits: BlockBits) -> bool {
-    form == IndexForm::Compact && block_bits <= BlockBits::B4096
 }
 
 impl<'d> DataMap<'d> {
@@ -453,33 +377,6 @@ impl<'d> DataMap<'d> {
     }
 }
 
-/// The smallest chunk size that covers a whole file with one chunk.
-fn covering_shift(size: u64, block_bits: BlockBits) -> u8 {
-    let blocks = block_bits.blocks_for(size).max(1).next_power_of_two();
-    // 2^31 blocks are the largest chunk; a larger file has several.
-    u8::try_from(blocks.ilog2().min(31)).unwrap_or(31)
-}
-
-/// The largest chunk size at whose multiples all stretches of data begin and end.
-pub(crate) fn aligned_shift(size: u64, ranges: &[DataRange], block_bits: BlockBits) -> u8 {
-    let covering = covering_shift(size, block_bits);
-    let bits = ranges.iter().fold(
-        u64::from(covering) + u64::from(block_bits.bits()),
-        |least, range| {
-            let end = range.offset + range.length;
-            let end_bits = if end >= size {
-                64
-            } else {
-                u64::from(end.trailing_zeros())
-            };
-            least
-                .min(u64::from(range.offset.trailing_zeros()))
-                .min(end_bits)
-        },
-    );
-    u8::try_from(bits.saturating_sub(block_bits.bits().into())).unwrap_or(0)
-}
-
 impl InodeData<'_> {
     /// Size of the file in bytes.
     pub const fn size(&self) -> u64 {
@@ -514,146 +411,6 @@ impl InodeData<'_> {
     }
 }
 
-/// Where the index of a compressed file of `size` bytes ends whose inode and attributes take `head` bytes, counted from the
-/// start of the inode.
-fn index_end(head: u64, size: u64, form: IndexForm, block_bits: BlockBits) -> u64 {
-    let header = head.next_multiple_of(8);
-    let records = block_bits.blocks_for(size);
-    match form {
-        IndexForm::Full => header + full_index::INDEX_OFFSET + records * full_index::RECORD_SIZE,
-        IndexForm::Compact => {
-            let packs = header + MAP_HEADER_SIZE;
-            let two_byte = has_two_byte_records(form, block_bits);
-            packs + compact_index::Layout::new(ByteOffset(packs), records, two_byte).size()
-        }
-    }
-}
-
-/// Bytes that are sure to fit between the end of the index of a compressed file and the end of a block, when inode and
-/// attributes take at most `head` bytes.
-pub fn tail_room(head: u64, size: u64, form: IndexForm, block_bits: BlockBits) -> u16 {
-    // A smaller inode may shift 16 records from packs of two to packs of four bytes.
-    const SHIFTED: u64 = 32;
-    let end = index_end(head, size, form.for_blocks(block_bits), block_bits) + SHIFTED;
-    u16::try_from(block_bits.bytes().saturating_sub(end)).unwrap_or(0)
-}
-
-impl ChunkTable<'_> {
-    /// What the table of `chunks` chunks says, in order.
-    pub fn chunks(
-        &self,
-        chunks: u64,
-        format: ChunkFormat,
-        block_bits: BlockBits,
-    ) -> impl Iterator<Item = Chunk> {
-        let mut pieces = self
-            .pieces(chunks, format, block_bits)
-            .into_iter()
-            .peekable();
-        let blocks_per_chunk = 1u64 << format.block_shift;
-        (0..chunks).map(move |number| {
-            while pieces
-                .next_if(|piece| piece.first + piece.count <= number)
-                .is_some()
-            {}
-            match pieces.peek() {
-                Some(piece) if piece.first <= number => Chunk::Data {
-                    device: piece.device,
-                    block: BlockAddr(piece.start.0 + (number - piece.first) * blocks_per_chunk),
-                },
-                _ => Chunk::Hole,
-            }
-        })
-    }
-
-    /// Stretches of chunks with data, ascending.
-    fn pieces(&self, chunks: u64, format: ChunkFormat, block_bits: BlockBits) -> Vec<ChunkPiece> {
-        let whole = |device, start| ChunkPiece {
-            first: 0,
-            count: chunks,
-            device,
-            start,
-        };
-        match *self {
-            Self::Hole => Vec::new(),
-            Self::Stored { device, start, map } => {
-                let mut next = start.0;
-                map.runs
-                    .iter()
-                    .map(|run| {
-                        let start = BlockAddr(next);
-                        next += run.count << format.block_shift;
-                        ChunkPiece {
-                            first: run.first,
-                            count: run.count,
-                            device,
-                            start,
-                        }
-                    })
-                    .collect()
-            }
-            Self::Device {
-                device,
-                start,
-                ranges: None,
-            } => vec![whole(device, start)],
-            Self::Device {
-                device,
-                start,
-                ranges: Some(ranges),
-            } => {
-                let bits = format.chunk_bits(block_bits);
-                let mut next = start.0;
-                ranges
-                    .iter()
-                    .map(|range| {
-                        let start = BlockAddr(next);
-                        next += block_bits.blocks_for(range.length);
-                        let first = range.offset >> bits;
-                        ChunkPiece {
-                            first,
-                            count: range.length.div_ceil(1 << bits),
-                            device,
-                            start,
-                        }
-                    })
-                    .collect()
-            }
-            Self::Pieces(pieces) => pieces.to_vec(),
-            Self::CopiedEnd { device, end } => {
-                let last = chunks.saturating_sub(1);
-                vec![
-                    ChunkPiece {
-                        first: 0,
-                        count: last,
-                        device,
-                        start: BlockAddr(0),
-                    },
-                    ChunkPiece {
-                        first: last,
-                        count: 1,
-                        device: DeviceId::PRIMARY,
-                        start: end,
-                    },
-                ]
-            }
-        }
-    }
-}
-
-/// Chunks that follow each other in the file and on a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkPiece {
-    /// Number of the first chunk.
-    pub first: u64,
-    /// Number of chunks.
-    pub count: u64,
-    /// The device.
-    pub device: DeviceId,
-    /// First block on it.
-    pub start: BlockAddr,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -673,24 +430,5 @@ mod tests {
         };
         assert_eq!(data(true).end_of_metadata(84), 88 + 2 * 8);
         assert_eq!(data(false).end_of_metadata(84), 84 + 2 * 4);
-    }
-
-    #[test]
-    fn one_chunk_covers_a_file_and_sparse_chunks_end_where_data_does() {
-        assert_eq!(covering_shift(1, BlockBits::B4096), 0);
-        assert_eq!(covering_shift(4097, BlockBits::B4096), 1);
-        assert_eq!(covering_shift(u64::MAX >> 1, BlockBits::B512), 31);
-        let ranges = [
-            DataRange {
-                offset: 8192,
-                length: 4096,
-            },
-            DataRange {
-                offset: 65536,
-                length: 100,
-            },
-        ];
-        assert_eq!(aligned_shift(65636, &ranges, BlockBits::B512), 3);
-        assert_eq!(aligned_shift(1 << 20, &ranges, BlockBits::B512), 0);
     }
 }

@@ -7,7 +7,9 @@
 //! bits whatever the size of the image. `meta_blkaddr` points one block below the inodes, so none has NID 0, which user
 //! space takes for "no entry".
 
+pub mod chunk_table;
 pub mod directory;
+pub mod index_form;
 pub mod inode_data;
 pub mod long_prefix;
 mod space;

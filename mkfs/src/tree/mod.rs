@@ -4,36 +4,28 @@
 //! known at the end and yields a [`FrozenTree`] with sorted directories. Names and link targets live in one arena, xattr
 //! sets are stored once, and an entry with its inode costs about 100 bytes.
 
+mod error;
 mod frozen;
+mod inode;
+mod links;
 mod names;
+mod overlay;
 mod path;
 mod xattr_sets;
 
+pub use error::TreeError;
 pub use frozen::{Child, FrozenTree};
+pub use inode::{Body, DataRange, InodeId, Location, Metadata, SparseId, TreeInode};
 pub use names::NameRef;
 pub use path::{NameError, components, display};
 pub use xattr_sets::{Xattr, XattrSetId, XattrSets};
 
-use erofs_format::device::DeviceNumber;
-use erofs_format::inode::{FileType, Timestamp};
+use erofs_format::inode::FileType;
 use hashbrown::{DefaultHashBuilder, HashTable};
+use links::PendingLink;
 use names::NameArena;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::BuildHasher;
-
-/// An inode of a [`Tree`]. The root directory is [`InodeId::ROOT`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InodeId(u32);
-
-impl InodeId {
-    /// The root directory.
-    pub const ROOT: Self = Self(0);
-
-    /// Position in tables that have one element for each inode.
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
 
 /// A directory entry of a [`Tree`]; the root has entry 0 with an empty name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,143 +39,6 @@ impl EntryId {
     }
 }
 
-/// Owner, permissions, time and attributes of an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metadata {
-    /// Permission bits, set-id and sticky bits (`0o7777`); the type comes from the body.
-    pub permissions: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Extended attributes by full name, in any order; of equal names the last counts.
-    pub xattrs: Vec<Xattr>,
-}
-
-/// Where the data of a regular file comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Location {
-    /// There is none: the file is empty or one hole.
-    Nowhere,
-    /// The file of the same path below the source directory.
-    Directory,
-    /// A place in the archive, with the map of its pieces when it is sparse.
-    Archive {
-        /// Offset of the first stored byte in the archive, in bytes.
-        offset: u64,
-        /// Which part of the file is stored.
-        sparse: Option<SparseId>,
-    },
-    /// File number `n` of the command line.
-    RawFile(u32),
-    /// File number `n` of the layers.
-    Layer(u32),
-    /// Already in the image: the data passed by in a stream.
-    Stored(u32),
-}
-
-/// A map of [`Tree::sparse_map`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SparseId(std::num::NonZeroU32);
-
-/// A stretch of a sparse file that holds data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DataRange {
-    /// Offset in the file, in bytes.
-    pub offset: u64,
-    /// Length in bytes.
-    pub length: u64,
-}
-
-/// What an inode is, besides its metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    Regular {
-        /// Size in bytes.
-        size: u64,
-        /// Where its data comes from.
-        location: Location,
-    },
-    /// A symbolic link; the target is in the arena.
-    Symlink(NameRef),
-    /// A character device.
-    CharDevice(DeviceNumber),
-    /// A block device.
-    BlockDevice(DeviceNumber),
-    /// A named pipe.
-    Fifo,
-    /// A socket.
-    Socket,
-}
-
-impl Body {
-    /// Its file type.
-    pub const fn file_type(&self) -> FileType {
-        match self {
-            Self::Directory => FileType::Directory,
-            Self::Regular { .. } => FileType::Regular,
-            Self::Symlink(_) => FileType::Symlink,
-            Self::CharDevice(_) => FileType::CharDevice,
-            Self::BlockDevice(_) => FileType::BlockDevice,
-            Self::Fifo => FileType::Fifo,
-            Self::Socket => FileType::Socket,
-        }
-    }
-}
-
-/// An inode of the tree.
-#[derive(Debug, Clone, Copy)]
-pub struct TreeInode {
-    /// What it is.
-    pub body: Body,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Number of links; right after [`Tree::finish`].
-    pub nlink: u32,
-    /// Extended attributes.
-    pub xattrs: XattrSetId,
-    /// Permission bits.
-    pub permissions: u16,
-}
-
-impl TreeInode {
-    /// Whether all of it but the time has room in an inode of 32 bytes.
-    pub fn fits_compact_but_for_its_time(&self) -> bool {
-        let size = match self.body {
-            Body::Regular { size, .. } => size,
-            _ => 0,
-        };
-        u32::try_from(size).is_ok()
-            && [self.uid, self.gid, self.nlink]
-                .into_iter()
-                .all(|value| u16::try_from(value).is_ok())
-    }
-
-    /// `st_mode`, with type bits.
-    pub const fn mode(&self) -> u16 {
-        self.body.file_type().mode_bits() | self.permissions
-    }
-
-    fn metadata(&self, xattrs: &XattrSets) -> Metadata {
-        Metadata {
-            permissions: self.permissions,
-            uid: self.uid,
-            gid: self.gid,
-            mtime: self.mtime,
-            xattrs: xattrs.get(self.xattrs).to_vec(),
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     parent: InodeId,
@@ -191,75 +46,11 @@ struct Entry {
     name: NameRef,
 }
 
-/// Why an entry cannot be part of the tree.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TreeError {
-    /// A path that no image can hold.
-    #[error("{}: {source}", display(path))]
-    Name {
-        /// The path as the source gave it.
-        path: Vec<u8>,
-        /// What is wrong with it.
-        source: NameError,
-    },
-    /// An entry below something that is not a directory.
-    #[error("{}: its parent {} is not a directory", display(path), display(parent))]
-    ParentNotDirectory {
-        /// The entry.
-        path: Vec<u8>,
-        /// The parent.
-        parent: Vec<u8>,
-    },
-    /// The root replaced by something else.
-    #[error("the root must be a directory")]
-    RootNotDirectory,
-    /// A hard link without a target.
-    #[error(
-        "{}: target {} of the hard link does not exist",
-        display(path),
-        display(target)
-    )]
-    LinkTarget {
-        /// The link.
-        path: Vec<u8>,
-        /// What it wants to link to.
-        target: Vec<u8>,
-    },
-    /// A hard link to a directory.
-    #[error("{}: hard link to the directory {}", display(path), display(target))]
-    LinkToDirectory {
-        /// The link.
-        path: Vec<u8>,
-        /// What it wants to link to.
-        target: Vec<u8>,
-    },
-    /// An extended attribute that EROFS cannot hold.
-    #[error("{}: extended attribute {}: {problem}", display(path), display(name))]
-    Xattr {
-        /// The entry.
-        path: Vec<u8>,
-        /// The attribute's full name.
-        name: Vec<u8>,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// More than 2^32 entries or bytes of names.
-    #[error("the tree has too many {0}")]
-    TooMany(&'static str),
-}
-
 /// A slot of the lookup table. It keeps the hash, so that the table grows without looking at names again.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     hash: u32,
     entry: EntryId,
-}
-
-/// A hard link whose target had not been seen when it came.
-#[derive(Debug)]
-struct PendingLink {
-    path: Vec<u8>,
-    target: Vec<u8>,
 }
 
 /// A tree under construction.
@@ -421,36 +212,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes `path` a hard link to `target`, which may come later.
-    ///
-    /// # Errors
-    /// [`TreeError`] names the entry.
-    pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
-        components(target).map_err(|source| TreeError::Name {
-            path: target.to_vec(),
-            source,
-        })?;
-        let Some((parent, name)) = self.parent_of(path)? else {
-            return Err(TreeError::RootNotDirectory);
-        };
-        match self.lookup(target) {
-            Some(inode) if self.inode(inode).body.file_type() == FileType::Directory => {
-                Err(TreeError::LinkToDirectory {
-                    path: path.to_vec(),
-                    target: target.to_vec(),
-                })
-            }
-            Some(inode) => self.link_child(parent, name, inode),
-            None => {
-                self.pending_links.push(PendingLink {
-                    path: path.to_vec(),
-                    target: target.to_vec(),
-                });
-                Ok(())
-            }
-        }
-    }
-
     /// Removes the entry, with all below it.
     pub fn remove(&mut self, path: &[u8]) -> bool {
         let Some(parent) = self.existing_parent(path) else {
@@ -540,72 +301,6 @@ impl Tree {
         self.inodes[inode.index()].body = Body::Regular { size, location };
     }
 
-    /// Removes what overlayfs has to say about layers below: whiteouts, and the attributes `opaque` and `origin`.
-    ///
-    /// # Errors
-    /// [`TreeError::TooMany`] past 2^32 sets of attributes.
-    pub fn strip_overlay(&mut self) -> Result<(), TreeError> {
-        let stripped = |attribute: &Xattr| {
-            let name = [&b"trusted.overlay."[..], b"user.overlay."]
-                .into_iter()
-                .find_map(|prefix| attribute.name.strip_prefix(prefix));
-            matches!(name, Some(b"opaque" | b"origin"))
-        };
-        let mut sets = HashMap::new();
-        for index in 0..self.inodes.len() {
-            let old = self.inodes[index].xattrs;
-            let set = self.xattrs.get(old);
-            if !set.iter().any(stripped) {
-                continue;
-            }
-            let rest: Vec<Xattr> = set.iter().filter(|a| !stripped(a)).cloned().collect();
-            let new = match sets.get(&old) {
-                Some(new) => *new,
-                None => self.xattrs.intern(b"", rest)?,
-            };
-            sets.insert(old, new);
-            self.inodes[index].xattrs = new;
-        }
-        let whiteout = Body::CharDevice(DeviceNumber::default());
-        let Self {
-            inodes,
-            entries,
-            lookup,
-            ..
-        } = self;
-        lookup.retain(|slot| {
-            let entry = &mut entries[slot.entry.index()];
-            let keep = inodes[entry.inode.index()].body != whiteout;
-            if !keep {
-                // Nobody's child: see `remove`.
-                entry.parent = entry.inode;
-            }
-            keep
-        });
-        self.last_parent = (Vec::new(), InodeId::ROOT);
-        Ok(())
-    }
-
-    /// Gives directories that hold overlayfs whiteouts the attribute `trusted.overlay.origin`.
-    ///
-    /// # Errors
-    /// [`TreeError`].
-    pub fn mark_whiteouts(&mut self) -> Result<(), TreeError> {
-        const ORIGIN: &[u8] = b"trusted.overlay.origin";
-        let whiteout = Body::CharDevice(DeviceNumber::default());
-        for index in 0..self.entries.len() {
-            let Entry { parent, inode, .. } = self.entries[index];
-            let marked = self.xattrs.get(self.inode(parent).xattrs);
-            if self.inode(inode).body == whiteout
-                && parent != inode
-                && !marked.iter().any(|attribute| &*attribute.name == ORIGIN)
-            {
-                self.set_xattr(b"", parent, ORIGIN, b"")?;
-            }
-        }
-        Ok(())
-    }
-
     /// Resolves late hard links, counts links, sorts directories and drops what was replaced.
     ///
     /// # Errors
@@ -620,48 +315,6 @@ impl Tree {
             self.sparse_maps,
             self.implied,
         ))
-    }
-
-    /// Resolves links whose target came after them. A target may be a late link itself, so each one that is resolved
-    /// sees to those that wait for it.
-    fn resolve_links(&mut self) -> Result<(), TreeError> {
-        let plain = |path: &[u8]| {
-            components(path)
-                .map(|parts| parts.join(&b'/'))
-                .unwrap_or_default()
-        };
-        let pending = std::mem::take(&mut self.pending_links);
-        let mut waiting: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-        for (number, link) in pending.iter().enumerate() {
-            waiting.entry(plain(&link.target)).or_default().push(number);
-        }
-        let mut resolved = vec![false; pending.len()];
-        let mut ready: Vec<usize> = Vec::new();
-        for first in 0..pending.len() {
-            if self.lookup(&pending[first].target).is_some() {
-                ready.extend(
-                    waiting
-                        .remove(&plain(&pending[first].target))
-                        .unwrap_or_default(),
-                );
-            }
-            while let Some(number) = ready.pop() {
-                let PendingLink { path, target } = &pending[number];
-                self.link(path, target)?;
-                resolved[number] = true;
-                ready.extend(waiting.remove(&plain(path)).unwrap_or_default());
-            }
-        }
-        for (PendingLink { path, target }, _) in
-            pending.into_iter().zip(resolved).filter(|(_, done)| !done)
-        {
-            if self.lookup(&target).is_none() {
-                return Err(TreeError::LinkTarget { path, target });
-            }
-            // A directory that a late link implied.
-            self.link(&path, &target)?;
-        }
-        Ok(())
     }
 
     /// The directory that holds the last component of `path`, made when it is missing, and that component; `None` for

@@ -1,4 +1,5 @@
 use super::*;
+use erofs_format::inode::Timestamp;
 
 fn metadata(permissions: u16) -> Metadata {
     Metadata {

@@ -3,7 +3,7 @@
 use erofs_format::BlockBits;
 use erofs_mkfs::build::BuildOptions;
 use erofs_mkfs::data::fragments::{FragmentDedupe, Packing};
-use erofs_mkfs::plan::inode_data::IndexForm;
+use erofs_mkfs::plan::index_form::IndexForm;
 
 use crate::trees::{Files, compressed, noise, round_trip, text, written};
 

@@ -12,7 +12,7 @@ use erofs_mkfs::build::BuildOptions;
 use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::data::hints::Hints;
 use erofs_mkfs::options::InodeForm;
-use erofs_mkfs::plan::inode_data::IndexForm;
+use erofs_mkfs::plan::index_form::IndexForm;
 use erofs_mkfs::plan::long_prefix;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
