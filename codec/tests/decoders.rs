@@ -265,7 +265,12 @@ fn lz4_names_the_broken_rule() {
     assert_eq!(decode(b"\x50hello\x02", 9), truncated(5, 9));
     let before = corrupt("lz4", "a match begins before the data");
     assert_eq!(decode(b"\x50hello\x06\x00", 9), before);
-    assert_eq!(decode(b"\x50hello\x00\x00", 9), before);
+    let nowhere = corrupt("lz4", "a match of distance 0");
+    assert_eq!(decode(b"\x50hello\x00\x00", 9), nowhere);
+    // The same far from both ends.
+    let far = |offset: [u8; 2]| [&b"\x50hello"[..], &offset, &[0; 64]].concat();
+    assert_eq!(decode(&far([6, 0]), 200), before);
+    assert_eq!(decode(&far([0, 0]), 200), nowhere);
     // Literals and a match of sizes that are copied in whole pieces, and nothing behind them.
     let pieces = [&b"\xFE\x11"[..], &[7; 32], b"\x08\x00"].concat();
     assert_eq!(decode(&pieces, 50), Ok(Ending::Open));

@@ -120,13 +120,16 @@ impl Block<'_> {
 
     /// Where a match begins in the output.
     fn match_start(&self, offset: usize) -> Result<usize, DecodeError> {
+        let corrupt = |reason| DecodeError::Corrupt {
+            codec: NAME,
+            reason,
+        };
+        if offset == 0 {
+            return Err(corrupt("a match of distance 0"));
+        }
         self.filled
             .checked_sub(offset)
-            .filter(|_| offset != 0)
-            .ok_or(DecodeError::Corrupt {
-                codec: NAME,
-                reason: "a match begins before the data",
-            })
+            .ok_or_else(|| corrupt("a match begins before the data"))
     }
 
     /// Copies `length` bytes from `start` on that overlap their copy.

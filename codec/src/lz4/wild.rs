@@ -1,9 +1,19 @@
 //! Sequences away from the ends of both buffers, copied in pieces of a fixed size
 //! that write more than is needed: what is too much is written over later.
 //!
-//! Pieces of matches have 8 bytes: one of 16 often begins in bytes that the
+//! The one module of this crate with `unsafe`: bounds are compared once for all
+//! pieces of a sequence instead of for each, see decision 18 in docs/design.md.
+//! Every unchecked access passes [`Encoded::piece`], [`Output::piece`] or
+//! [`Output::put`], which do check where debug assertions are on: in tests and
+//! while fuzzing.
+//!
+//! Pieces of short matches have 8 bytes: one of 16 often begins in bytes that the
 //! piece before has just written, which the processor can only read when they
 //! have left for its cache.
+#![allow(
+    unsafe_code,
+    reason = "the hot loop of reading LZ4 images; measured with examples/lz4_decode.rs"
+)]
 
 use super::{LONG, MIN_MATCH};
 
@@ -12,8 +22,17 @@ const PIECE: usize = 8;
 const LARGE_PIECE: usize = 32;
 /// Bytes of literals that are copied at once when the token holds their number.
 const LITERALS: usize = 16;
-/// The longest match whose length the token holds: two pieces and two bytes.
-const MATCH: usize = LONG - 1 + MIN_MATCH;
+/// Bytes that are written of a match whose length the token holds: more than the
+/// longest of them has.
+const MATCH: usize = 3 * PIECE;
+const _: () = assert!(MATCH > LONG - 1 + MIN_MATCH);
+
+/// Bytes from a token on that are read when it holds the number of literals.
+const ENCODED: usize = 1 + LITERALS;
+const _: () = assert!(ENCODED >= 1 + (LONG - 1) + size_of::<u16>());
+/// Bytes that are written when the token holds both lengths.
+const DECODED: usize = LONG - 1 + MATCH;
+const _: () = assert!(DECODED >= LITERALS);
 
 /// Decodes sequences from the token at `at` on for as long as they are sound and
 /// away from the ends. Returns where the first one begins that is not, and how
@@ -25,50 +44,163 @@ pub(super) fn sequences(
     output: &mut [u8],
     mut filled: usize,
 ) -> (usize, usize) {
-    while let Some(next) = sequence(encoded, at, output, filled) {
-        (at, filled) = next;
+    let last = encoded.len().checked_sub(ENCODED);
+    let full = output.len().checked_sub(DECODED);
+    if let (Some(last), Some(full)) = (last, full) {
+        let (encoded, mut output) = (Encoded(encoded), Output(output));
+        while at <= last && filled <= full {
+            // SAFETY: `at + ENCODED` and `filled + DECODED` are inside, as just compared.
+            match unsafe { sequence(encoded, at, &mut output, filled) } {
+                Some(next) => (at, filled) = next,
+                None => break,
+            }
+        }
     }
     (at, filled)
 }
 
+/// What is decoded.
+#[derive(Clone, Copy)]
+struct Encoded<'a>(&'a [u8]);
+
+impl Encoded<'_> {
+    /// `N` bytes.
+    ///
+    /// # Safety
+    /// `at + N` is at most the length.
+    #[inline(always)]
+    unsafe fn piece<const N: usize>(self, at: usize) -> [u8; N] {
+        debug_assert!(at.checked_add(N).is_some_and(|end| end <= self.0.len()));
+        // SAFETY: the bytes lie inside of the slice, as the caller promises; an array of bytes is aligned anywhere.
+        unsafe { self.0.as_ptr().add(at).cast::<[u8; N]>().read() }
+    }
+}
+
+/// What it is decoded to.
+struct Output<'a>(&'a mut [u8]);
+
+impl Output<'_> {
+    /// `N` bytes.
+    ///
+    /// # Safety
+    /// `at + N` is at most the length.
+    #[inline(always)]
+    unsafe fn piece<const N: usize>(&self, at: usize) -> [u8; N] {
+        debug_assert!(at.checked_add(N).is_some_and(|end| end <= self.0.len()));
+        // SAFETY: the bytes lie inside of the slice, as the caller promises; an array of bytes is aligned anywhere.
+        unsafe { self.0.as_ptr().add(at).cast::<[u8; N]>().read() }
+    }
+
+    /// Replaces `N` bytes.
+    ///
+    /// # Safety
+    /// `at + N` is at most the length.
+    #[inline(always)]
+    unsafe fn put<const N: usize>(&mut self, at: usize, piece: [u8; N]) {
+        debug_assert!(at.checked_add(N).is_some_and(|end| end <= self.0.len()));
+        // SAFETY: the bytes lie inside of the slice, which is borrowed for writing, as the caller promises; an array of
+        // bytes is aligned anywhere.
+        unsafe { self.0.as_mut_ptr().add(at).cast::<[u8; N]>().write(piece) }
+    }
+
+    /// Copies `length` bytes or more, up to `N - 1` more, from `from` to behind it in pieces of `N`.
+    ///
+    /// # Safety
+    /// `to + length + N - 1` is at most the length, and `from` is `N` below `to` or more.
+    #[inline(always)]
+    unsafe fn copy<const N: usize>(&mut self, from: usize, to: usize, length: usize) {
+        let mut done = 0;
+        while done < length {
+            // SAFETY: a piece begins before `length` ends, so it ends inside; it is read from before where it goes.
+            unsafe { self.put(to + done, self.piece::<N>(from + done)) };
+            done += N;
+        }
+    }
+}
+
+/// Decodes the sequence whose token is at `at`, as far as it is sound and its copies stay inside of both buffers.
+///
+/// # Safety
+/// `at + ENCODED` is at most the length of `encoded`, `filled + DECODED` that of `output`.
 #[inline(always)]
-fn sequence(
-    encoded: &[u8],
+unsafe fn sequence(
+    encoded: Encoded<'_>,
     mut at: usize,
-    output: &mut [u8],
+    output: &mut Output<'_>,
     mut filled: usize,
 ) -> Option<(usize, usize)> {
-    let head: &[u8; 1 + LITERALS] = encoded.get(at..)?.first_chunk()?;
-    let room: &mut [u8; LITERALS + MATCH] = output.get_mut(filled..)?.first_chunk_mut()?;
-    let [token, ..] = *head;
+    // SAFETY: `ENCODED` is not 0.
+    let [token] = unsafe { encoded.piece(at) };
     let mut literals = usize::from(token >> 4);
     at += 1;
     if literals == LONG {
-        (literals, at) = long(encoded, at)?;
-        long_literals(encoded.get(at..)?, output.get_mut(filled..)?, literals)?;
+        (literals, at) = long(encoded.0, at)?;
+        let copied = literals.checked_next_multiple_of(LARGE_PIECE)?;
+        // An offset follows, and a match is written.
+        let read = copied.max(literals.checked_add(size_of::<u16>())?);
+        if read > encoded.0.len() - at || copied.checked_add(MATCH)? > output.0.len() - filled {
+            return None;
+        }
+        let mut done = 0;
+        while done < literals {
+            // SAFETY: `done + LARGE_PIECE` is at most `copied`, for which there is room in both, as just compared.
+            unsafe { output.put(filled + done, encoded.piece::<LARGE_PIECE>(at + done)) };
+            done += LARGE_PIECE;
+        }
     } else {
-        *room.first_chunk_mut::<LITERALS>()? = *head.last_chunk()?;
+        // SAFETY: `ENCODED` has them behind the token, and `DECODED` is no less.
+        unsafe { output.put(filled, encoded.piece::<LITERALS>(at)) };
     }
     at += literals;
     filled += literals;
-    let offset = u16::from_le_bytes(*encoded.get(at..)?.first_chunk()?);
-    let offset = usize::from(offset);
-    at += 2;
-    let area = output.get_mut(filled.checked_sub(offset)?..)?;
+    // SAFETY: `ENCODED` has two more bytes than fewer than `LONG` literals and their token; of more literals it was compared.
+    let offset = usize::from(u16::from_le_bytes(unsafe { encoded.piece(at) }));
+    at += size_of::<u16>();
+    if offset == 0 || offset > filled {
+        return None;
+    }
+    let from = filled - offset;
     let mut length = usize::from(token & 0xF);
     if length == LONG {
-        (length, at) = long(encoded, at)?;
+        (length, at) = long(encoded.0, at)?;
         length = length.checked_add(MIN_MATCH)?;
-        long_match(area, offset, length)?;
+        if length.checked_add(LARGE_PIECE)? > output.0.len() - filled {
+            return None;
+        }
+        // SAFETY: there is room for `LARGE_PIECE` bytes more than `length`, as just compared, and no piece is larger than
+        // the offset.
+        unsafe {
+            if offset >= LARGE_PIECE {
+                output.copy::<LARGE_PIECE>(from, filled, length);
+            } else if offset >= LARGE_PIECE / 2 {
+                output.copy::<{ LARGE_PIECE / 2 }>(from, filled, length);
+            } else if offset >= PIECE {
+                output.copy::<PIECE>(from, filled, length);
+            } else {
+                let (piece, step) = repeated(output.piece(from), offset);
+                let mut done = 0;
+                while done < length {
+                    output.put(filled + done, piece);
+                    done += step;
+                }
+            }
+        }
     } else {
         length += MIN_MATCH;
-        if offset >= PIECE {
-            let area = area.get_mut(..offset + MATCH)?;
-            copy::<PIECE>(area, 0, offset)?;
-            copy::<PIECE>(area, PIECE, offset + PIECE)?;
-            copy::<2>(area, 2 * PIECE, offset + 2 * PIECE)?;
-        } else {
-            repeat(area, offset, length)?;
+        // SAFETY: there is room for `MATCH` bytes, by `DECODED` or as compared for many literals; `from` is before them.
+        unsafe {
+            if offset >= PIECE {
+                output.copy::<PIECE>(from, filled, 2 * PIECE);
+                // Seldom, and what is read then was often just written: without it reading would wait for that.
+                if length > 2 * PIECE {
+                    output.copy::<PIECE>(from + 2 * PIECE, filled + 2 * PIECE, PIECE);
+                }
+            } else {
+                let (piece, step) = repeated(output.piece(from), offset);
+                output.put(filled, piece);
+                output.put(filled + step, piece);
+                output.put(filled + 2 * step, piece);
+            }
         }
     }
     Some((at, filled + length))
@@ -88,63 +220,13 @@ fn long(encoded: &[u8], mut at: usize) -> Option<(usize, usize)> {
     }
 }
 
+/// A piece that repeats the first `offset` bytes of another, fewer than all but not 0, and how many of its bytes are
+/// whole repetitions: three such pieces have more bytes than a match whose length the token holds.
 #[inline(always)]
-fn long_literals(source: &[u8], target: &mut [u8], length: usize) -> Option<()> {
-    let copied = length.checked_next_multiple_of(LARGE_PIECE)?;
-    let source = source.get(..copied)?;
-    // The match that follows does not fill the output either.
-    let target = target.get_mut(..copied.checked_add(MATCH + 1)?)?;
-    let mut done = 0;
-    while done < length {
-        let piece: &[u8; LARGE_PIECE] = source.get(done..)?.first_chunk()?;
-        *target.get_mut(done..)?.first_chunk_mut()? = *piece;
-        done += LARGE_PIECE;
-    }
-    Some(())
-}
-
-/// Copies a match from the start of an area to its byte `offset`.
-#[inline(always)]
-fn long_match(area: &mut [u8], offset: usize, length: usize) -> Option<()> {
-    let area = area.get_mut(..length.checked_add(offset + LARGE_PIECE)?)?;
-    let mut done = 0;
-    if offset >= LARGE_PIECE / 2 {
-        while done < length {
-            copy::<{ LARGE_PIECE / 2 }>(area, done, offset + done)?;
-            done += LARGE_PIECE / 2;
-        }
-    } else if offset >= PIECE {
-        while done < length {
-            copy::<PIECE>(area, done, offset + done)?;
-            done += PIECE;
-        }
-    } else {
-        repeat(area, offset, length)?;
-    }
-    Some(())
-}
-
-#[inline(always)]
-fn copy<const N: usize>(area: &mut [u8], from: usize, to: usize) -> Option<()> {
-    let piece: [u8; N] = *area.get(from..)?.first_chunk()?;
-    *area.get_mut(to..)?.first_chunk_mut()? = piece;
-    Some(())
-}
-
-/// Copies a match from the start of an area to its byte `offset`, which is so near
-/// that no piece is known as a whole.
-#[inline(always)]
-fn repeat(area: &mut [u8], offset: usize, length: usize) -> Option<()> {
-    let Repeat { factor, step } = *REPEAT.get(offset).filter(|_| offset > 0)?;
-    let known = u64::from_le_bytes(*area.first_chunk()?) & ((1 << (8 * offset)) - 1);
-    let piece = known.wrapping_mul(factor).to_le_bytes();
-    let area = area.get_mut(offset..)?;
-    let mut done = 0;
-    while done < length {
-        *area.get_mut(done..)?.first_chunk_mut()? = piece;
-        done += step;
-    }
-    Some(())
+fn repeated(first: [u8; PIECE], offset: usize) -> ([u8; PIECE], usize) {
+    let Repeat { factor, step } = REPEAT[offset % PIECE];
+    let known = u64::from_le_bytes(first) & ((1 << (8 * (offset % PIECE))) - 1);
+    (known.wrapping_mul(factor).to_le_bytes(), step)
 }
 
 /// How less than a piece becomes one.
@@ -167,6 +249,8 @@ const REPEAT: [Repeat; PIECE] = {
             at += offset;
         }
         table[offset].step = PIECE - PIECE % offset;
+        // A short match is complete with three pieces.
+        assert!(2 * table[offset].step + PIECE >= LONG - 1 + MIN_MATCH);
         offset += 1;
     }
     table

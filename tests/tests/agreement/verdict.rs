@@ -58,8 +58,8 @@ const KNOWN: [(&str, &str); 12] = [
         "of DEFLATE data that ends early, Linux leaves the rest of the last page as it was",
     ),
     (
-        "lz4 data is corrupt: a match begins before the data",
-        "Linux decodes no more of an extent than is asked for, and takes an LZ4 match of distance 0 for zeros",
+        "lz4 data is corrupt: a match of distance 0",
+        "Linux takes an LZ4 match of distance 0, which the format does not have, for zeros",
     ),
     ("name contains 0x00", "Linux cuts names off at a NUL"),
     ("\\x00", "listxattr(2) cannot tell a name with a NUL"),
