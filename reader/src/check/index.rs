@@ -240,7 +240,13 @@ impl Checker<'_> {
         match record.blocks {
             Some(blocks) if !big || distance != 1 => {
                 let value = || format!("{blocks} blocks, {distance} lclusters behind the head");
-                self.found(inode, Rule::IndexSize, at, value);
+                let none = !lookups.header.advise.intersects(Advise::BIG_PCLUSTERS);
+                let rule = if none {
+                    Rule::IndexSize
+                } else {
+                    Rule::IndexSizePlace
+                };
+                self.found(inode, rule, at, value);
             }
             Some(0) => lookups.without_blocks = Some(at),
             _ => {}

@@ -187,12 +187,21 @@ fn index_cases() -> Vec<Case> {
             record(2) + 4,
             &[50, 0],
         ),
+        put(Rule::IndexSize, At::File(4096), record(1) + 4, &[1, 0]),
         put(
-            Rule::IndexSize,
+            Rule::IndexSizePlace,
             At::File(2 * 4096),
             record(2) + 4,
             &0x801u16.to_le_bytes(),
         ),
+        // Without big pclusters the kernel refuses what it would ignore.
+        put(
+            Rule::IndexSize,
+            At::File(4096),
+            HEADER + 4,
+            &[byte(HEADER + 4) & !6],
+        )
+        .also(&[Rule::DataEncoded, Rule::InodeBlocks]),
         put(
             Rule::IndexHole,
             At::File(0),
