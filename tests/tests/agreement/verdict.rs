@@ -34,10 +34,19 @@ pub(crate) struct Shown<'a> {
 pub(crate) struct Disagreements {
     /// Mistakes.
     pub(crate) wrong: Vec<String>,
-    /// Differences about the content of files: mistakes too, unless [`contradictions`] explain them.
-    content: Vec<(Nid, String)>,
+    /// Differences about the content of files: mistakes too, unless [`Contradictions`] explain them.
+    content: Vec<Content>,
     /// Differences for a reason, see [`KNOWN`].
     pub(crate) known: Vec<String>,
+}
+
+/// A difference about the content of a file.
+#[derive(Debug)]
+struct Content {
+    nid: Nid,
+    line: String,
+    /// Our reader shows other bytes, and not an error.
+    other: bool,
 }
 
 /// Differences that are meant to be: part of what our reader says, and the reason.
@@ -67,33 +76,48 @@ const KNOWN: [(&str, &str); 12] = [
 const BEHIND: &str = "behind the end of a device or a special inode Linux reads zeros, where our reader tells what is cut off";
 
 const ELSEWHERE: &str = "Linux looks at a record of an index only when reading begins there, our reader also when it asks where an extent ends";
-/// Rules of the check which say that what is read depends on where reading begins, or on what was read before: an index
-/// contradicts itself, or a pcluster is decoded in two ways.
-const CONTRADICTIONS: [Rule; 3] = [
-    Rule::IndexDistance,
-    Rule::PclusterOverlap,
-    Rule::PclusterShared,
-];
+/// What the check says of inodes whose content Linux reads in different ways.
+#[derive(Debug, Default)]
+struct Contradictions {
+    /// The distances of their index contradict each other: Linux reads ahead by them, or looks at none of them.
+    distances: BTreeSet<Nid>,
+    /// A pcluster of theirs is decoded in two ways: it depends on what was read before.
+    pclusters: BTreeSet<Nid>,
+}
 
-/// The inodes that break one of these rules.
-fn contradictions(image: &Path, devices: &[PathBuf]) -> BTreeSet<Nid> {
-    let source = |path: &PathBuf| -> Arc<dyn ByteSource> {
-        Arc::new(FileSource::open(path).expect("opens"))
-    };
-    let devices: Vec<_> = devices.iter().map(source).collect();
-    let image = source(&image.to_owned());
-    let report = check(
-        &image,
-        &devices,
-        &CheckOptions::default(),
-        &AtomicU64::new(0),
-    );
-    let findings = report.map(|report| report.findings).unwrap_or_default();
-    findings
-        .into_iter()
-        .filter(|finding| CONTRADICTIONS.contains(&finding.rule))
-        .flat_map(|finding| finding.nid.into_iter().chain(other_inode(&finding.value)))
-        .collect()
+impl Contradictions {
+    fn of(image: &Path, devices: &[PathBuf]) -> Self {
+        let source = |path: &PathBuf| -> Arc<dyn ByteSource> {
+            Arc::new(FileSource::open(path).expect("opens"))
+        };
+        let devices: Vec<_> = devices.iter().map(source).collect();
+        let image = source(&image.to_owned());
+        let report = check(
+            &image,
+            &devices,
+            &CheckOptions::default(),
+            &AtomicU64::new(0),
+        );
+        let mut found = Self::default();
+        for finding in report.map(|report| report.findings).unwrap_or_default() {
+            let inodes = match finding.rule {
+                Rule::IndexDistance => &mut found.distances,
+                Rule::PclusterOverlap | Rule::PclusterShared => &mut found.pclusters,
+                _ => continue,
+            };
+            inodes.extend(finding.nid.into_iter().chain(other_inode(&finding.value)));
+        }
+        found
+    }
+
+    /// Whether they explain a difference. In one file distances explain that our reader refuses what Linux happens not to
+    /// look at, and no other bytes; in the packed inode these too, for files that are read before fill pages of it.
+    fn explain(&self, content: &Content, packed: Option<Nid>) -> bool {
+        self.pclusters.contains(&content.nid)
+            || packed
+                .is_some_and(|nid| self.pclusters.contains(&nid) || self.distances.contains(&nid))
+            || (!content.other && self.distances.contains(&content.nid))
+    }
 }
 
 /// The inode with which a pcluster is shared: such findings tell it in their text, behind what is shared.
@@ -115,28 +139,28 @@ impl Disagreements {
         }
     }
 
-    fn add_content(&mut self, inode: &Inode, line: String) {
+    fn add_content(&mut self, inode: &Inode, line: String, other: bool) {
         if KNOWN.iter().any(|(part, _)| line.contains(part)) {
             self.known.push(line);
         } else {
-            self.content.push((inode.nid(), line));
+            let nid = inode.nid();
+            self.content.push(Content { nid, line, other });
         }
     }
 
     /// Tells mistakes about content from what contradictions of the image explain.
-    fn judge_content(&mut self, image: &Image, contradictions: impl FnOnce() -> BTreeSet<Nid>) {
+    fn judge_content(&mut self, image: &Image, contradictions: impl FnOnce() -> Contradictions) {
         if self.content.is_empty() {
             return;
         }
         let contradictions = contradictions();
-        let packed = image.superblock().packed;
-        let packed = packed.is_some_and(|nid| contradictions.contains(&nid));
-        for (nid, line) in self.content.drain(..) {
-            if packed || contradictions.contains(&nid) {
+        for content in self.content.drain(..) {
+            if contradictions.explain(&content, image.superblock().packed) {
+                let line = content.line;
                 self.known
                     .push(format!("the image contradicts itself: {line}"));
             } else {
-                self.wrong.push(line);
+                self.wrong.push(content.line);
             }
         }
     }
@@ -214,7 +238,7 @@ impl<'a> Shown<'a> {
                 }
             }
         }
-        found.judge_content(&image, || contradictions(path, devices));
+        found.judge_content(&image, || Contradictions::of(path, devices));
         for surplus in self.surplus(&image) {
             found.add(surplus);
         }
@@ -318,7 +342,7 @@ fn compare_content(
             && own != digest
         {
             let line = format!("{path}: first {end} bytes: {digest} by Linux, {own} by our reader");
-            found.add_content(inode, line);
+            found.add_content(inode, line, true);
         }
     } else if !content.starts_with('!') {
         match &ours.content {
@@ -326,10 +350,12 @@ fn compare_content(
             Ok(own) => found.add_content(
                 inode,
                 format!("{path}: {content} by Linux, {own} by our reader"),
+                true,
             ),
             Err(error) => found.add_content(
                 inode,
                 format!("{path}: {content} by Linux, our reader says: {error}"),
+                false,
             ),
         }
     }
@@ -364,6 +390,37 @@ mod tests {
                 (known, wrong),
                 "{owner}"
             );
+        }
+    }
+
+    /// What contradictions explain: never other bytes by the distances of the file alone.
+    #[test]
+    fn contradictions_excuse_no_more_than_they_explain() {
+        let (file, packed, other) = (Nid(1), Nid(2), Nid(3));
+        let content = |other| Content {
+            nid: file,
+            line: String::new(),
+            other,
+        };
+        let of = |distances: &[Nid], pclusters: &[Nid]| Contradictions {
+            distances: distances.iter().copied().collect(),
+            pclusters: pclusters.iter().copied().collect(),
+        };
+        for (contradictions, refusal, bytes) in [
+            (of(&[], &[]), false, false),
+            (of(&[other], &[other]), false, false),
+            (of(&[file], &[]), true, false),
+            (of(&[packed], &[]), true, true),
+            (of(&[], &[packed]), true, true),
+            (of(&[], &[file]), true, true),
+        ] {
+            for (other, expected) in [(false, refusal), (true, bytes)] {
+                assert_eq!(
+                    contradictions.explain(&content(other), Some(packed)),
+                    expected,
+                    "{contradictions:?}"
+                );
+            }
         }
     }
 
