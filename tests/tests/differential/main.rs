@@ -1,12 +1,12 @@
 //! Three readers, one image: of what mkfs.erofs writes by its options, our reader, the kernel (by file and by loop device) and
 //! `fsck.erofs --extract` show the same, and it is what the source holds.
 //!
-//! `EROFS_ROWS`: rows of options (default: 10, or 2000 for the long form); `EROFS_ONLY`: of these, rows with such a part of their
-//! options, to run again what failed.
+//! `EROFS_ROWS`: rows of options, as the last one or as `first-last` (default: 10, or 2000 for the long form); `EROFS_ONLY`: of
+//! these, rows with such a part of their options, to run again what failed.
 
 mod options;
 
-use std::{env, fs, path::Path, process::Output};
+use std::{env, fs, ops::RangeInclusive, path::Path, process::Output};
 
 use erofs_tests::{
     awkward,
@@ -260,40 +260,52 @@ fn random_tree(runner: &mut TestRunner) -> Tree {
         .current()
 }
 
+/// The rows that are asked for, counted from 1.
+fn asked_for(count: usize) -> RangeInclusive<usize> {
+    let Ok(rows) = env::var("EROFS_ROWS") else {
+        return 1..=count;
+    };
+    let number = |part: &str| part.parse().expect("EROFS_ROWS: a number or FIRST-LAST");
+    rows.split_once('-').map_or_else(
+        || 1..=number(&rows),
+        |(first, last)| number(first)..=number(last),
+    )
+}
+
 fn differential(count: usize) {
     let ways = require!(needs());
-    let count = env::var("EROFS_ROWS")
-        .ok()
-        .and_then(|rows| rows.parse().ok())
-        .unwrap_or(count);
+    let asked_for = asked_for(count);
     let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), seed);
-    let rows = options::rows(count);
+    let rows: Vec<(usize, Row)> = (1..).zip(options::rows(*asked_for.end())).collect();
     let only = env::var("EROFS_ONLY").unwrap_or_default();
-    let is_wanted = |row: &Row| row.options().join(" ").contains(&only);
-    let mut failures = Vec::new();
+    let is_wanted = |number: &usize, row: &Row| {
+        asked_for.contains(number) && row.options().join(" ").contains(&only)
+    };
+    let (mut count, mut failures) = (0, Vec::new());
     for (number, rows) in rows.chunks(ROWS_OF_A_TREE).enumerate() {
-        println!("{} rows are done", number * ROWS_OF_A_TREE);
         let tree = (number % TREES_PER_FIXED_SET != 0).then(|| random_tree(&mut runner));
-        let rows: Vec<&Row> = rows.iter().filter(|row| is_wanted(row)).collect();
+        let rows: Vec<&(usize, Row)> = rows.iter().filter(|(at, row)| is_wanted(at, row)).collect();
         if rows.is_empty() {
             continue;
         }
         let workshop = tree.map_or_else(Workshop::light, |tree| Workshop::new(&tree));
         let expected = expected(&workshop);
-        for row in rows {
+        for (number, row) in rows {
+            count += 1;
             if let Err(failure) = compare(&workshop, &expected, row, &ways) {
+                let failure = format!("row {number}: {failure}");
                 println!("{failure}");
                 failures.push(failure);
             }
         }
+        println!("{count} rows are done");
     }
-    println!("{} rows of options, {} failed", rows.len(), failures.len());
+    println!("{count} rows of options, {} failed", failures.len());
     assert!(
         failures.is_empty(),
-        "{} of {} rows:\n{}",
+        "{} of {count} rows:\n{}",
         failures.len(),
-        rows.len(),
         failures.join("\n")
     );
 }
