@@ -18,7 +18,8 @@
 //! depend only on the parameters and on the data given since, so any number of
 //! workers writes the same image.
 //!
-//! One private module has `unsafe`: the hot loop of the LZ4 decoder (`lz4/wild.rs`).
+//! Two private modules have `unsafe`: the hot loop of the LZ4 decoder (`lz4/wild.rs`)
+//! and the bits of the LZMA decoder (`lzma/range`).
 #![deny(unsafe_code)]
 
 pub mod compressibility;

@@ -16,6 +16,8 @@
 mod decoder;
 mod encoder;
 mod model;
+#[allow(unsafe_code, reason = "a measured exception, see docs/design.md")]
+mod range;
 
 use std::ops::RangeInclusive;
 

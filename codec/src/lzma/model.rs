@@ -135,6 +135,8 @@ pub(super) const FIRST_MODELLED_SLOT: usize = 4;
 /// … and from which on only its lowest [`ALIGN_BITS`] bits are modelled.
 pub(super) const FIRST_DIRECT_SLOT: usize = 14;
 pub(super) const ALIGN_BITS: u32 = 4;
+/// Where the last tree of low bits begins, that of slot 13 with base 96, and room for it and what may be behind it.
+const DISTANCES: usize = (96 - 13) + (2 << 5);
 
 /// Probabilities of the length of a match.
 pub(super) struct Lengths {
@@ -156,10 +158,17 @@ impl Lengths {
 /// Most sets of probabilities for literals.
 pub(super) const LITERAL_SETS: usize = 1 << MAX_LITERAL_BITS;
 
-/// Probabilities of a literal: a tree for those after a literal, then two for
-/// those after a match, by the bit of the byte that would continue the match.
-/// The last quarter is not used.
-pub(super) type Literals = [u16; 0x400];
+/// Probabilities of a literal.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Literals {
+    /// A tree for those after a literal, and for those after a match as soon as they are not like
+    /// the byte that would continue the match.
+    pub(super) any: [u16; 0x100],
+    /// For those after a match as long as they are: that byte from its highest bit to the one at
+    /// hand, with a 1 in front. The first two are not used.
+    pub(super) alike: [u16; 0x200],
+}
 
 /// All probabilities, each that of a 0.
 pub(super) struct Model {
@@ -172,9 +181,11 @@ pub(super) struct Model {
     pub(super) match_lengths: Lengths,
     pub(super) repeat_lengths: Lengths,
     pub(super) slots: [[u16; 64]; 4],
-    /// Trees of the slots from 4 to 13; that of slot `s` with base `b` begins at `b - s`.
-    pub(super) distances: [u16; 128],
-    pub(super) align: [u16; 1 << ALIGN_BITS],
+    /// Trees of the slots from 4 to 13; that of slot `s` with base `b` begins at `b - s`. Behind
+    /// each may be as many that are not used.
+    pub(super) distances: [u16; DISTANCES],
+    /// The upper half is not used.
+    pub(super) align: [u16; 2 << ALIGN_BITS],
     pub(super) literals: [Literals; LITERAL_SETS],
 }
 
@@ -190,8 +201,11 @@ impl Model {
         match_lengths: Lengths::NEW,
         repeat_lengths: Lengths::NEW,
         slots: [[HALF; 64]; 4],
-        distances: [HALF; 128],
-        align: [HALF; 1 << ALIGN_BITS],
-        literals: [[HALF; 0x400]; LITERAL_SETS],
+        distances: [HALF; DISTANCES],
+        align: [HALF; 2 << ALIGN_BITS],
+        literals: [Literals {
+            any: [HALF; 0x100],
+            alike: [HALF; 0x200],
+        }; LITERAL_SETS],
     };
 }
