@@ -48,9 +48,40 @@ pub struct FilesInDiskOrder<'a> {
     files: std::vec::IntoIter<(DiskPosition, Nid)>,
 }
 
+/// Files that were found so far, some of them by several names.
+#[derive(Debug, Default)]
+struct Collected {
+    files: Vec<(DiskPosition, Nid)>,
+    /// How many had one name each when names of the same file were last dropped.
+    distinct: usize,
+}
+
+impl Collected {
+    /// Names from which on those of the same file are dropped.
+    const LEAST: usize = 4096;
+
+    fn add(&mut self, position: DiskPosition, nid: Nid) {
+        if self.files.len() >= (2 * self.distinct).max(Self::LEAST) {
+            self.drop_names();
+        }
+        self.files.push((position, nid));
+    }
+
+    fn drop_names(&mut self) {
+        self.files.sort_unstable();
+        self.files.dedup();
+        self.distinct = self.files.len();
+    }
+
+    fn in_order(mut self) -> Vec<(DiskPosition, Nid)> {
+        self.drop_names();
+        self.files
+    }
+}
+
 impl Image {
-    /// The regular files of the image in the order of their data. Needs 24 bytes of memory for each name, and as much again
-    /// while it collects them.
+    /// The regular files of the image in the order of their data. Needs at most 96 bytes of memory for each of these files,
+    /// whatever the number of their names, and 192 KiB.
     ///
     /// `failed` is told what the walk over the tree could not read; such files are left out.
     ///
@@ -60,21 +91,19 @@ impl Image {
         &self,
         mut failed: impl FnMut(Error),
     ) -> Result<FilesInDiskOrder<'_>, Error> {
-        let mut files = Vec::new();
+        let mut files = Collected::default();
         for entry in self.walk()? {
             match entry {
                 Ok(entry) if entry.inode.file_type == FileType::Regular => {
-                    files.push((DiskPosition::of(self, &entry.inode), entry.inode.nid()));
+                    files.add(DiskPosition::of(self, &entry.inode), entry.inode.nid());
                 }
                 Ok(_) => {}
                 Err(error) => failed(error),
             }
         }
-        files.sort_unstable();
-        files.dedup();
         Ok(FilesInDiskOrder {
             image: self,
-            files: files.into_iter(),
+            files: files.in_order().into_iter(),
         })
     }
 }
@@ -93,3 +122,22 @@ impl Iterator for FilesInDiskOrder<'_> {
 }
 
 const _: () = assert!(size_of::<(DiskPosition, Nid)>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_same_file_take_no_memory() {
+        let mut collected = Collected::default();
+        for name in 0..1_000_000 {
+            let nid = (name * 7) % 5000;
+            collected.add(DiskPosition::Packed(nid / 2), Nid(nid));
+        }
+        assert!(collected.files.capacity() <= 4 * 5000);
+        let expected: Vec<_> = (0..5000)
+            .map(|nid| (DiskPosition::Packed(nid / 2), Nid(nid)))
+            .collect();
+        assert_eq!(collected.in_order(), expected);
+    }
+}
