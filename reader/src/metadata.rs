@@ -133,12 +133,16 @@ impl Image {
             .size(device)
             .saturating_sub(start)
             .min(PAGE_SIZE as u64);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let length = usize::try_from(length).unwrap_or(0);
+        // Read into where it stays.
+        let mut page: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+        let bytes = Arc::get_mut(&mut page).expect("nobody else has it yet");
         let filled = self
             .devices()
-            .read_up_to(device, ByteOffset(start), &mut bytes)?;
-        bytes.truncate(filled);
-        let page: Arc<[u8]> = bytes.into();
+            .read_up_to(device, ByteOffset(start), bytes)?;
+        if filled < length {
+            page = page.get(..filled).unwrap_or_default().into();
+        }
         cache.insert((device, number), &page);
         Ok(page)
     }

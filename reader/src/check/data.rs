@@ -1,10 +1,12 @@
 //! Decoding all data once, by several threads, in the order in which it is stored.
 
 use super::broken;
+use super::early::{Failures, Key, Proof, Taken};
 use super::finding::{At, Finding};
 use super::range::{Kind, Range, Space};
 use super::rule::Rule;
 use crate::decode::{EncodedExtent, Lease, Pcluster};
+use crate::error::Error;
 use crate::image::Image;
 use crate::map::Stored;
 use crate::metadata::Area;
@@ -13,12 +15,14 @@ use erofs_format::compression::Algorithm;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::{ByteOffset, DeviceId, Nid};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Bytes to decode or read that make a batch.
 const BATCH_BYTES: u64 = 1 << 20;
+/// Bytes between two pclusters that are read rather than left out.
+const READ_OVER: u64 = 16 << 10;
 /// Most jobs of a batch.
 const BATCH_JOBS: usize = 256;
 
@@ -42,6 +46,34 @@ pub(super) struct Decode {
     pub(super) range: Range,
     /// The shortest reference that is not marked as partial.
     exact: Option<Range>,
+    /// A reference as long as the longest was given early.
+    early: bool,
+}
+
+impl Job {
+    /// First byte that is read.
+    const fn start(&self) -> u64 {
+        match self {
+            Self::Decode(decode) => decode.range.start,
+            Self::Read { start, .. } => *start,
+            Self::Tail(tail) => tail.start,
+        }
+    }
+}
+
+/// Where the run of pclusters ends that each job begins or goes on with, so near to each other that they are read at once.
+fn ends_of_runs(jobs: &[Job]) -> Vec<u64> {
+    let mut ends = vec![0; jobs.len()];
+    let mut next = (0, 0);
+    for (job, end) in jobs.iter().zip(&mut ends).rev() {
+        if let Job::Decode(Decode { range, .. }) = job {
+            let gap = u64::checked_sub(next.0, range.end());
+            let joins = gap.is_some_and(|gap| gap <= READ_OVER);
+            *end = if joins { next.1 } else { range.end() };
+            next = (range.start, *end);
+        }
+    }
+    ends
 }
 
 /// Bytes behind the end of a file in its last block.
@@ -58,6 +90,7 @@ impl Decode {
         let mut group = Self {
             range: *range,
             exact: None,
+            early: false,
         };
         group.add(range);
         group
@@ -67,7 +100,9 @@ impl Decode {
     pub(super) fn add(&mut self, range: &Range) {
         if self.range.more < range.more {
             self.range = *range;
+            self.early = false;
         }
+        self.early |= range.early && self.range.more == range.more;
         let partial = matches!(range.kind, Kind::Encoded { partial: true, .. });
         if !partial && self.exact.is_none_or(|exact| exact.more > range.more) {
             self.exact = Some(*range);
@@ -120,21 +155,74 @@ impl Outcome {
     }
 }
 
-/// Where jobs are given to the threads.
+/// Where jobs are given to the threads: early ones while ranges are collected, all others in stored order.
 #[derive(Debug)]
-pub(super) struct Jobs<'a> {
-    sender: &'a SyncSender<Batch>,
+pub(super) struct Jobs {
+    sender: SyncSender<Batch>,
     batch: Batch,
     bytes: u64,
+    taken: Taken,
+    /// What the threads tell of early batches.
+    told: Receiver<Vec<Key>>,
+    proof: Proof,
+    /// Bytes that need not be decoded again.
+    proved: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
     number: u64,
+    early: bool,
     jobs: Vec<Job>,
 }
 
-impl Jobs<'_> {
+impl Jobs {
+    /// Has a range decoded before it is known what else refers to it. Tells whether it is among those for which that is
+    /// done.
+    pub(super) fn give_early(&mut self, range: &Range) -> bool {
+        let whole = matches!(
+            range.kind,
+            Kind::Encoded {
+                partial: false,
+                inline: false,
+                ..
+            }
+        );
+        let early = whole
+            && range.space == Space::Device(DeviceId::PRIMARY)
+            && self.taken.take(range.start, range.end());
+        if early {
+            self.give(Job::Decode(Decode::new(range)));
+        }
+        early
+    }
+
+    /// Ends what is early, when that is done.
+    pub(super) fn settle(&mut self) {
+        self.send();
+        self.batch.early = false;
+        self.proof.hear(&self.told, Some(self.batch.number));
+    }
+
+    /// Has a pcluster decoded, if that was not done.
+    pub(super) fn decode(&mut self, group: Decode) {
+        // Decoding says the same again, unless a shorter reference says that it is whole.
+        let whole = group
+            .exact
+            .is_none_or(|exact| exact.more == group.range.more);
+        if group.early && whole && self.proof.holds(&group.range) {
+            self.proved += u64::from(group.range.more);
+        } else {
+            self.give(Job::Decode(group));
+        }
+    }
+
+    /// Ends all jobs. Returns the number of bytes that were decoded early and not again.
+    pub(super) fn finish(mut self) -> u64 {
+        self.send();
+        self.proved
+    }
+
     pub(super) fn give(&mut self, job: Job) {
         self.bytes += match &job {
             Job::Decode(decode) => u64::from(decode.range.more),
@@ -151,11 +239,15 @@ impl Jobs<'_> {
         let number = self.batch.number + 1;
         let next = Batch {
             number,
+            early: self.batch.early,
             jobs: Vec::new(),
         };
         // The threads end when the sender does, never before.
         let _ = self.sender.send(std::mem::replace(&mut self.batch, next));
         self.bytes = 0;
+        if self.batch.early {
+            self.proof.hear(&self.told, None);
+        }
     }
 }
 
@@ -171,21 +263,31 @@ pub(super) struct Data<'a> {
 
 impl Data<'_> {
     /// Runs the threads while `produce` gives them jobs.
-    pub(super) fn run<R>(&self, produce: impl FnOnce(&mut Jobs<'_>) -> R) -> (R, Outcome) {
+    pub(super) fn run<R>(&self, produce: impl FnOnce(Jobs) -> R) -> (R, Outcome) {
         let (sender, receiver) = sync_channel(self.workers * 2);
         let receiver = Mutex::new(receiver);
+        let (teller, told) = channel();
         thread::scope(|scope| {
             let threads: Vec<_> = (0..self.workers)
-                .map(|_| scope.spawn(|| Worker::new(self).run(&receiver)))
+                .map(|_| (teller.clone(), &receiver))
+                .map(|(teller, receiver)| {
+                    scope.spawn(move || Worker::new(self).run(receiver, &teller))
+                })
                 .collect();
-            let mut jobs = Jobs {
-                sender: &sender,
-                batch: Batch::default(),
+            drop(teller);
+            let result = produce(Jobs {
+                sender,
+                batch: Batch {
+                    number: 0,
+                    early: true,
+                    jobs: Vec::new(),
+                },
                 bytes: 0,
-            };
-            let result = produce(&mut jobs);
-            jobs.send();
-            drop(sender);
+                taken: Taken::default(),
+                told,
+                proof: Proof::default(),
+                proved: 0,
+            });
             let mut outcome = Outcome::default();
             for thread in threads {
                 match thread.join() {
@@ -217,30 +319,38 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn run(mut self, receiver: &Mutex<Receiver<Batch>>) -> Outcome {
+    fn run(mut self, receiver: &Mutex<Receiver<Batch>>, teller: &Sender<Vec<Key>>) -> Outcome {
         loop {
             // A receiver is right in any state.
             let received = receiver
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .recv();
-            let Ok(batch) = received else {
+            let Ok(mut batch) = received else {
                 return self.outcome;
             };
             self.batch = batch.number;
-            let end = batch.jobs.iter().rev().find_map(|job| match job {
-                Job::Decode(decode) => Some(decode.range.end()),
-                _ => None,
-            });
-            for job in &batch.jobs {
-                match job {
-                    Job::Decode(decode) => self.decode(decode, end.unwrap_or(0)),
-                    Job::Read {
-                        device,
-                        start,
-                        length,
-                    } => self.read(*device, *start, *length),
-                    Job::Tail(tail) => self.tail(tail),
+            if batch.early {
+                // They come by inode, and what is told of them has no order.
+                batch.jobs.sort_unstable_by_key(Job::start);
+            }
+            let ends = ends_of_runs(&batch.jobs);
+            let mut failures = batch.early.then(|| Failures::new(teller.clone()));
+            for (job, end) in batch.jobs.iter().zip(ends) {
+                match (job, &mut failures) {
+                    (Job::Decode(decode), Some(failures)) => {
+                        self.try_early(decode, end, failures);
+                    }
+                    (Job::Decode(decode), None) => self.decode(decode, end),
+                    (
+                        Job::Read {
+                            device,
+                            start,
+                            length,
+                        },
+                        _,
+                    ) => self.read(*device, *start, *length),
+                    (Job::Tail(tail), _) => self.tail(tail),
                 }
             }
         }
@@ -301,15 +411,28 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// `end` is where the last pcluster of the batch ends.
-    fn decode(&mut self, job: &Decode, end: u64) {
-        let range = job.range;
-        let Kind::Encoded {
-            algorithm, inline, ..
-        } = range.kind
-        else {
+    /// Decodes for a proof; `end` is up to where it pays to read.
+    fn try_early(&mut self, job: &Decode, end: u64, failures: &mut Failures) {
+        let range = &job.range;
+        let Kind::Encoded { algorithm, .. } = range.kind else {
             return;
         };
+        match self.decode_range(range, algorithm, false, end) {
+            Ok(ending) if self.broken_ending(algorithm, ending).is_none() => {
+                self.advance(range.more.into());
+            }
+            _ => failures.add(range),
+        }
+    }
+
+    /// Decodes the longest reference to a pcluster; `end` as above.
+    fn decode_range(
+        &mut self,
+        range: &Range,
+        algorithm: Algorithm,
+        inline: bool,
+        end: u64,
+    ) -> Result<Ending, Error> {
         let offset = ByteOffset(range.start);
         let stored = match (range.space, inline) {
             (Space::Device(device), false) => Stored::Device { device, offset },
@@ -339,7 +462,19 @@ impl<'a> Worker<'a> {
         };
         let ahead = usize::try_from(end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         let image = self.data.image;
-        let result = image.decode(&mut self.lease, range.nid, &extent, ahead, output);
+        image.decode(&mut self.lease, range.nid, &extent, ahead, output)
+    }
+
+    /// Decodes and tells; `end` as above.
+    fn decode(&mut self, job: &Decode, end: u64) {
+        let range = job.range;
+        let Kind::Encoded {
+            algorithm, inline, ..
+        } = range.kind
+        else {
+            return;
+        };
+        let result = self.decode_range(&range, algorithm, inline, end);
         self.advance(range.more.into());
         match result {
             Ok(ending) => {
@@ -365,22 +500,29 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Holds a whole extent to what the kernel asks of the end of its data, see `Image::read`.
+    /// Which rule it breaks that the data of a whole extent ends so, see `Image::read`.
+    fn broken_ending(&self, algorithm: Algorithm, ending: Ending) -> Option<Rule> {
+        let incompat = self.data.image.superblock().incompat;
+        match (algorithm, ending) {
+            (_, Ending::Exact) => None,
+            // Without padding in front, LZ4 has it behind.
+            (Algorithm::Lz4, _) if !incompat.contains(FeatureIncompat::ZERO_PADDING) => None,
+            (Algorithm::Deflate, Ending::Trailing { .. }) | (Algorithm::Zstd, _) => {
+                Some(Rule::DataLonger)
+            }
+            _ => Some(Rule::DataLength),
+        }
+    }
+
+    /// Holds a whole extent to what the kernel asks of the end of its data.
     fn ending(&mut self, algorithm: Algorithm, range: &Range, exact: &Range, ending: Ending) {
         let ending = if exact.more < range.more {
             Ending::Open
         } else {
             ending
         };
-        let incompat = self.data.image.superblock().incompat;
-        let rule = match (algorithm, ending) {
-            (_, Ending::Exact) => return,
-            // Without padding in front, LZ4 has it behind.
-            (Algorithm::Lz4, _) if !incompat.contains(FeatureIncompat::ZERO_PADDING) => return,
-            (Algorithm::Deflate, Ending::Trailing { .. }) | (Algorithm::Zstd, _) => {
-                Rule::DataLonger
-            }
-            _ => Rule::DataLength,
+        let Some(rule) = self.broken_ending(algorithm, ending) else {
+            return;
         };
         let value = match ending {
             Ending::Trailing { bytes } => format!("{bytes} bytes follow the encoded data"),

@@ -51,6 +51,7 @@ impl Checker<'_> {
             nid: inode.nid(),
             logical: 0,
             more: 0,
+            early: false,
         })?;
         Ok(true)
     }

@@ -54,7 +54,7 @@ impl Checker<'_> {
                 }
             }
             (DataLayout::CompressedFull | DataLayout::CompressedCompact, _) => {
-                if self.without_algorithms {
+                if self.opened.without_algorithms {
                     return Ok(Some(end));
                 }
                 match self.index(inode, end) {
@@ -234,6 +234,7 @@ impl Checker<'_> {
             nid: inode.nid(),
             logical: extent.logical,
             more: 0,
+            early: false,
         };
         match extent.location {
             None => self.hole(inode, at),
@@ -282,6 +283,9 @@ impl Checker<'_> {
                     _ => {}
                 }
                 if sound && range.length > 0 {
+                    if let Some(jobs) = &mut self.jobs {
+                        range.early = jobs.give_early(&range);
+                    }
                     self.ranges.push(range)?;
                 }
             }

@@ -1,8 +1,8 @@
 //! Checks an image against every rule of the format, also those that reading it does not need.
 //!
 //! ```text
-//! superblock, devices → names, directory by directory → inodes, in stored order ─┬→ ranges, sorted → overlaps
-//!                                                                                └→ data, decoded by threads in that order
+//! superblock, devices → names, directory by directory → inodes, in stored order ─┬→ ranges, sorted → overlaps, rest of data
+//!                                                                                └→ data, decoded by threads meanwhile
 //! ```
 //!
 //! | module | question that it answers |
@@ -15,6 +15,7 @@
 //! | `inode`, `xattr`, `map`, `index` | is an inode right, with its attributes and its map? |
 //! | `range`, `sorter`, `sweep` | what lies on top of what? |
 //! | `data` | can everything be decoded? |
+//! | `early` | what can be decoded before all ranges are known? |
 //! | `paths` | what is an inode called? |
 //! | `work` | when is it enough? |
 //!
@@ -24,6 +25,7 @@
 
 mod broken;
 mod data;
+mod early;
 mod finding;
 mod index;
 mod inode;
@@ -48,7 +50,7 @@ use crate::inode::Inode;
 use crate::metadata::Window;
 use crate::path::Symlinks;
 use crate::source::ByteSource;
-use data::Data;
+use data::{Data, Jobs, Outcome};
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::kernel::Requirement;
 use erofs_format::{ByteOffset, Nid};
@@ -208,37 +210,30 @@ pub fn check(
     };
     let start = start.map_err(CheckError::Start)?;
     let work = Work::for_image(image, primary.size());
-    let mut checker = Checker::new(&opened, options, work, findings);
-    let complete = checker.metadata(&opened, &start, options)?;
-    let Checker {
-        mut findings,
-        ranges,
-        statistics: counted,
-        missing,
-        ..
-    } = checker;
-    statistics = Statistics {
-        spilled_bytes: counted.spilled_bytes + ranges.spilled(),
-        ..counted
-    };
-    let ranges = ranges.sorted()?;
-    if options.data {
+    let look = |jobs| Checker::new(&opened, options, work, findings, jobs).look(&start, options);
+    let (looked, outcome) = if options.data {
         let data = Data {
             image,
             workers: options.workers.get(),
             limit: options.findings_per_rule,
             progress,
         };
-        let (swept, outcome) = data
-            .run(|jobs| sweep::sweep(ranges, &mut findings, Some(jobs), opened.without_devices));
-        statistics.stored_bytes = swept?;
-        statistics.decoded_bytes = outcome.decoded_bytes;
-        statistics.read_bytes = outcome.read_bytes;
-        findings.absorb(outcome);
+        data.run(|jobs| look(Some(jobs)))
     } else {
-        statistics.stored_bytes =
-            sweep::sweep(ranges, &mut findings, None, opened.without_devices)?;
-    }
+        (look(None), Outcome::default())
+    };
+    let Looked {
+        complete,
+        mut findings,
+        statistics: counted,
+        missing,
+    } = looked?;
+    statistics = Statistics {
+        decoded_bytes: counted.decoded_bytes + outcome.decoded_bytes,
+        read_bytes: outcome.read_bytes,
+        ..counted
+    };
+    findings.absorb(outcome);
     let (mut findings, counts) = findings.finish();
     let root = image.root().map_err(CheckError::Start)?;
     let work = Work::for_image(image, primary.size());
@@ -269,14 +264,25 @@ fn unannounced(missing: FeatureIncompat, counts: &Counts) -> Vec<Requirement> {
     all
 }
 
+/// What came of looking.
+struct Looked {
+    /// Everything was looked at.
+    complete: bool,
+    findings: Findings,
+    statistics: Statistics,
+    missing: FeatureIncompat,
+}
+
 /// What is known while the metadata is looked at.
 struct Checker<'a> {
     image: &'a Image,
+    opened: &'a opening::Opened,
     findings: Findings,
     ranges: Sorter<Range>,
+    /// Where data is decoded, if it is looked at.
+    jobs: Option<Jobs>,
     work: Work<'a>,
     statistics: Statistics,
-    without_algorithms: bool,
     /// Shared attributes that were looked at, by id.
     shared: HashMap<u32, xattr::Shared>,
     /// Algorithms that some file uses, as in the superblock.
@@ -297,14 +303,16 @@ impl<'a> Checker<'a> {
         options: &CheckOptions,
         work: Work<'a>,
         findings: Findings,
+        jobs: Option<Jobs>,
     ) -> Self {
         Self {
             image: &opened.image,
+            opened,
             findings,
+            jobs,
             ranges: Sorter::new(&options.room()),
             work,
             statistics: Statistics::default(),
-            without_algorithms: opened.without_algorithms,
             shared: HashMap::new(),
             algorithms: 0,
             missing: FeatureIncompat::empty(),
@@ -314,19 +322,36 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Looks at all metadata, then at what lies where, and has data decoded.
+    fn look(mut self, start: &Inode, options: &CheckOptions) -> io::Result<Looked> {
+        let complete = self.metadata(start, options)?;
+        self.statistics.spilled_bytes += self.ranges.spilled();
+        let ranges = self.ranges.sorted()?;
+        let (findings, without_devices) = (&mut self.findings, self.opened.without_devices);
+        if let Some(mut jobs) = self.jobs {
+            jobs.settle();
+            self.statistics.stored_bytes =
+                sweep::sweep(ranges, findings, Some(&mut jobs), without_devices)?;
+            self.statistics.decoded_bytes = jobs.finish();
+        } else {
+            self.statistics.stored_bytes = sweep::sweep(ranges, findings, None, without_devices)?;
+        }
+        Ok(Looked {
+            complete,
+            findings: self.findings,
+            statistics: self.statistics,
+            missing: self.missing,
+        })
+    }
+
     /// Looks at all metadata. Tells whether that was possible within the budget.
-    fn metadata(
-        &mut self,
-        opened: &opening::Opened,
-        start: &Inode,
-        options: &CheckOptions,
-    ) -> io::Result<bool> {
-        self.whole_image(opened)?;
+    fn metadata(&mut self, start: &Inode, options: &CheckOptions) -> io::Result<bool> {
+        self.whole_image(self.opened)?;
         let mut names = Names {
             findings: &mut self.findings,
             nids: Sorter::new(&options.room()),
             names: 0,
-            without_algorithms: self.without_algorithms,
+            without_algorithms: self.opened.without_algorithms,
         };
         let walked = tree::walk(self.image, start, &mut self.work, &mut names)?;
         let (nids, count) = (names.nids, names.names);

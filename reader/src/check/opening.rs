@@ -22,6 +22,9 @@ use zerocopy::little_endian::{U16, U32, U64};
 /// Smallest page of Linux in bytes; the superblock must lie in the first page.
 const SMALLEST_PAGE: usize = 4096;
 
+/// Most bytes of metadata to keep. Inodes are read twice, by name and in stored order: what has room is read once.
+const METADATA_CACHE: usize = 32 << 20;
+
 /// An open image, and what of it cannot be judged.
 pub(super) struct Opened {
     pub(super) image: Image,
@@ -334,6 +337,7 @@ impl Draft {
                 .map(|device| Box::new(Arc::clone(device)) as Box<dyn ByteSource>)
                 .collect(),
             checksum: false,
+            metadata_cache: METADATA_CACHE,
             ..ImageOptions::default()
         };
         Image::open(source, options)

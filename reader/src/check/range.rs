@@ -56,6 +56,8 @@ pub(super) struct Range {
     pub(super) logical: u64,
     /// Encoded: bytes of the file. Plain: bytes behind it, up to the end of the block, that should be zero.
     pub(super) more: u32,
+    /// Encoded: given to be decoded as soon as it was met. Last, so that it does not change the order.
+    pub(super) early: bool,
 }
 
 impl Range {
@@ -83,6 +85,7 @@ impl Range {
 const METABOX: u32 = 1 << 16;
 const INLINE: u8 = 1 << 6;
 const PARTIAL: u8 = 1 << 5;
+const EARLY: u8 = 1 << 7;
 
 /// Space u32 with the kind in its high byte, start, length, inode, logical, more: 40 bytes.
 impl Record for Range {
@@ -104,6 +107,7 @@ impl Record for Range {
                 algorithm.value()
                     | if partial { PARTIAL } else { 0 }
                     | if inline { INLINE } else { 0 }
+                    | if self.early { EARLY } else { 0 }
             }
         };
         out.extend_from_slice(&(space | u32::from(kind) << 24).to_le_bytes());
@@ -128,7 +132,7 @@ impl Record for Range {
             },
             start: word(8),
             length: word(16),
-            kind: match Algorithm::from_value(kind & !(PARTIAL | INLINE)) {
+            kind: match Algorithm::from_value(kind & !(PARTIAL | INLINE | EARLY)) {
                 Some(algorithm) => Kind::Encoded {
                     algorithm,
                     partial: kind & PARTIAL != 0,
@@ -140,6 +144,7 @@ impl Record for Range {
             nid: Nid(word(24)),
             logical: word(32),
             more: half(4),
+            early: kind & EARLY != 0,
         }
     }
 }
@@ -176,11 +181,16 @@ mod tests {
                     nid: Nid(1 << 63 | 5),
                     logical: 1 << 62,
                     more: u32::MAX,
+                    early: false,
                 };
-                let mut bytes = Vec::new();
-                range.encode(&mut bytes);
-                assert_eq!(bytes.len(), Range::SIZE);
-                assert_eq!(Range::decode(&bytes), range);
+                let encoded = matches!(kind, Kind::Encoded { .. });
+                for early in [false, encoded] {
+                    let range = Range { early, ..range };
+                    let mut bytes = Vec::new();
+                    range.encode(&mut bytes);
+                    assert_eq!(bytes.len(), Range::SIZE);
+                    assert_eq!(Range::decode(&bytes), range);
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ const READ_BYTES: u64 = 1 << 20;
 pub(super) fn sweep(
     ranges: Sorted<Range>,
     findings: &mut Findings,
-    mut jobs: Option<&mut Jobs<'_>>,
+    mut jobs: Option<&mut Jobs>,
     without_devices: bool,
 ) -> io::Result<u64> {
     let mut sweep = Sweep {
@@ -165,7 +165,7 @@ impl Sweep<'_> {
     }
 
     /// Hands out what is to be done for a range.
-    fn give(&mut self, range: &Range, on_top: bool, jobs: &mut Jobs<'_>) {
+    fn give(&mut self, range: &Range, on_top: bool, jobs: &mut Jobs) {
         match range.kind {
             Kind::Metadata => {}
             Kind::Encoded { .. } => {
@@ -213,19 +213,19 @@ impl Sweep<'_> {
         }
     }
 
-    fn flush_group(&mut self, jobs: &mut Jobs<'_>) {
+    fn flush_group(&mut self, jobs: &mut Jobs) {
         if let Some(group) = self.group.take() {
-            jobs.give(Job::Decode(group));
+            jobs.decode(group);
         }
     }
 
-    fn flush_span(&mut self, jobs: &mut Jobs<'_>) {
+    fn flush_span(&mut self, jobs: &mut Jobs) {
         self.give_span(u64::MAX, jobs);
         self.span = None;
     }
 
     /// Hands out the uncompressed data before `limit`.
-    fn give_span(&mut self, limit: u64, jobs: &mut Jobs<'_>) {
+    fn give_span(&mut self, limit: u64, jobs: &mut Jobs) {
         let Some((device, start, end)) = &mut self.span else {
             return;
         };

@@ -6,6 +6,7 @@ use super::rule::Rule;
 use super::work::Work;
 use crate::image::Image;
 use crate::inode::Inode;
+use crate::metadata::Window;
 use crate::walk::DEFAULT_MAX_DEPTH;
 use erofs_format::Nid;
 use erofs_format::directory::{DIRENT_SIZE, DirectoryBlock, DirentError, file_type_value};
@@ -51,6 +52,7 @@ pub(super) fn walk(
         path: Vec::new(),
         entered: HashSet::from([start.nid()]),
         stack: vec![Level::new(start, is_root.then_some(start.nid()), 0)],
+        window: Window::default(),
     };
     walk.run()
 }
@@ -63,6 +65,8 @@ struct Walk<'a, 'image> {
     path: Vec<u8>,
     entered: HashSet<Nid>,
     stack: Vec<Level>,
+    /// Inodes of a directory often lie side by side.
+    window: Window,
 }
 
 /// A directory that is being listed.
@@ -345,7 +349,7 @@ impl Walk<'_, '_> {
         if entry.nid.0 == 0 {
             self.found(Rule::InodeZero, entry.nid, at, &|| "inode 0".to_owned());
         }
-        let inode = match self.image.inode(entry.nid) {
+        let inode = match self.image.inode_through(&mut self.window, entry.nid) {
             Ok(inode) => inode,
             Err(error) => {
                 let mut finding = broken::finding(&error, entry.nid);

@@ -45,6 +45,7 @@ impl Checker<'_> {
             nid: Range::NOBODY,
             logical: 0,
             more: 0,
+            early: false,
         })
     }
 

@@ -142,6 +142,7 @@ impl Checker<'_> {
             nid: inode.nid(),
             logical: 0,
             more: 0,
+            early: false,
         })?;
         let at = At::area(area, offset);
         Ok(match decode_entry(&bytes, 0) {
