@@ -70,9 +70,9 @@ fn decode(
             previous = if state.is_after_literal() {
                 tree(&mut coder, &mut literals.any) as u8
             } else {
-                let unlike = position
-                    .checked_sub(distances[0] as usize + 1)
-                    .and_then(|before| output.get(before));
+                // Far behind the end where there is no byte so far before.
+                let before = position.wrapping_sub(distances[0] as usize + 1);
+                let unlike = output.get(before);
                 literal_after_match(&mut coder, literals, unlike.copied().unwrap_or(0))
             };
             if coder.is_cut() {

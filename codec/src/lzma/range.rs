@@ -3,7 +3,7 @@
 //! Most of the time goes into bits of trees, which depend on each other and cannot
 //! be guessed: [`tree`], [`reverse_tree`], [`direct`] and [`literal_after_match`]
 //! decode them without branches. x86-64 has them in assembly: compilers compare
-//! more than once and run out of registers, with which all decoding takes 1.09
+//! more than once and run out of registers, with which all decoding takes 1.12
 //! times as long. Other processors have them in Rust (`portable`), which tests
 //! hold the assembly to.
 
