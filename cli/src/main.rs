@@ -12,6 +12,7 @@ mod links;
 mod listing;
 #[cfg(test)]
 mod manual;
+mod metabox;
 mod mounting;
 mod names;
 mod packing;

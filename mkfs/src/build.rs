@@ -20,7 +20,8 @@ use crate::data::writer::Writer;
 use crate::image::{Header, Metadata as ImageMetadata};
 use crate::index::tag;
 use crate::options::{BuildError, folder, requirements};
-use crate::plan::inode_data::DataMap;
+use crate::plan::index_form::IndexForm;
+use crate::plan::inode_data::{CompressedDirectories, DataMap};
 use crate::plan::{Plan, most_frequent_time};
 use crate::source::StoreError;
 use crate::source::directory::DirectoryError;
@@ -33,6 +34,7 @@ use erofs_format::feature::FeatureIncompat;
 use erofs_format::{BlockAddr, DeviceId};
 use options::{check_options, pipeline_settings};
 use source::{OpenSource, refuse_own_files};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -57,7 +59,7 @@ pub fn build(
     let out = Output::create(output)
         .map_err(out_error)?
         .with_offset(options.image.offset);
-    let reserved = Header {
+    let mut reserved = Header {
         configs: options
             .compression
             .as_ref()
@@ -65,8 +67,14 @@ pub fn build(
                 compression.configs(options.block_bits)
             }),
         devices: options.blob.iter().count(),
+        metabox: options.metabox.is_some(),
         prefixes: options.image.metadata.prefixes.clone(),
     };
+    let pipeline = options.metadata_pipeline();
+    if let Some(pipeline) = &pipeline {
+        let configs = &mut reserved.configs;
+        pipeline.method().widen(options.block_bits, configs);
+    }
     let data_start = reserved.end(options.block_bits)?;
     let image_writer = Writer::new(
         &out,
@@ -112,30 +120,56 @@ pub fn build(
         writer
     };
 
+    if options.metabox.is_some() {
+        tree.add_metabox(most_frequent_time(&tree))?;
+    }
     let used = Used::by(&tree, &stored.files, options.compression.as_ref());
+    let used_by_all = match &pipeline {
+        Some(pipeline) => used.with_method(pipeline.method(), options.block_bits),
+        None => used,
+    };
     let mut header = Header {
-        configs: used.configs(reserved.configs),
+        configs: used_by_all.configs(&reserved.configs),
         devices: reserved.devices,
+        metabox: reserved.metabox,
         prefixes: Vec::new(),
     };
     let room_end = data_start.0 << options.block_bits.bits();
     header.prefixes = options
         .image
         .prefixes(&tree, &header, options.block_bits, room_end)?;
-    let mut superblock =
-        options
+    let superblock_with = |used: Used, header: &Header| {
+        let mut features = used.features;
+        if blob.is_some() {
+            features |= FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2;
+        }
+        let mut superblock = options
             .image
-            .superblock(&tree, options.block_bits, used.features, &header);
-    if used.is_plain_lz4() {
-        superblock.algorithms_or_lz4_window = erofs_codec::lz4::MAX_DISTANCE;
-    }
-    let data = DataMap {
+            .superblock(&tree, options.block_bits, features, header);
+        if used.is_plain_lz4() {
+            superblock.algorithms_or_lz4_window = erofs_codec::lz4::MAX_DISTANCE;
+        }
+        superblock
+    };
+    let mut superblock = superblock_with(used_by_all, &header);
+    let mut data = DataMap {
         stored: &stored.files,
         raw_files: &[],
         layer_files: &[],
         fragments: Some(&fragments),
         block_bits: options.block_bits,
         index_form: options.index_form,
+        encoded_extents: superblock.incompat.contains(FeatureIncompat::BIT48)
+            && options.index_form == IndexForm::Compact,
+        directories: pipeline
+            .as_ref()
+            .filter(|_| options.compress_directories)
+            .map(|pipeline| CompressedDirectories {
+                algorithm: pipeline.method().settings.algorithm(),
+                stored: HashMap::new(),
+            }),
+        metabox: None,
+        metabox_size: 0,
         wide: false,
         chunk_indexes: options.chunk_indexes,
         root_xattr_size: options.image.metadata.root_body_size(),
@@ -146,34 +180,27 @@ pub fn build(
             DeviceId::PRIMARY
         },
     };
-    superblock.incompat.set(
-        FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2,
-        superblock
-            .incompat
-            .contains(FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2)
-            || blob.is_some(),
-    );
+    let plan = Plan::new(&tree, &data, &superblock, &options.image, &header.prefixes);
+    if !plan.compresses_metadata() {
+        header.configs = used.configs(&reserved.configs);
+        superblock = superblock_with(used, &header);
+    }
     let requirements = requirements(&superblock);
     options.image.check_kernel(&requirements)?;
-    let plan = Plan::new(
-        &tree,
-        &data,
-        &superblock,
-        &options.image,
-        &header.prefixes,
-        writer.block(),
-    );
+    data.metabox_size = plan.metabox_size();
     let align_blocks = options.image.metadata.align_blocks;
     let devices = options.blob.iter().map(|path| DeviceSlot {
         tag: tag(path, output),
         blocks: options.block_bits.whole_blocks(data_end),
-        unified_start: BlockAddr(plan.end.0.next_multiple_of(align_blocks)),
+        // The image's end is not known yet.
+        unified_start: BlockAddr(0),
     });
     let metadata = ImageMetadata {
         tree: &tree,
         data,
         tails: &stored.tails,
-        plan: &plan,
+        plan,
+        pipeline,
         superblock,
         header,
         devices: devices.collect(),

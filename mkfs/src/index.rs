@@ -330,10 +330,11 @@ impl<'o> Index<'o> {
         let root_xattr_size = options.metadata.root_body_size();
         let (raw, layer) = (&self.raw_files, &self.layer_files);
         let unplaced = data_map(raw, layer, self.block_bits, wide, root_xattr_size);
-        let plan = Plan::new(&self.tree, &unplaced, &superblock, options, &[], start);
+        let mut plan = Plan::new(&self.tree, &unplaced, &superblock, options, &[]);
+        plan.place(start);
         // Sizes do not depend on addresses, so the devices find their place behind the planned image.
         let align_blocks = options.metadata.align_blocks;
-        let mut next = BlockAddr(plan.end.0.next_multiple_of(align_blocks));
+        let mut next = BlockAddr(plan.end(self.block_bits).0.next_multiple_of(align_blocks));
         for (index, device) in self.devices.iter_mut().enumerate() {
             device.unified_start = next;
             next = BlockAddr(next.0 + device.blocks);
@@ -364,7 +365,8 @@ impl<'o> Index<'o> {
                 root_xattr_size,
             ),
             tails: &self.tails,
-            plan: &plan,
+            plan,
+            pipeline: None,
             superblock,
             header,
             devices: self.devices,
@@ -399,6 +401,10 @@ fn data_map<'d>(
         fragments: None,
         block_bits,
         index_form: IndexForm::Compact,
+        encoded_extents: false,
+        directories: None,
+        metabox: None,
+        metabox_size: 0,
         wide,
         chunk_indexes: true,
         root_xattr_size,

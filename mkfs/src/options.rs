@@ -154,6 +154,7 @@ impl ImageOptions {
                 || self.metadata.bit48
                 || self.metadata.omit_dot,
         );
+        incompat.set(FeatureIncompat::METABOX, header.metabox);
         incompat.set(FeatureIncompat::XATTR_PREFIXES, !header.prefixes.is_empty());
         let has_xattrs = has_xattrs(tree);
         let mut compat = FeatureCompat::MTIME;
@@ -167,7 +168,7 @@ impl ImageOptions {
             compat,
             incompat,
             block_bits,
-            extension_slots: 0,
+            extension_slots: header.extension_slots(),
             root: Nid(0),
             inodes: 0,
             epoch: epoch.seconds,
@@ -448,6 +449,7 @@ const fn advice(requirement: Requirement) -> &'static str {
             " (without -z nothing is compressed)"
         }
         Requirement::Bit48 => " (leave out -E48bit and -Edot-omitted)",
+        Requirement::Metabox => " (leave out -m)",
         Requirement::XattrPrefixes | Requirement::PlainXattrPrefixes => {
             " (leave out --xattr-prefix)"
         }

@@ -31,7 +31,7 @@ type Case = (
 );
 
 #[rustfmt::skip]
-const CASES: [Case; 23] = [
+const CASES: [Case; 27] = [
     ("build", Source::Dense, &[], "5.4", None),
     ("build", Source::Dense, &["-Enoinline_data"], "5.4", None),
     ("build", Source::Dense, &["-L", "fifteen bytes.."], "5.4", None),
@@ -51,6 +51,10 @@ const CASES: [Case; 23] = [
     ("build", Source::Dense, &["-b1024", "-zzstd"], "6.10", Some(("6.9", "-z"))),
     ("build", Source::Dense, &["-E48bit"], "6.15", Some(("6.14", "-E48bit"))),
     ("build", Source::Dense, &["-Edot-omitted"], "6.15", Some(("6.14", "dot-omitted"))),
+    ("build", Source::Dense, &["-zzstd", "-m4096"], "6.17", Some(("6.16", "-m"))),
+    ("build", Source::Dense, &["-m4096:lz4", "--xattr-prefix=auto"], "6.17", Some(("6.16", "-m"))),
+    ("build", Source::Dense, &["-zlz4", "-C4k", "--compress-directories"], "5.4", None),
+    ("build", Source::Dense, &["-zzstd", "-E48bit"], "6.15", Some(("6.14", "-E48bit"))),
     ("build", Source::Dense, &["-L", "sixteen bytes..."], "6.15", Some(("6.14", "15 bytes"))),
     ("index", Source::File("source/text"), &[], "5.16", Some(("5.15", "full image"))),
     ("index", Source::File("x.tar"), &[], "6.4", Some(("6.3", "4096"))),

@@ -1,6 +1,7 @@
 //! How an image is to look, and what of that excludes each other.
 
-use crate::data::compression::Compression;
+use crate::data::compression::{Compression, Method};
+use crate::data::made::MetadataPipeline;
 use crate::data::pipeline::Settings;
 use crate::options::{BuildError, ImageOptions, layout_requirements};
 use crate::plan::index_form::IndexForm;
@@ -15,6 +16,11 @@ pub struct BuildOptions {
     pub block_bits: BlockBits,
     /// Compression of files, if any.
     pub compression: Option<Compression>,
+    /// Whether directories of more than a block are compressed, where that pays: as files without a hint are, or as the
+    /// metabox is.
+    pub compress_directories: bool,
+    /// How the inodes are compressed, which then lie in a metabox (Linux 6.17).
+    pub metabox: Option<Method>,
     /// Index of compressed files.
     pub index_form: IndexForm,
     /// Whether tails of files may be inlined behind inodes.
@@ -50,6 +56,8 @@ impl Default for BuildOptions {
         Self {
             block_bits: BlockBits::B4096,
             compression: None,
+            compress_directories: false,
+            metabox: None,
             index_form: IndexForm::Compact,
             inline_tails: true,
             sparse: true,
@@ -69,6 +77,19 @@ impl Default for BuildOptions {
 }
 
 impl BuildOptions {
+    /// How metadata is compressed, if any of it is.
+    pub(super) fn metadata_pipeline(&self) -> Option<MetadataPipeline> {
+        let files = self
+            .compression
+            .as_ref()
+            .and_then(Compression::default_method);
+        let method = match self.metabox {
+            Some(method) => method,
+            None => files.filter(|_| self.compress_directories)?,
+        };
+        Some(MetadataPipeline::new(pipeline_settings(self), method))
+    }
+
     /// Leaves out what `kernel` does not read where the image can do without. Returns what was left out.
     pub fn downgrade(&mut self, kernel: KernelVersion) -> Vec<Requirement> {
         let mut left_out = Vec::new();
@@ -91,6 +112,9 @@ impl BuildOptions {
         if self.blob.is_none() && is_too_new(Requirement::ChunkedFile, self.chunk_shift.is_some()) {
             self.chunk_shift = None;
             self.sparse = false;
+        }
+        if is_too_new(Requirement::Metabox, self.metabox.is_some()) {
+            self.metabox = None;
         }
         let block = self.block_bits.len();
         if let Some(compression) = &mut self.compression {
@@ -123,6 +147,9 @@ pub(super) fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
         if compression.packing.is_some() || options.share_extents {
             wanted.push(Requirement::FragmentsOrDedupe);
         }
+    }
+    if options.metabox.is_some() {
+        wanted.push(Requirement::Metabox);
     }
     if options.blob.is_some() {
         wanted.push(Requirement::DeviceTable);

@@ -2,10 +2,10 @@
 
 use super::options::BuildOptions;
 use super::sink::Sink;
+use crate::data::made::NoReader;
 use crate::data::output::FileIdentity;
-use crate::data::pipeline::{ContentReader, FileContent, Pipeline, PipelineError};
+use crate::data::pipeline::{ContentReader, Pipeline, PipelineError};
 use crate::options::BuildError;
-use crate::source::StoreError;
 use crate::source::directory::{self, DirectoryReader, ScanOptions};
 use crate::source::layers::{self, Layer, LayerReader, LayerRules, Merged};
 use crate::source::raw::{self, RawFile, RawReader};
@@ -119,6 +119,7 @@ impl OpenSource {
             Self::Directory(reader) => Arc::clone(reader) as _,
             Self::RawFiles(_, reader) => Arc::clone(reader) as _,
             Self::Layers(_, reader) => Arc::clone(reader) as _,
+            // All data comes through the sink.
             Self::Tar(_) => Arc::new(NoReader),
         }
     }
@@ -196,23 +197,5 @@ impl OpenSource {
                 Ok(*tree)
             }
         }
-    }
-}
-
-/// For tars: all data came through the sink.
-struct NoReader;
-
-impl ContentReader for NoReader {
-    fn read(
-        &self,
-        file: &FileContent,
-        _offset: u64,
-        _length: u64,
-        _out: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Read {
-            path: file.path.to_vec(),
-            source: io::ErrorKind::NotSeekable.into(),
-        })
     }
 }

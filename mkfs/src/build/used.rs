@@ -1,14 +1,16 @@
 //! Which features and algorithms the data of an image really uses.
 
-use crate::data::compression::Compression;
+use crate::data::compression::{Compression, Method};
 use crate::data::encode::StoredExtent;
 use crate::data::{StoredData, StoredPclusters};
 use crate::tree::{Body, FrozenTree, Location};
+use erofs_format::BlockBits;
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::feature::FeatureIncompat;
 
 /// What the data of an image asks for.
+#[derive(Clone, Copy)]
 pub(super) struct Used {
     pub(super) features: FeatureIncompat,
     /// Bitmap of the algorithms.
@@ -30,6 +32,8 @@ impl Used {
                 continue;
             };
             match location {
+                // It takes what its method does.
+                Location::Metabox => {}
                 Location::Stored(number) => used.add(&stored[number as usize]),
                 _ if size > 0 => used.features |= FeatureIncompat::CHUNKED_FILE,
                 _ => {}
@@ -71,6 +75,15 @@ impl Used {
         }
     }
 
+    /// Takes what metadata is compressed with.
+    pub(super) fn with_method(mut self, method: Method, block_bits: BlockBits) -> Self {
+        self.add_algorithm(
+            method.settings.algorithm(),
+            method.max_pcluster > block_bits.len(),
+        );
+        self
+    }
+
     fn add_algorithm(&mut self, algorithm: Algorithm, has_big_pclusters: bool) {
         self.algorithms |= algorithm.bit();
         self.features |= FeatureIncompat::ZERO_PADDING;
@@ -89,7 +102,7 @@ impl Used {
     }
 
     /// Of `all` configurations those of algorithms in use: a kernel refuses images that list one that it lacks.
-    pub(super) fn configs(&self, all: AlgorithmConfigs) -> AlgorithmConfigs {
+    pub(super) fn configs(&self, all: &AlgorithmConfigs) -> AlgorithmConfigs {
         if self.is_plain_lz4() {
             return AlgorithmConfigs::default();
         }

@@ -107,6 +107,11 @@ impl Compression {
         })
     }
 
+    /// How files without a hint are compressed.
+    pub fn default_method(&self) -> Option<Method> {
+        self.chosen(self.default_choice())
+    }
+
     /// How a file is compressed, if at all.
     pub fn method(&self, path: &[u8]) -> Option<Method> {
         self.chosen(self.hints.of(path).unwrap_or(self.default_choice()))
@@ -253,7 +258,7 @@ impl Method {
     }
 
     /// Widens the configuration of the algorithm to what this method needs.
-    fn widen(&self, block_bits: BlockBits, configs: &mut AlgorithmConfigs) {
+    pub(crate) fn widen(&self, block_bits: BlockBits, configs: &mut AlgorithmConfigs) {
         match self.settings {
             AlgorithmSettings::Lz4 | AlgorithmSettings::Lz4Hc { .. } => {
                 let before = configs.lz4.map_or(1, |config| config.max_pcluster_blocks);

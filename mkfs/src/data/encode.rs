@@ -31,7 +31,8 @@ impl StoredExtent {
         }
     }
 
-    fn compressed(length: usize, blocks: u64) -> Self {
+    /// Data in a pcluster of this many blocks.
+    pub fn compressed(length: usize, blocks: u64) -> Self {
         Self {
             length: u32::try_from(length).unwrap_or(u32::MAX),
             compressed_blocks: u32::try_from(blocks).unwrap_or(u32::MAX),

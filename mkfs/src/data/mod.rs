@@ -5,6 +5,7 @@ pub mod encode;
 pub mod fragments;
 mod gear;
 pub mod hints;
+pub mod made;
 pub mod output;
 pub mod packing;
 pub mod pipeline;

@@ -3,11 +3,10 @@
 use super::StoredData;
 use super::compression::Method;
 use super::fragments::{Fragments, Offsets};
-use super::pipeline::{FileContent, Pipeline, PipelineError, Settings};
-use super::tails::Tails;
+use super::made;
+use super::pipeline::{FileContent, PipelineError, Settings};
 use super::treatment::Treatment;
 use super::writer::Writer;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The packed inode's data.
@@ -52,24 +51,8 @@ pub fn pack(
         ranges: None,
     };
     let reader = Arc::clone(&file);
-    let mut stored = std::thread::scope(|scope| {
-        // All of this was counted when it was read.
-        let progress = Arc::default();
-        let nothing = Tails::new(0, PathBuf::new());
-        let mut pipeline = Pipeline::start(
-            scope,
-            settings,
-            reader,
-            writer,
-            nothing,
-            Fragments::default(),
-            progress,
-        );
-        match pipeline.file(content, treatment) {
-            Ok(_) => pipeline.finish(),
-            // The pipeline failed first: it knows why.
-            Err(error) => Err(pipeline.finish().err().unwrap_or(error.into())),
-        }
+    let mut stored = made::store(settings, reader, writer, |pipeline| {
+        pipeline.file(content, treatment).map(drop)
     })?;
     let data = stored.files.pop().ok_or(PipelineError::WorkerLost)?;
     let file = Arc::into_inner(file).ok_or(PipelineError::WorkerLost)?;

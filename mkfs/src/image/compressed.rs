@@ -2,10 +2,11 @@
 
 use super::{ImageError, Metadata};
 use crate::data::encode::StoredExtent;
-use crate::plan::index_form::{IndexForm, advise};
+use crate::plan::encoded_extents::FileExtents;
+use crate::plan::index_form::{FileIndex, IndexForm, advise};
 use crate::plan::inode_data::InodeData;
 use crate::tree::InodeId;
-use erofs_format::compression::map_header::{IndexHeader, MapHeader};
+use erofs_format::compression::map_header::{ExtentsHeader, IndexHeader, MapHeader};
 use erofs_format::compression::{Algorithm, Extent, LclusterType, compact_index, full_index};
 use erofs_format::{BlockAddr, BlockBits, ByteOffset};
 
@@ -39,7 +40,7 @@ impl Metadata<'_> {
             extents,
             algorithm,
             fragment,
-            form,
+            index,
             tail,
             ..
         } = *data
@@ -47,6 +48,30 @@ impl Metadata<'_> {
             return Ok(());
         };
         let bits = self.superblock.block_bits;
+        let form = match index {
+            FileIndex::Lclusters(form) => form,
+            FileIndex::Extents { records, .. } => {
+                let header = ExtentsHeader {
+                    records,
+                    interlaced: false,
+                    fragment: fragment.is_some(),
+                };
+                self.encode_header(id, MapHeader::Extents(header), out)?;
+                let file = FileExtents {
+                    size,
+                    start,
+                    extents,
+                    algorithm,
+                    fragment,
+                    block_bits: bits,
+                };
+                return file
+                    .encode(records, out)
+                    .ok_or_else(|| ImageError::Extents {
+                        path: self.tree.path(id),
+                    });
+            }
+        };
         let mut extents = layout_extents(extents, start, bits);
         if let (Some(_), Some(last)) = (tail, extents.last_mut()) {
             last.blocks = 0;

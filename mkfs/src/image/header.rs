@@ -3,7 +3,7 @@
 use super::ImageError;
 use crate::plan::long_prefix;
 use erofs_format::compression::config::AlgorithmConfigs;
-use erofs_format::superblock::SUPERBLOCK_OFFSET;
+use erofs_format::superblock::{EXTENSION_SLOT_SIZE, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
 use erofs_format::xattr::LongPrefix;
 use erofs_format::{BlockAddr, BlockBits, ByteOffset};
 
@@ -14,6 +14,8 @@ pub struct Header {
     pub configs: AlgorithmConfigs,
     /// Number of extra devices.
     pub devices: usize,
+    /// Whether the superblock tells of a metabox, which takes an extension slot.
+    pub metabox: bool,
     /// Prefixes of names of attributes, in the order of their numbers.
     pub prefixes: Vec<LongPrefix>,
 }
@@ -21,10 +23,19 @@ pub struct Header {
 impl Header {
     pub(super) fn device_table(&self, block_bits: BlockBits) -> Result<ByteOffset, ImageError> {
         let configs = self.configs.encode(block_bits)?.len() as u64;
-        let superblock_end = SUPERBLOCK_OFFSET + erofs_format::superblock::SUPERBLOCK_SIZE as u64;
+        let superblock_end = SUPERBLOCK_OFFSET + self.superblock_size();
         Ok(ByteOffset(
             (superblock_end + configs).next_multiple_of(erofs_format::device::DEVICE_SLOT_SIZE),
         ))
+    }
+
+    /// Extension slots of the superblock.
+    pub(crate) fn extension_slots(&self) -> u8 {
+        u8::from(self.metabox)
+    }
+
+    fn superblock_size(&self) -> u64 {
+        (SUPERBLOCK_SIZE + EXTENSION_SLOT_SIZE * usize::from(self.extension_slots())) as u64
     }
 
     /// The first block behind it.

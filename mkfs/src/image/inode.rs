@@ -1,7 +1,7 @@
 //! Inodes as stored: core, attributes, and what follows them.
 
 use super::{ImageError, Metadata};
-use crate::plan::index_form::IndexForm;
+use crate::plan::index_form::{FileIndex, IndexForm};
 use crate::plan::inode_data::InodeData;
 use crate::tree::{Body, InodeId, display};
 use erofs_format::BlockAddr;
@@ -45,9 +45,9 @@ impl Metadata<'_> {
             })?;
         out.extend_from_slice(body);
         self.encode_trailer(id, &data, out)?;
-        debug_assert_eq!(
-            out.len() as u64,
-            shape.total,
+        // A directory has room for an index that it may turn out not to need.
+        debug_assert!(
+            out.len() as u64 == shape.total || file_type == FileType::Directory,
             "{}",
             display(&self.tree.path(id))
         );
@@ -91,10 +91,12 @@ impl Metadata<'_> {
                 DataLayout::CompressedFull,
                 InodePayload::CompressedBlocks(0),
             ),
-            InodeData::Compressed { blocks, form, .. } => {
-                let layout = match form {
-                    IndexForm::Compact => DataLayout::CompressedCompact,
-                    IndexForm::Full => DataLayout::CompressedFull,
+            InodeData::Compressed { blocks, index, .. } => {
+                let layout = match index {
+                    FileIndex::Lclusters(IndexForm::Compact) => DataLayout::CompressedCompact,
+                    FileIndex::Lclusters(IndexForm::Full) | FileIndex::Extents { .. } => {
+                        DataLayout::CompressedFull
+                    }
                 };
                 (layout, InodePayload::CompressedBlocks(*blocks))
             }

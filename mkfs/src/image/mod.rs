@@ -1,19 +1,23 @@
 //! Writes the metadata of a planned image behind its data, and the superblock last.
 
 mod compressed;
+mod directories;
 mod header;
 mod inode;
+mod metabox;
 mod representable;
 
 pub use header::Header;
 pub use representable::{UnrepresentableError, check_representable};
 
+use crate::data::made::MetadataPipeline;
 use crate::data::output::Output;
+use crate::data::pipeline::PipelineError;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
-use crate::plan::inode_data::{DataMap, InodeData};
-use crate::plan::{Plan, directory};
-use crate::tree::{Body, FrozenTree, InodeId, display};
+use crate::plan::Plan;
+use crate::plan::inode_data::DataMap;
+use crate::tree::{FrozenTree, InodeId, display};
 use erofs_format::BlockAddr;
 use erofs_format::compression::config::ConfigError;
 use erofs_format::compression::lcluster::LayoutError;
@@ -32,6 +36,9 @@ pub enum ImageError {
     /// The output failed.
     #[error("cannot write the image: {0}")]
     Write(#[from] io::Error),
+    /// Metadata could not be compressed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
     /// A value of an inode that the format cannot hold.
     #[error("{}: {source}", display(path))]
     Inode {
@@ -47,6 +54,12 @@ pub enum ImageError {
         path: Vec<u8>,
         /// Which extent.
         source: LayoutError,
+    },
+    /// An extent of a compressed file that its record cannot hold.
+    #[error("{}: an extent does not fit its record", display(path))]
+    Extents {
+        /// The file.
+        path: Vec<u8>,
     },
     /// The map header of a compressed file cannot be stored.
     #[error("{}: {source}", display(path))]
@@ -91,12 +104,14 @@ pub struct Metadata<'i> {
     /// Tails to inline.
     pub tails: &'i Tails,
     /// Where its metadata goes.
-    pub plan: &'i Plan,
+    pub plan: Plan,
+    /// How large directories and the metabox are compressed, if there are such.
+    pub pipeline: Option<MetadataPipeline>,
     /// The superblock, of which addresses and counts are filled in here.
     pub superblock: Superblock,
     /// What stands in front of the data.
     pub header: Header,
-    /// Extra devices.
+    /// Extra devices; those without a place in the unified address space get one behind the image.
     pub devices: Vec<DeviceSlot>,
     /// Digest of the data; with the metadata it makes the UUID.
     pub content_digest: [u8; 32],
@@ -122,7 +137,7 @@ pub struct Finished {
 }
 
 impl Metadata<'_> {
-    /// Appends all metadata to `writer`, which stands at the plan's first block, and writes the superblock.
+    /// Appends all metadata to `writer`, which stands behind the data, and writes the superblock.
     ///
     /// # Errors
     /// [`ImageError`].
@@ -133,8 +148,20 @@ impl Metadata<'_> {
     ) -> Result<Finished, ImageError> {
         let mut digest = blake3::Hasher::new();
         digest.update(&self.content_digest);
-        self.write_inodes(&mut writer, &mut digest)?;
-        self.write_directories(&mut writer, &mut digest)?;
+        let bits = self.superblock.block_bits;
+        self.compress_directories(&mut writer, &mut digest)?;
+        if self.tree.metabox().is_some() {
+            self.plan.place_directories(writer.block());
+            self.write_directories(&mut writer, &mut digest)?;
+            self.compress_inodes(&mut writer, &mut digest)?;
+            self.plan.place_inodes(writer.block());
+            self.write_inodes(&mut writer, &mut digest)?;
+        } else {
+            self.plan.place(writer.block());
+            self.write_inodes(&mut writer, &mut digest)?;
+            self.write_directories(&mut writer, &mut digest)?;
+        }
+        self.place_devices();
         writer.write(&self.plan.xattrs.shared)?;
         digest.update(&self.plan.xattrs.shared);
         writer.pad_to_block()?;
@@ -145,10 +172,10 @@ impl Metadata<'_> {
         writer.flush()?;
         let size = writer.position();
 
-        let inodes = self.plan.order.len() as u64;
-        let bits = self.superblock.block_bits;
+        let inodes = (self.plan.order.len() + self.plan.boxed.len()) as u64;
         self.superblock.root = self.plan.nid(InodeId::ROOT, bits);
         self.superblock.packed = self.tree.packed().map(|id| self.plan.nid(id, bits));
+        self.superblock.metabox = self.tree.metabox().map(|id| self.plan.nid(id, bits));
         self.superblock.inodes = inodes;
         self.superblock.blocks = bits.whole_blocks(size);
         self.superblock.meta_block = self.plan.meta_block();
@@ -176,6 +203,17 @@ impl Metadata<'_> {
             inodes,
             device_blocks: self.devices.iter().map(|device| device.blocks).collect(),
         })
+    }
+
+    fn place_devices(&mut self) {
+        let bits = self.superblock.block_bits;
+        let mut next = self.plan.end(bits).0.next_multiple_of(self.align_blocks);
+        for device in &mut self.devices {
+            if device.unified_start.0 == 0 {
+                device.unified_start = BlockAddr(next);
+            }
+            next = device.unified_start.0 + device.blocks;
+        }
     }
 
     /// Everything in front of the data.
@@ -221,46 +259,8 @@ impl Metadata<'_> {
             writer.pad_to(area + self.plan.offset(*id))?;
             writer.write(&bytes)?;
         }
-        writer.pad_to(self.plan.directory_area.0 << bits.bits())?;
+        writer.pad_to(self.plan.inode_end().0 << bits.bits())?;
         Ok(())
-    }
-
-    fn write_directories(
-        &self,
-        writer: &mut Writer<'_>,
-        digest: &mut blake3::Hasher,
-    ) -> Result<(), ImageError> {
-        let bits = self.superblock.block_bits;
-        let mut bytes = Vec::new();
-        for id in self.tree.breadth_first() {
-            let InodeData::Metadata { size, inline_tail } = self.data.of(self.tree, id) else {
-                continue;
-            };
-            if size == inline_tail {
-                continue;
-            }
-            bytes.clear();
-            self.metadata_content(id, &mut bytes);
-            bytes.truncate((size - inline_tail) as usize);
-            digest.update(&bytes);
-            debug_assert_eq!(writer.block(), self.plan.first_block(id));
-            writer.write(&bytes)?;
-            writer.pad_to_block()?;
-        }
-        writer.pad_to(self.plan.xattr_area.0 << bits.bits())?;
-        Ok(())
-    }
-
-    /// Data of a directory or link.
-    fn metadata_content(&self, id: InodeId, out: &mut Vec<u8>) {
-        let bits = self.superblock.block_bits;
-        match self.tree.inode(id).body {
-            Body::Symlink(target) => out.extend_from_slice(self.tree.target(target)),
-            _ => {
-                let nid_of = |inode| self.plan.nid(inode, bits);
-                directory::encode(self.tree, id, bits, self.data.omit_dot, nid_of, out);
-            }
-        }
     }
 }
 

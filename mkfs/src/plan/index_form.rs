@@ -1,7 +1,8 @@
 //! The index of a compressed file: its form, what it announces, what it takes.
 
+use super::encoded_extents;
 use crate::data::tails::TailRef;
-use erofs_format::compression::map_header::{Advise, MAP_HEADER_SIZE};
+use erofs_format::compression::map_header::{Advise, ExtentRecords, MAP_HEADER_SIZE};
 use erofs_format::compression::{Extent, compact_index, full_index};
 use erofs_format::{BlockBits, ByteOffset};
 
@@ -24,6 +25,20 @@ impl IndexForm {
             self
         }
     }
+}
+
+/// The index that a file gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileIndex {
+    /// A record for each lcluster.
+    Lclusters(IndexForm),
+    /// A record for each extent, in the 48-bit layout.
+    Extents {
+        /// Form of the records.
+        records: ExtentRecords,
+        /// Number of the records.
+        count: u64,
+    },
 }
 
 /// Advise bits of a compressed file: sizes of pclusters are recorded where any is larger than a block, and two-byte
@@ -50,9 +65,16 @@ fn has_two_byte_records(form: IndexForm, block_bits: BlockBits) -> bool {
 
 /// Where the index of a compressed file of `size` bytes ends whose inode and attributes take `head` bytes, counted from the
 /// start of the inode.
-pub(super) fn index_end(head: u64, size: u64, form: IndexForm, block_bits: BlockBits) -> u64 {
+pub(super) fn index_end(head: u64, size: u64, index: FileIndex, block_bits: BlockBits) -> u64 {
     let header = head.next_multiple_of(8);
-    let records = block_bits.blocks_for(size);
+    let lclusters = block_bits.blocks_for(size);
+    match index {
+        FileIndex::Extents { records, count } => encoded_extents::end(header, records, count),
+        FileIndex::Lclusters(form) => lclusters_end(header, lclusters, form, block_bits),
+    }
+}
+
+fn lclusters_end(header: u64, records: u64, form: IndexForm, block_bits: BlockBits) -> u64 {
     match form {
         IndexForm::Full => header + full_index::INDEX_OFFSET + records * full_index::RECORD_SIZE,
         IndexForm::Compact => {
@@ -68,6 +90,7 @@ pub(super) fn index_end(head: u64, size: u64, form: IndexForm, block_bits: Block
 pub fn tail_room(head: u64, size: u64, form: IndexForm, block_bits: BlockBits) -> u16 {
     // A smaller inode may shift 16 records from packs of two to packs of four bytes.
     const SHIFTED: u64 = 32;
-    let end = index_end(head, size, form.for_blocks(block_bits), block_bits) + SHIFTED;
+    let index = FileIndex::Lclusters(form.for_blocks(block_bits));
+    let end = index_end(head, size, index, block_bits) + SHIFTED;
     u16::try_from(block_bits.bytes().saturating_sub(end)).unwrap_or(0)
 }

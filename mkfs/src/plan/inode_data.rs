@@ -1,7 +1,8 @@
 //! What each inode's data looks like, from wherever it was stored.
 
 use super::chunk_table::{ChunkPiece, ChunkTable, aligned_shift, covering_shift};
-use super::index_form::{IndexForm, index_end};
+use super::encoded_extents::FileExtents;
+use super::index_form::{FileIndex, IndexForm, index_end};
 use super::xattrs::XattrPlan;
 use super::{can_inline, directory};
 use crate::data::encode::StoredExtent;
@@ -14,6 +15,7 @@ use erofs_format::compression::Algorithm;
 use erofs_format::compression::map_header::MAP_HEADER_SIZE;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::{BlockAddr, BlockBits, DeviceId};
+use std::collections::HashMap;
 
 /// A raw file that stays where it is.
 #[derive(Debug, Clone)]
@@ -80,6 +82,14 @@ pub struct DataMap<'d> {
     pub block_bits: BlockBits,
     /// Form of the index of compressed files.
     pub index_form: IndexForm,
+    /// Whether encoded extents are used where they are smaller, which the 48-bit layout has.
+    pub encoded_extents: bool,
+    /// Directories of more than a block whose data is compressed where that pays.
+    pub directories: Option<CompressedDirectories>,
+    /// The metabox inode's data, once it is written.
+    pub metabox: Option<StoredData>,
+    /// Its size in bytes, see [`super::Plan::metabox_size`].
+    pub metabox_size: u64,
     /// Whether 48-bit addresses are used in chunk indexes.
     pub wide: bool,
     /// Whether the tables of files in the image have indexes of 8 bytes.
@@ -90,6 +100,24 @@ pub struct DataMap<'d> {
     pub omit_dot: bool,
     /// The device of files in chunks, where it is not the image itself.
     pub blob: DeviceId,
+}
+
+/// What became of the data of large directories.
+#[derive(Debug, Clone)]
+pub struct CompressedDirectories {
+    /// With what they are compressed.
+    pub algorithm: Algorithm,
+    /// Where each of them is; none while that is not known.
+    pub stored: HashMap<InodeId, StoredData>,
+}
+
+/// What the data is of that the pipeline stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileKind {
+    /// Its index takes what its extents ask for.
+    Regular,
+    /// Room for its index was taken before its extents were known.
+    Metadata,
 }
 
 /// The data of an inode.
@@ -141,7 +169,7 @@ pub enum InodeData<'d> {
         /// What the last of them decodes from, when it is inlined behind the index.
         tail: Option<TailRef>,
         /// Form of the index.
-        form: IndexForm,
+        index: FileIndex,
         /// Block size.
         block_bits: BlockBits,
     },
@@ -156,7 +184,7 @@ pub enum InodeData<'d> {
 
 impl<'d> DataMap<'d> {
     /// The data of an inode.
-    pub fn of(&self, tree: &'d FrozenTree, id: InodeId) -> InodeData<'d> {
+    pub fn of<'s>(&'s self, tree: &'s FrozenTree, id: InodeId) -> InodeData<'s> {
         let inode = tree.inode(id);
         match inode.body {
             Body::CharDevice(_) | Body::BlockDevice(_) | Body::Fifo | Body::Socket => {
@@ -164,6 +192,9 @@ impl<'d> DataMap<'d> {
             }
             Body::Directory => {
                 let size = directory::size(tree, id, self.block_bits, self.omit_dot);
+                if let Some(directories) = self.compressed_directories(size) {
+                    return self.directory(size, directories, id);
+                }
                 InodeData::Metadata {
                     size,
                     inline_tail: self.metadata_tail(tree, id, size),
@@ -176,8 +207,57 @@ impl<'d> DataMap<'d> {
                     inline_tail: self.metadata_tail(tree, id, size),
                 }
             }
+            Body::Regular {
+                location: Location::Metabox,
+                ..
+            } => self.metabox_data(self.metabox_size),
             Body::Regular { size: 0, .. } => InodeData::Nothing,
             Body::Regular { size, location } => self.regular(tree, size, location),
+        }
+    }
+
+    /// Whether a directory of `size` bytes is compressed: one block is the least that a pcluster takes.
+    fn compressed_directories(&self, size: u64) -> Option<&CompressedDirectories> {
+        self.directories
+            .as_ref()
+            .filter(|_| size > self.block_bits.bytes())
+    }
+
+    /// A directory's data: its place and size are known before it is compressed, for only names of inodes are in it, and
+    /// its index takes the same room wherever it is.
+    fn directory<'s>(
+        &'s self,
+        size: u64,
+        directories: &'s CompressedDirectories,
+        id: InodeId,
+    ) -> InodeData<'s> {
+        match directories.stored.get(&id) {
+            Some(stored) => self.stored_file(size, stored, FileKind::Metadata),
+            None => self.unwritten(size, directories.algorithm),
+        }
+    }
+
+    /// The metabox inode's data, which has `size` bytes.
+    pub(super) fn metabox_data(&self, size: u64) -> InodeData<'_> {
+        match &self.metabox {
+            Some(stored) => self.stored_file(size, stored, FileKind::Metadata),
+            // Of the algorithm nothing depends before it is known.
+            None => self.unwritten(size, Algorithm::Lz4),
+        }
+    }
+
+    /// Metadata that will be compressed: what its index takes is known.
+    fn unwritten(&self, size: u64, algorithm: Algorithm) -> InodeData<'_> {
+        InodeData::Compressed {
+            size,
+            start: BlockAddr(0),
+            blocks: 0,
+            extents: &[],
+            algorithm,
+            fragment: None,
+            tail: None,
+            index: FileIndex::Lclusters(self.index_form.for_blocks(self.block_bits)),
+            block_bits: self.block_bits,
         }
     }
 
@@ -194,7 +274,7 @@ impl<'d> DataMap<'d> {
         }
     }
 
-    fn chunked(&self, size: u64, format: ChunkFormat, table: ChunkTable<'d>) -> InodeData<'d> {
+    fn chunked<'s>(&self, size: u64, format: ChunkFormat, table: ChunkTable<'s>) -> InodeData<'s> {
         InodeData::Chunked {
             size,
             format,
@@ -203,9 +283,11 @@ impl<'d> DataMap<'d> {
         }
     }
 
-    fn regular(&self, tree: &'d FrozenTree, size: u64, location: Location) -> InodeData<'d> {
+    fn regular<'s>(&'s self, tree: &'s FrozenTree, size: u64, location: Location) -> InodeData<'s> {
         match location {
-            Location::Stored(number) => self.stored_file(size, &self.stored[number as usize]),
+            Location::Stored(number) => {
+                self.stored_file(size, &self.stored[number as usize], FileKind::Regular)
+            }
             Location::RawFile(number) => self.raw_file(size, &self.raw_files[number as usize]),
             Location::Layer(number) => match &self.layer_files[number as usize] {
                 Some(data) => self.layer_file(size, data),
@@ -234,11 +316,11 @@ impl<'d> DataMap<'d> {
                 )
             }
             // Sources that keep data elsewhere were turned into stored files by the pipeline; the rest has none.
-            Location::Nowhere | Location::Directory => self.hole(size),
+            Location::Nowhere | Location::Directory | Location::Metabox => self.hole(size),
         }
     }
 
-    fn hole(&self, size: u64) -> InodeData<'d> {
+    fn hole(&self, size: u64) -> InodeData<'_> {
         let format = ChunkFormat {
             block_shift: covering_shift(size, self.block_bits),
             indexes: false,
@@ -273,7 +355,7 @@ impl<'d> DataMap<'d> {
         }
     }
 
-    fn stored_file(&self, size: u64, stored: &'d StoredData) -> InodeData<'d> {
+    fn stored_file<'s>(&self, size: u64, stored: &'s StoredData, kind: FileKind) -> InodeData<'s> {
         match stored {
             StoredData::Flat { start, tail } => {
                 let has_blocks = size > tail.map_or(0, TailRef::size);
@@ -317,6 +399,23 @@ impl<'d> DataMap<'d> {
                     Some(offset) if u32::try_from(offset).is_err() => IndexForm::Full,
                     _ => self.index_form.for_blocks(self.block_bits),
                 };
+                let mut index = FileIndex::Lclusters(form);
+                if self.encoded_extents && tail.is_none() && kind == FileKind::Regular {
+                    let file = FileExtents {
+                        size,
+                        start: *start,
+                        extents,
+                        algorithm: *algorithm,
+                        fragment,
+                        block_bits: self.block_bits,
+                    };
+                    let (records, count) = file.form();
+                    let extents = FileIndex::Extents { records, count };
+                    let end = |index| index_end(0, size, index, self.block_bits);
+                    if end(extents) < end(index) {
+                        index = extents;
+                    }
+                }
                 InodeData::Compressed {
                     size,
                     start: *start,
@@ -325,7 +424,7 @@ impl<'d> DataMap<'d> {
                     algorithm: *algorithm,
                     fragment,
                     tail: *tail,
-                    form,
+                    index,
                     block_bits: self.block_bits,
                 }
             }
@@ -402,11 +501,11 @@ impl InodeData<'_> {
             Self::Packed { .. } => head.next_multiple_of(8) + MAP_HEADER_SIZE,
             Self::Compressed {
                 size,
-                form,
+                index,
                 block_bits,
                 tail,
                 ..
-            } => index_end(head, *size, *form, *block_bits) + tail.map_or(0, TailRef::size),
+            } => index_end(head, *size, *index, *block_bits) + tail.map_or(0, TailRef::size),
         }
     }
 }

@@ -6,17 +6,25 @@
 //! Data comes first, so that it can be written while it is read. The inodes lie together, the root first: its NID fits 16
 //! bits whatever the size of the image. `meta_blkaddr` points one block below the inodes, so none has NID 0, which user
 //! space takes for "no entry".
+//!
+//! With a metabox all inodes but the root, the packed and the metabox inode itself are the data of the metabox inode, which
+//! is compressed as a file is. It tells where directories' blocks are, so these come before it:
+//! ```text
+//! block 0 │ file data │ directory blocks │ the metabox inode's data │ three inodes
+//! ```
 
 pub mod chunk_table;
 pub mod directory;
+pub mod encoded_extents;
 pub mod index_form;
 pub mod inode_data;
 pub mod long_prefix;
 mod space;
 pub mod xattrs;
 
+use crate::data::made::MetadataPipeline;
 use crate::options::{ImageOptions, InodeForm};
-use crate::tree::{Body, FrozenTree, InodeId};
+use crate::tree::{Body, FrozenTree, InodeId, Location};
 use erofs_format::inode::{COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, Inode, Timestamp};
 use erofs_format::superblock::Superblock;
 use erofs_format::xattr::LongPrefix;
@@ -42,10 +50,22 @@ pub struct Shape {
 pub struct Plan {
     /// For each inode of the tree its slot in the inode area; `u64::MAX` for those that are not reached.
     slots: Vec<u64>,
-    /// For each inode of the tree the first of its blocks after the inode area (directories, long links).
+    /// For each inode of the tree (directories, long links) the first of its blocks, counted from the first of all these.
     blocks: Vec<u32>,
-    /// Reached inodes by ascending slot.
+    /// Reached inodes in the inode area, by ascending slot.
     pub order: Vec<InodeId>,
+    /// Those in the metabox, by ascending slot.
+    pub boxed: Vec<InodeId>,
+    /// For each inode of the tree whether it is in the metabox; empty without one.
+    in_metabox: Vec<bool>,
+    /// Size of the metabox inode's data in bytes.
+    metabox_size: u64,
+    /// Whether any directory or the metabox is compressed.
+    compresses_metadata: bool,
+    /// Blocks of the inode area.
+    inode_blocks: u64,
+    /// Blocks of directories and long links.
+    directory_blocks: u64,
     /// Extended attributes.
     pub xattrs: XattrPlan,
     /// Whether all inodes take 64 bytes.
@@ -56,8 +76,6 @@ pub struct Plan {
     pub directory_area: BlockAddr,
     /// First block of the shared xattrs.
     pub xattr_area: BlockAddr,
-    /// Blocks of the image.
-    pub end: BlockAddr,
 }
 
 /// The most frequent modification time of the tree's inodes: as the epoch of the image it lets most of them be compact.
@@ -81,51 +99,135 @@ pub fn most_frequent_time(tree: &FrozenTree) -> Timestamp {
 }
 
 impl Plan {
-    /// Places the metadata of `tree` from block `start` on. Of `superblock` epoch, features and block size count.
+    /// Decides what the metadata of `tree` takes, and gives each inode its NID. Of `superblock` epoch, features and block
+    /// size count. The areas get their addresses by [`Self::place`], or one by one.
     pub fn new(
         tree: &FrozenTree,
         data: &DataMap<'_>,
         superblock: &Superblock,
         options: &ImageOptions,
         prefixes: &[LongPrefix],
-        start: BlockAddr,
     ) -> Self {
         let block_bits = superblock.block_bits;
-        let xattrs = XattrPlan::new(tree, options.xattr_tolerance, &options.metadata, prefixes);
+        // Linux 6.17 and 6.18 lose shared attributes of inodes in the metabox, where they compress well inline.
+        let tolerance = match tree.metabox() {
+            Some(_) => u32::MAX,
+            None => options.xattr_tolerance,
+        };
+        let xattrs = XattrPlan::new(tree, tolerance, &options.metadata, prefixes);
         let extended = options.metadata.inode_form == InodeForm::Extended;
         let mut slots = vec![u64::MAX; tree.inode_table_len()];
-        let mut order = Vec::new();
-        let mut space = Space::new(block_bits);
+        let (mut order, mut boxed) = (Vec::new(), Vec::new());
+        let (mut space, mut box_space) = (Space::new(block_bits), Space::new(block_bits));
+        let mut in_metabox = match tree.metabox() {
+            Some(_) => vec![false; tree.inode_table_len()],
+            None => Vec::new(),
+        };
+        let mut metabox_size = 0;
+        let take = |id: InodeId, data: &InodeData<'_>, space: &mut Space| {
+            let shape = shape(tree, id, data, &xattrs, superblock, extended);
+            let offset = space.take(shape.total);
+            (offset / Nid::SLOT, offset + shape.total)
+        };
         for id in tree.all_inodes() {
-            let inode_data = data.of(tree, id);
-            let shape = shape(tree, id, &inode_data, &xattrs, superblock, extended);
-            slots[id.index()] = space.take(shape.total) / Nid::SLOT;
-            order.push(id);
+            // These are found before the metabox is.
+            let is_special =
+                id == InodeId::ROOT || [tree.packed(), tree.metabox()].contains(&Some(id));
+            if in_metabox.is_empty() || is_special {
+                // The metabox inode is the last of all.
+                let inode_data = match tree.inode(id).body {
+                    Body::Regular {
+                        location: Location::Metabox,
+                        ..
+                    } => data.metabox_data(metabox_size),
+                    _ => data.of(tree, id),
+                };
+                (slots[id.index()], _) = take(id, &inode_data, &mut space);
+                order.push(id);
+            } else {
+                let (slot, end) = take(id, &data.of(tree, id), &mut box_space);
+                slots[id.index()] = slot;
+                in_metabox[id.index()] = true;
+                metabox_size = metabox_size.max(end.next_multiple_of(Nid::SLOT));
+                boxed.push(id);
+            }
         }
         order.sort_unstable_by_key(|id| slots[id.index()]);
-        let directory_area = BlockAddr(start.0 + space.blocks());
-        let mut next = directory_area.0;
+        boxed.sort_unstable_by_key(|id| slots[id.index()]);
+        let mut compresses_metadata = MetadataPipeline::compresses(metabox_size, block_bits);
+        let mut next = 0;
         let mut blocks = vec![0; tree.inode_table_len()];
         for id in tree.breadth_first() {
-            let count = metadata_blocks(&data.of(tree, id), block_bits);
+            let inode_data = data.of(tree, id);
+            compresses_metadata |= matches!(
+                (tree.inode(id).body, &inode_data),
+                (Body::Directory, InodeData::Compressed { .. })
+            );
+            let count = metadata_blocks(&inode_data, block_bits);
             if count > 0 {
                 blocks[id.index()] = u32::try_from(next).unwrap_or(u32::MAX);
                 next += count;
             }
         }
-        let xattr_area = BlockAddr(next);
-        let end = BlockAddr(next + block_bits.blocks_for(xattrs.shared.len() as u64));
         Self {
             slots,
             blocks,
             order,
+            boxed,
+            in_metabox,
+            metabox_size,
+            compresses_metadata,
+            inode_blocks: space.blocks(),
+            directory_blocks: next,
             xattrs,
             extended,
-            inode_area: start,
-            directory_area,
-            xattr_area,
-            end,
+            inode_area: BlockAddr(0),
+            directory_area: BlockAddr(0),
+            xattr_area: BlockAddr(0),
         }
+    }
+
+    /// Places everything from block `start` on, for an image without a metabox.
+    pub fn place(&mut self, start: BlockAddr) {
+        self.inode_area = start;
+        self.directory_area = BlockAddr(start.0 + self.inode_blocks);
+        self.xattr_area = BlockAddr(self.directory_area.0 + self.directory_blocks);
+    }
+
+    /// Places the directories' blocks; in an image with a metabox they come first.
+    pub fn place_directories(&mut self, start: BlockAddr) {
+        self.directory_area = start;
+    }
+
+    /// Places the inodes that are not in the metabox, behind its data.
+    pub fn place_inodes(&mut self, start: BlockAddr) {
+        self.inode_area = start;
+        self.xattr_area = BlockAddr(start.0 + self.inode_blocks);
+    }
+
+    /// First block behind the directories' blocks.
+    pub fn directory_end(&self) -> BlockAddr {
+        BlockAddr(self.directory_area.0 + self.directory_blocks)
+    }
+
+    /// First block behind the inodes that are not in the metabox.
+    pub fn inode_end(&self) -> BlockAddr {
+        BlockAddr(self.inode_area.0 + self.inode_blocks)
+    }
+
+    /// Blocks of the image.
+    pub fn end(&self, block_bits: BlockBits) -> BlockAddr {
+        BlockAddr(self.xattr_area.0 + block_bits.blocks_for(self.xattrs.shared.len() as u64))
+    }
+
+    /// Whether any directory or the metabox is compressed.
+    pub const fn compresses_metadata(&self) -> bool {
+        self.compresses_metadata
+    }
+
+    /// Size of the metabox inode's data in bytes; 0 without one.
+    pub const fn metabox_size(&self) -> u64 {
+        self.metabox_size
     }
 
     /// What the inode takes in the metadata area.
@@ -146,18 +248,22 @@ impl Plan {
 
     /// NID of an inode.
     pub fn nid(&self, id: InodeId, block_bits: BlockBits) -> Nid {
-        let before = (self.inode_area.0 - self.meta_block().0) * (block_bits.bytes() / Nid::SLOT);
-        Nid(before + self.slots[id.index()])
+        let slot = self.slots[id.index()];
+        if self.in_metabox.get(id.index()).copied().unwrap_or(false) {
+            return Nid(Nid::METABOX | slot);
+        }
+        // One block: see `meta_block`, which is never that of the superblock.
+        Nid(block_bits.bytes() / Nid::SLOT + slot)
     }
 
-    /// Offset of an inode from the start of the inode area, in bytes.
+    /// Offset of an inode from the start of the inode area or the metabox, in bytes.
     pub fn offset(&self, id: InodeId) -> u64 {
         self.slots[id.index()] * Nid::SLOT
     }
 
     /// First block of a directory's or link's own blocks.
     pub fn first_block(&self, id: InodeId) -> BlockAddr {
-        BlockAddr(self.blocks[id.index()].into())
+        BlockAddr(self.directory_area.0 + u64::from(self.blocks[id.index()]))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct FrozenTree {
     first_entry: Vec<Option<EntryId>>,
     /// The inode that holds fragments of files, and that no entry reaches.
     packed: Option<InodeId>,
+    /// The inode that holds other inodes, and that no entry reaches.
+    metabox: Option<InodeId>,
 }
 
 /// An entry of a directory.
@@ -89,6 +91,7 @@ impl FrozenTree {
             children,
             first_child,
             packed: None,
+            metabox: None,
         };
         tree.count_links();
         tree
@@ -199,12 +202,17 @@ impl FrozenTree {
 
     /// Every inode that the image has, those that can be reached in the order of [`Self::breadth_first`].
     pub fn all_inodes(&self) -> impl Iterator<Item = InodeId> {
-        self.breadth_first().chain(self.packed)
+        self.breadth_first().chain(self.packed).chain(self.metabox)
     }
 
     /// The packed inode.
     pub const fn packed(&self) -> Option<InodeId> {
         self.packed
+    }
+
+    /// The metabox inode.
+    pub const fn metabox(&self) -> Option<InodeId> {
+        self.metabox
     }
 
     /// Adds the packed inode: a regular file of root's without a name.
@@ -217,9 +225,27 @@ impl FrozenTree {
         location: Location,
         mtime: Timestamp,
     ) -> Result<(), TreeError> {
+        self.packed = Some(self.add_nameless(Body::Regular { size, location }, mtime)?);
+        Ok(())
+    }
+
+    /// Adds the metabox inode, another such file, of which the size is known when all inodes have their places.
+    ///
+    /// # Errors
+    /// [`TreeError::TooLarge`] when there are as many inodes as can be numbered.
+    pub fn add_metabox(&mut self, mtime: Timestamp) -> Result<(), TreeError> {
+        let body = Body::Regular {
+            size: 0,
+            location: Location::Metabox,
+        };
+        self.metabox = Some(self.add_nameless(body, mtime)?);
+        Ok(())
+    }
+
+    fn add_nameless(&mut self, body: Body, mtime: Timestamp) -> Result<InodeId, TreeError> {
         let index = u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany("inodes"))?;
         self.inodes.push(TreeInode {
-            body: Body::Regular { size, location },
+            body,
             mtime,
             uid: 0,
             gid: 0,
@@ -229,14 +255,16 @@ impl FrozenTree {
         });
         self.first_entry.push(None);
         self.first_child.extend(self.first_child.last().copied());
-        self.packed = Some(InodeId(index));
-        Ok(())
+        Ok(InodeId(index))
     }
 
     /// Path of an inode from the root, by the entry that reaches it first; empty for the root.
     pub fn path(&self, inode: InodeId) -> Vec<u8> {
         if Some(inode) == self.packed {
             return b"the packed inode".to_vec();
+        }
+        if Some(inode) == self.metabox {
+            return b"the metabox inode".to_vec();
         }
         let mut names = Vec::new();
         let mut at = inode;

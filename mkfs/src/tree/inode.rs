@@ -51,6 +51,8 @@ pub enum Location {
     RawFile(u32),
     /// File number `n` of the layers.
     Layer(u32),
+    /// In the metabox inode: inodes are its data.
+    Metabox,
     /// Already in the image: the data passed by in a stream.
     Stored(u32),
 }

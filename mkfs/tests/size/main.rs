@@ -5,4 +5,5 @@
 
 mod extents;
 mod fragments;
+mod metadata;
 mod trees;

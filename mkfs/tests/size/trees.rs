@@ -62,6 +62,15 @@ pub(crate) fn written(files: &Files) -> tempfile::TempDir {
     folder
 }
 
+/// An image of `source`, whose file is gone already.
+pub(crate) fn build_image(source: &Path, options: &BuildOptions) -> Image {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    let source = BuildSource::Directory(source.to_path_buf());
+    build(source, &path, options, &Arc::default()).unwrap();
+    Image::open(FileSource::open(&path).unwrap(), ImageOptions::default()).unwrap()
+}
+
 /// Builds an image of `source` with each number of workers and reads `files` back from it. Returns its size in bytes.
 pub(crate) fn round_trip(source: &Path, files: &Files, options: &BuildOptions) -> u64 {
     let folder = tempfile::tempdir().unwrap();

@@ -25,6 +25,8 @@ fn show_the_source() {
         &["--xattr-prefix=auto", "-b512", "-x0"],
         &["--xattr-prefix=trusted.overlay.", "--root-xattr-isize=4000"],
         &["--dsunit=16", "-zzstd", "--fsalignblks=256"],
+        &["-zzstd", "-E48bit,dedupe,fragments", "-C16k", "--zD"],
+        &["-zlz4", "-m4096:zstd", "--zD", "-x0"],
     ] {
         println!("{options:?}");
         let image = workshop.build("image.erofs", options);

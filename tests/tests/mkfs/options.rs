@@ -7,7 +7,7 @@ use erofs_tests::{require, workshop::Workshop};
 use super::{link, needs, peer, run};
 
 /// Values of options that take one.
-const VALUES: [(&str, &str); 21] = [
+const VALUES: [(&str, &str); 22] = [
     ("--async-queue-limit", "=100"),
     ("--chunksize", "=4096"),
     ("--exclude-path", "=none"),
@@ -27,6 +27,7 @@ const VALUES: [(&str, &str); 21] = [
     ("--xattr-prefix", "=user.x"),
     ("-b", "4096"),
     ("-x", "2"),
+    ("-m", "4096:lz4"),
     ("-C", "4096"),
     ("-U", "clear"),
 ];

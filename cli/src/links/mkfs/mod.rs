@@ -95,6 +95,10 @@ struct Arguments {
     #[arg(long, value_name = "X")]
     vmdk_desc: Option<PathBuf>,
 
+    /// What of the metadata goes where -m says: inodes (i, the default), directories (d); 0 for nothing
+    #[arg(long = "MZ", value_name = "0|id", num_args = 0..=1, require_equals = true, default_missing_value = "i", value_parser = ["0", "i", "d", "id", "di"], hide_possible_values = true)]
+    metadata_zone: Option<String>,
+
     #[command(flatten)]
     build: BuildArguments,
 }
@@ -195,6 +199,7 @@ impl Arguments {
             bail!("-L: a label has at most {LONGEST_LABEL} bytes");
         }
         let mut options = self.build.options_with(Defaults::Mkfs)?;
+        self.choose_zone(&mut options)?;
         let (work, copy) = self.work()?;
         if let Work::Build(BuildSource::Directory(_)) = work {
             // The C tool writes holes as zeros unless it cuts files into chunks, and knows no sparse members of tars.
@@ -218,6 +223,25 @@ impl Arguments {
         }
         if !self.quiet && self.verbosity > 0 {
             print(&summary);
+        }
+        Ok(())
+    }
+
+    /// Takes inodes out of the metabox, or directories to them.
+    fn choose_zone(&self, options: &mut BuildOptions) -> anyhow::Result<()> {
+        let Some(zone) = self.metadata_zone.as_deref() else {
+            return Ok(());
+        };
+        if !zone.contains('i') {
+            options.metabox = None;
+        }
+        if zone.contains('d') {
+            if options.metabox.is_none() && options.compression.is_none() {
+                bail!(
+                    "--MZ={zone}: directories are compressed as inodes or as files are: it needs -m and i, or -z"
+                );
+            }
+            options.compress_directories = true;
         }
         Ok(())
     }

@@ -23,17 +23,22 @@ use crate::{
 };
 
 /// Options of `erofs build` for the tree with everything.
-const FORMS_OF_ALL: [(&str, &[&str]); 6] = [
+const FORMS_OF_ALL: [(&str, &[&str]); 8] = [
     ("holes", &[]),
     ("dense", &["--no-sparse"]),
     ("block-512", &["-b512"]),
     ("xattrs-shared", &["-x0"]),
     ("xattr-prefixes", &["--xattr-prefix=auto"]),
     ("dot-omitted", &["-Edot-omitted"]),
+    ("metabox-all", &["-m4096:lz4", "--compress-directories"]),
+    (
+        "directories-lz4",
+        &["-zlz4", "-C4k", "--no-sparse", "--compress-directories"],
+    ),
 ];
 
 /// Those that change how content is stored.
-const FORMS_OF_CONTENT: [(&str, &[&str]); 38] = [
+const FORMS_OF_CONTENT: [(&str, &[&str]); 46] = [
     ("xattrs-inline", &["-x1000000"]),
     ("no-inline", &["-Enoinline_data"]),
     ("no-dedupe", &["--no-dedupe"]),
@@ -97,6 +102,26 @@ const FORMS_OF_CONTENT: [(&str, &[&str]); 38] = [
         &["-b1024", "-zzstd", "-C16k", "-Elegacy-compress"],
     ),
     ("block-2k-zstd", &["-b2048", "-zzstd", "-C4k"]),
+    ("extents", &["-zzstd", "-E48bit"]),
+    (
+        "extents-4-bytes",
+        &["-zlz4hc", "-E48bit", "--max-extent-bytes=8192"],
+    ),
+    ("extents-dedupe", &["-zzstd", "-C4k", "-E48bit,dedupe"]),
+    (
+        "extents-fragments",
+        &["-zdeflate", "-C16k", "-E48bit,fragments"],
+    ),
+    ("extents-1k", &["-b1024", "-zzstd", "-C16k", "-E48bit"]),
+    ("metabox", &["-zzstd", "-m16384", "--compress-directories"]),
+    (
+        "metabox-fragments",
+        &["-zzstd", "-m64k:lz4hc", "-Eall-fragments,dedupe"],
+    ),
+    (
+        "metabox-512",
+        &["-b512", "-zzstd", "-m4096", "--compress-directories"],
+    ),
     ("label-16", &["-L", "sixteen bytes..."]),
 ];
 
