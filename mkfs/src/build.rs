@@ -68,7 +68,7 @@ pub fn build(
             }),
         devices: options.blob.iter().count(),
         metabox: options.metabox.is_some(),
-        prefixes: options.image.metadata.prefixes.clone(),
+        prefixes: options.image.metadata.stored_prefixes(),
     };
     let pipeline = options.metadata_pipeline();
     if let Some(pipeline) = &pipeline {
@@ -156,6 +156,7 @@ pub fn build(
         stored: &stored.files,
         raw_files: &[],
         layer_files: &[],
+        fingerprints: &stored.fingerprints,
         fragments: Some(&fragments),
         block_bits: options.block_bits,
         index_form: options.index_form,

@@ -398,6 +398,7 @@ fn data_map<'d>(
         stored: &[],
         raw_files,
         layer_files,
+        fingerprints: &[],
         fragments: None,
         block_bits,
         index_form: IndexForm::Compact,

@@ -16,7 +16,7 @@ use erofs_format::feature::{FeatureCompat, FeatureIncompat};
 use erofs_format::inode::Timestamp;
 use erofs_format::kernel::{KernelVersion, Requirement};
 use erofs_format::superblock::Superblock;
-use erofs_format::xattr::LongPrefix;
+use erofs_format::xattr::{LongPrefix, MAX_LONG_PREFIXES};
 use erofs_format::{BlockAddr, BlockBits, ByteOffset, Nid};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,11 +69,23 @@ pub struct MetadataOptions {
     pub omit_dot: bool,
     /// Prefixes of names of attributes that are stored once (Linux 6.4).
     pub prefixes: Vec<LongPrefix>,
+    /// The attribute, if any, in which each regular file gets the SHA-256 of its content. Files of the same content then share
+    /// pages where images are mounted for that (Linux 7.0; 6.4 mounts them).
+    pub inode_digest: Option<LongPrefix>,
     /// Whether more prefixes are looked for, and taken as far as they pay.
     pub find_prefixes: bool,
 }
 
 impl MetadataOptions {
+    /// The prefixes that are asked for by name, that of fingerprints, which is told by its number, last.
+    pub fn stored_prefixes(&self) -> Vec<LongPrefix> {
+        self.prefixes
+            .iter()
+            .chain(&self.inode_digest)
+            .cloned()
+            .collect()
+    }
+
     /// Least size of the root's attributes as stored, in bytes.
     pub(crate) fn root_body_size(&self) -> u64 {
         const LARGEST: u64 = erofs_format::xattr::MAX_BODY_SIZE as u64;
@@ -106,6 +118,7 @@ impl Default for MetadataOptions {
             bit48: false,
             omit_dot: false,
             prefixes: Vec::new(),
+            inode_digest: None,
             find_prefixes: false,
         }
     }
@@ -156,11 +169,13 @@ impl ImageOptions {
         );
         incompat.set(FeatureIncompat::METABOX, header.metabox);
         incompat.set(FeatureIncompat::XATTR_PREFIXES, !header.prefixes.is_empty());
-        let has_xattrs = has_xattrs(tree);
+        let inode_share_prefix = header.fingerprint_prefix(self.metadata.inode_digest.as_ref());
+        let has_xattrs = has_xattrs(tree) || inode_share_prefix.is_some();
         let mut compat = FeatureCompat::MTIME;
         compat.set(FeatureCompat::SB_CHKSUM, self.metadata.checksum);
         let xattr_filter = has_xattrs && self.metadata.name_filter;
         compat.set(FeatureCompat::XATTR_FILTER, xattr_filter);
+        compat.set(FeatureCompat::ISHARE_XATTRS, inode_share_prefix.is_some());
         // Where the table is, whatever special inodes the image has.
         compat.set(FeatureCompat::PLAIN_XATTR_PFX, !header.prefixes.is_empty());
         Superblock {
@@ -187,7 +202,7 @@ impl ImageOptions {
             packed: tree.packed().map(|_| Nid(0)),
             metabox: None,
             xattr_filter,
-            inode_share_prefix: None,
+            inode_share_prefix,
         }
     }
 
@@ -239,18 +254,24 @@ impl ImageOptions {
         block_bits: BlockBits,
         end: u64,
     ) -> Result<Vec<LongPrefix>, ImageError> {
-        if !has_xattrs(tree) {
-            return Ok(Vec::new());
+        let metadata = &self.metadata;
+        if !metadata.find_prefixes || !has_xattrs(tree) {
+            let wanted = metadata.stored_prefixes();
+            return Ok(match (has_xattrs(tree), &metadata.inode_digest) {
+                (true, _) => wanted,
+                (false, digest) => digest.iter().cloned().collect(),
+            });
         }
-        if !self.metadata.find_prefixes {
-            return Ok(self.metadata.prefixes.clone());
+        let mut prefixes: Vec<LongPrefix> = metadata.inode_digest.iter().cloned().collect();
+        if tree.packed().is_none() {
+            let taken: u64 = prefixes.iter().map(long_prefix::stored_size).sum();
+            let room = end.saturating_sub(header.end_in_bytes(block_bits)? + taken);
+            let found = long_prefix::worthwhile(tree, self.xattr_tolerance, room);
+            let most = MAX_LONG_PREFIXES - prefixes.len();
+            prefixes.splice(0..0, found.into_iter().take(most));
         }
-        if tree.packed().is_some() {
-            // Linux before 6.17 would look for the table in the packed inode.
-            return Ok(Vec::new());
-        }
-        let room = end.saturating_sub(header.end_in_bytes(block_bits)?);
-        Ok(long_prefix::worthwhile(tree, self.xattr_tolerance, room))
+        // Else Linux before 6.17 would look for the table in the packed inode.
+        Ok(prefixes)
     }
 
     /// Resolves what could only be known when all of the source was seen, and changes what the options want changed.

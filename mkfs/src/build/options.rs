@@ -104,10 +104,13 @@ impl BuildOptions {
         if is_too_new(Requirement::Bit48, metadata.bit48 || metadata.omit_dot) {
             (metadata.bit48, metadata.omit_dot) = (false, false);
         }
-        let has_prefixes = metadata.find_prefixes || !metadata.prefixes.is_empty();
+        let has_prefixes = metadata.find_prefixes
+            || !metadata.prefixes.is_empty()
+            || metadata.inode_digest.is_some();
         if is_too_new(Requirement::XattrPrefixes, has_prefixes) {
             metadata.find_prefixes = false;
             metadata.prefixes.clear();
+            metadata.inode_digest = None;
         }
         if self.blob.is_none() && is_too_new(Requirement::ChunkedFile, self.chunk_shift.is_some()) {
             self.chunk_shift = None;
@@ -148,6 +151,9 @@ pub(super) fn check_options(options: &BuildOptions) -> Result<(), BuildError> {
             wanted.push(Requirement::FragmentsOrDedupe);
         }
     }
+    if options.image.metadata.inode_digest.is_some() {
+        wanted.push(Requirement::XattrPrefixes);
+    }
     if options.metabox.is_some() {
         wanted.push(Requirement::Metabox);
     }
@@ -176,6 +182,7 @@ pub(super) fn pipeline_settings(options: &BuildOptions) -> Settings {
         compression: options.compression.clone(),
         dedupe: options.dedupe,
         share_extents: options.share_extents && options.dedupe,
+        fingerprints: options.image.metadata.inode_digest.is_some(),
         workers: options.workers,
         // The other half is for what waits.
         memory: options.memory / 2,

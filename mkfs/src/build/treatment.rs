@@ -7,7 +7,7 @@ use crate::data::pipeline::compressed_segment;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::plan::can_inline;
 use crate::plan::index_form::tail_room;
-use crate::plan::xattrs::XattrPlan;
+use crate::plan::xattrs::{FINGERPRINT_ROOM, XattrPlan};
 use crate::tree::{DataRange, Xattr};
 use erofs_format::Nid;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
@@ -21,7 +21,10 @@ pub(super) fn treatment(
     xattrs: &[Xattr],
 ) -> Treatment {
     let bits = options.block_bits;
-    let head = EXTENDED_INODE_SIZE + XattrPlan::largest_body(xattrs);
+    let mut head = EXTENDED_INODE_SIZE + XattrPlan::largest_body(xattrs);
+    if options.image.metadata.inode_digest.is_some() {
+        head += FINGERPRINT_ROOM;
+    }
     let inline_tail = options.inline_tails && can_inline(head, size, bits);
     let method = options
         .compression

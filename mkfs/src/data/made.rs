@@ -71,6 +71,7 @@ impl MetadataPipeline {
                 compression: Some(Compression::new(vec![method.settings], method.max_pcluster)),
                 dedupe: false,
                 share_extents: false,
+                fingerprints: false,
                 ..settings
             },
             method,

@@ -32,6 +32,7 @@ pub fn pack(
 ) -> Result<Packed, PipelineError> {
     // Fragments have found their like already.
     settings.share_extents = false;
+    settings.fingerprints = false;
     let file = Arc::new(fragments.arrange());
     let size = file.size();
     let treatment = if size > settings.block_bits.bytes() {

@@ -29,6 +29,15 @@ impl Header {
         ))
     }
 
+    /// Number of the prefix that is the name of fingerprints.
+    pub(crate) fn fingerprint_prefix(&self, name: Option<&LongPrefix>) -> Option<u8> {
+        let number = self
+            .prefixes
+            .iter()
+            .rposition(|prefix| Some(prefix) == name)?;
+        u8::try_from(number).ok()
+    }
+
     /// Extension slots of the superblock.
     pub(crate) fn extension_slots(&self) -> u8 {
         u8::from(self.metabox)

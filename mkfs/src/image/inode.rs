@@ -17,8 +17,11 @@ impl Metadata<'_> {
     ) -> Result<(), ImageError> {
         let node = self.tree.inode(id);
         let data = self.data.of(self.tree, id);
-        let shape = self.plan.shape(self.tree, id, &data, &self.superblock);
-        let body = self.plan.xattrs.body(id, node.xattrs);
+        let fingerprint = self.data.fingerprint(self.tree, id);
+        let body = self.plan.xattrs.body(id, node.xattrs, fingerprint);
+        let shape = self
+            .plan
+            .shape(self.tree, id, &data, body.len() as u64, &self.superblock);
         let file_type = node.body.file_type();
         let (layout, payload) = self.layout(id, &data);
         let inode = Inode {
@@ -43,7 +46,7 @@ impl Metadata<'_> {
                 path: self.tree.path(id),
                 source,
             })?;
-        out.extend_from_slice(body);
+        out.extend_from_slice(&body);
         self.encode_trailer(id, &data, out)?;
         // A directory has room for an index that it may turn out not to need.
         debug_assert!(

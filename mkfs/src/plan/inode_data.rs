@@ -7,6 +7,7 @@ use super::xattrs::XattrPlan;
 use super::{can_inline, directory};
 use crate::data::encode::StoredExtent;
 use crate::data::fragments::{FragmentRef, Offsets};
+use crate::data::pipeline::Fingerprint;
 use crate::data::tails::TailRef;
 use crate::data::{StoredData, StoredPclusters};
 use crate::tree::{Body, FrozenTree, InodeId, Location};
@@ -76,6 +77,8 @@ pub struct DataMap<'d> {
     pub raw_files: &'d [RawFileData],
     /// Files that stay in layers; `None` of those that are part of the tree no more.
     pub layer_files: &'d [Option<LayerFileData>],
+    /// Fingerprints of files whose data passed through the pipeline; empty when none are wanted.
+    pub fingerprints: &'d [Option<Fingerprint>],
     /// Where fragments are in the packed inode.
     pub fragments: Option<&'d Offsets>,
     /// Block size.
@@ -213,6 +216,17 @@ impl<'d> DataMap<'d> {
             } => self.metabox_data(self.metabox_size),
             Body::Regular { size: 0, .. } => InodeData::Nothing,
             Body::Regular { size, location } => self.regular(tree, size, location),
+        }
+    }
+
+    /// The fingerprint of a regular file.
+    pub fn fingerprint(&self, tree: &FrozenTree, id: InodeId) -> Option<&'d Fingerprint> {
+        match tree.inode(id).body {
+            Body::Regular {
+                location: Location::Stored(number),
+                ..
+            } => self.fingerprints.get(number as usize)?.as_ref(),
+            _ => None,
         }
     }
 

@@ -124,8 +124,10 @@ impl Plan {
             None => Vec::new(),
         };
         let mut metabox_size = 0;
-        let take = |id: InodeId, data: &InodeData<'_>, space: &mut Space| {
-            let shape = shape(tree, id, data, &xattrs, superblock, extended);
+        let take = |id: InodeId, inode_data: &InodeData<'_>, space: &mut Space| {
+            let set = tree.inode(id).xattrs;
+            let body = xattrs.body(id, set, data.fingerprint(tree, id)).len() as u64;
+            let shape = shape(tree, id, inode_data, body, superblock, extended);
             let offset = space.take(shape.total);
             (offset / Nid::SLOT, offset + shape.total)
         };
@@ -230,15 +232,16 @@ impl Plan {
         self.metabox_size
     }
 
-    /// What the inode takes in the metadata area.
+    /// What the inode, with attributes of `body` bytes, takes in the metadata area.
     pub fn shape(
         &self,
         tree: &FrozenTree,
         id: InodeId,
         data: &InodeData<'_>,
+        body: u64,
         superblock: &Superblock,
     ) -> Shape {
-        shape(tree, id, data, &self.xattrs, superblock, self.extended)
+        shape(tree, id, data, body, superblock, self.extended)
     }
 
     /// The block that `meta_blkaddr` names.
@@ -271,7 +274,7 @@ fn shape(
     tree: &FrozenTree,
     id: InodeId,
     data: &InodeData<'_>,
-    xattrs: &XattrPlan,
+    body: u64,
     superblock: &Superblock,
     extended: bool,
 ) -> Shape {
@@ -290,7 +293,7 @@ fn shape(
     } else {
         COMPACT_INODE_SIZE
     };
-    let head = core + xattrs.body(id, inode.xattrs).len() as u64;
+    let head = core + body;
     Shape {
         extended,
         head,

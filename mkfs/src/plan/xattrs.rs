@@ -1,13 +1,20 @@
 //! Extended attributes of an image: the bodies behind inodes and the shared area.
 
 use super::long_prefix;
+use crate::data::pipeline::Fingerprint;
 use crate::options::MetadataOptions;
 use crate::tree::{FrozenTree, InodeId, Xattr, XattrSetId};
 use erofs_format::xattr::{
     BODY_HEADER_SIZE, FILTER_OFF, LongPrefix, MAX_BODY_SIZE, MAX_SHARED, NameIndex, Prefix,
-    XattrEntry, encode_body_header, name_filter,
+    XattrEntry, encode_body_header, filter_bit, name_filter,
 };
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+
+/// What mkfs.erofs writes in front of a fingerprint's 32 bytes.
+const FINGERPRINT_ALGORITHM: &[u8] = b"sha256:";
+/// What a fingerprint may add to the body of an inode, in bytes: its entry, and the header of the body.
+pub const FINGERPRINT_ROOM: u64 = (BODY_HEADER_SIZE + 4 + 40) as u64;
 
 /// The attributes of an image as they will be stored.
 #[derive(Debug)]
@@ -16,6 +23,8 @@ pub struct XattrPlan {
     bodies: Vec<Box<[u8]>>,
     /// The body behind the root's inode.
     root: Box<[u8]>,
+    /// Number of the prefix that is the name of fingerprints, and their bit of the name filter, if that is used.
+    fingerprint: Option<(u8, Option<u32>)>,
     /// The shared area.
     pub shared: Vec<u8>,
 }
@@ -63,19 +72,62 @@ impl XattrPlan {
             .collect();
         let root_set = tree.inode(InodeId::ROOT).xattrs;
         let root = padded(&bodies[root_set.index()], options);
+        let fingerprint = options.inode_digest.as_ref().and_then(|name| {
+            let number = prefixes.iter().rposition(|prefix| prefix == name)?;
+            let base = Prefix::from_value(name.base).unwrap_or(Prefix::None);
+            let bit = filter_bit(base, &name.infix);
+            let bit = options.name_filter.then_some(bit);
+            Some((u8::try_from(number).ok()?, bit))
+        });
         Self {
             bodies,
             root,
+            fingerprint,
             shared,
         }
     }
 
-    /// The body behind an inode that has this set.
-    pub fn body(&self, inode: InodeId, set: XattrSetId) -> &[u8] {
+    /// The body that a set has.
+    fn set_body(&self, inode: InodeId, set: XattrSetId) -> &[u8] {
         if inode == InodeId::ROOT {
             return &self.root;
         }
         &self.bodies[set.index()]
+    }
+
+    /// The body behind an inode that has this set, and perhaps a fingerprint.
+    pub fn body(
+        &self,
+        inode: InodeId,
+        set: XattrSetId,
+        fingerprint: Option<&Fingerprint>,
+    ) -> Cow<'_, [u8]> {
+        let body = self.set_body(inode, set);
+        let (Some(sha256), Some((number, bit))) = (fingerprint, self.fingerprint) else {
+            return Cow::Borrowed(body);
+        };
+        let mut bytes = body.to_vec();
+        if bytes.is_empty() {
+            let filter = if bit.is_some() {
+                name_filter([])
+            } else {
+                FILTER_OFF
+            };
+            let header = encode_body_header(filter, &[], &mut bytes);
+            debug_assert!(header.is_some(), "there are no ids");
+        }
+        if let (Some(bit), Some(filter)) = (bit, bytes.first_chunk_mut::<4>()) {
+            // A bit that is set says that no attribute has it.
+            *filter = (u32::from_le_bytes(*filter) & !(1 << bit)).to_le_bytes();
+        }
+        let entry = XattrEntry {
+            index: NameIndex::Long(number),
+            name: b"",
+            value: &[FINGERPRINT_ALGORITHM, sha256].concat(),
+        };
+        let encoded = entry.encode(&mut bytes);
+        debug_assert!(encoded.is_some(), "it has 39 bytes");
+        Cow::Owned(bytes)
     }
 
     /// The largest body that a set can have, before it is known what is shared.

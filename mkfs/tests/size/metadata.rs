@@ -9,8 +9,10 @@ use erofs_format::{BlockBits, Nid};
 use erofs_mkfs::build::BuildOptions;
 use erofs_mkfs::data::compression::{AlgorithmSettings, MAX_EXTENT, Method};
 use erofs_mkfs::data::fragments::Packing;
+use erofs_mkfs::plan::long_prefix;
 use erofs_reader::dump::inode::MapRecord;
-use erofs_reader::{Image, Inode};
+use erofs_reader::{Image, Inode, Symlinks};
+use sha2::{Digest, Sha256};
 
 use crate::trees::{Files, build_image, compressed, noise, round_trip, text, written};
 
@@ -128,6 +130,34 @@ fn all_inodes_but_the_special_ones_are_in_the_metabox_with_all_their_attributes(
         assert!(inode.nid().in_metabox() || Some(inode.nid()) == special[0]);
     }
     assert!(superblock.root.0 > 0 && superblock.root.0 < Nid::SLOT * 1024);
+}
+
+/// The digest of every file, whatever its form, pieces and number of names, is that of its content.
+#[test]
+fn fingerprints_are_digests_of_files() {
+    let mut files = files();
+    files.insert("deep/large".into(), noise(5, (5 << 20) + 77));
+    files.insert("deep/copy".into(), noise(5, (5 << 20) + 77));
+    let folder = written(&files);
+    let name = long_prefix::parse(b"erofs.fingerprint.v1").unwrap();
+    for (packing, metabox) in [
+        (None, None),
+        (Some(Packing::default()), None),
+        (None, metabox(4096)),
+    ] {
+        let mut options = BuildOptions {
+            metabox,
+            ..compressed(65536, packing)
+        };
+        options.image.metadata.inode_digest = Some(name.clone());
+        round_trip(folder.path(), &files, &options);
+        let image = build_image(folder.path(), &options);
+        for (path, content) in files.iter().filter(|(_, content)| !content.is_empty()) {
+            let inode = image.resolve(path.as_bytes(), Symlinks::Keep).unwrap();
+            let expected = [b"sha256:".to_vec(), Sha256::digest(content).to_vec()].concat();
+            assert_eq!(image.fingerprint(&inode).unwrap(), Some(expected), "{path}");
+        }
+    }
 }
 
 #[test]

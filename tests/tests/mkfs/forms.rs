@@ -1,5 +1,6 @@
 //! Forms of metadata: the reader, this kernel, fsck.erofs and `erofs check` show the source.
 
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use erofs_format::inode::FileType;
@@ -7,7 +8,7 @@ use erofs_reader::Place;
 use erofs_tests::{
     kernel::{Mounted, Way},
     manifest::{Field, Manifest},
-    require,
+    peers, require, skip,
     workshop::{self, Workshop, erofs, open, succeed},
 };
 use rustix::fs::{XattrFlags, setxattr};
@@ -39,6 +40,31 @@ fn show_the_source() {
         let mounted = Mounted::new(&image, ways[0], "").unwrap();
         let seen = Manifest::of_directory(mounted.path()).unwrap();
         workshop.expected.assert_same(&seen, &ignored);
+    }
+}
+
+/// Ours and the C tool's fsck.erofs hold the content against the digests that we write.
+#[test]
+fn digests_are_those_of_the_content() {
+    require!(needs());
+    let workshop = Workshop::light();
+    for options in [
+        &["--xattr-inode-digest"][..],
+        &["--xattr-inode-digest=user.digest", "-zzstd", "-Efragments"],
+        &["--xattr-inode-digest", "-zlz4", "-m4096", "-E48bit"],
+    ] {
+        let image = workshop.build("digests.erofs", options);
+        workshop::fsck_accepts(&image);
+        let link = workshop.path("fsck.erofs");
+        let _ = symlink(skip::erofs_binary().unwrap(), &link);
+        let mut programs = vec![Command::new(link)];
+        // fsck.erofs 1.9.4 takes tails that are inlined in a metabox from another place.
+        if !options.contains(&"-m4096") {
+            programs.push(peers::erofs_utils("fsck.erofs").unwrap());
+        }
+        for mut fsck in programs {
+            succeed(fsck.arg("--xattr-inode-digest").arg(&image));
+        }
     }
 }
 

@@ -97,6 +97,11 @@ struct Layout {
     #[arg(long = "xattr-prefix", value_name = "PREFIX")]
     xattr_prefixes: Vec<OsString>,
 
+    /// Give each regular file without holes the SHA-256 of its content in attribute NAME, by default erofs.fingerprint.v1: mounts with
+    /// inode_share then share pages of equal files (Linux 7.0; mounts since 6.4)
+    #[arg(long = "xattr-inode-digest", value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "erofs.fingerprint.v1")]
+    inode_digest: Option<OsString>,
+
     /// Leave out what the kernel of --kernel cannot read, where the image can do without, instead of refusing it
     #[arg(long, requires = "kernel")]
     kernel_downgrade: bool,
@@ -237,7 +242,14 @@ impl BuildArguments {
                 format!("--xattr-prefix {text}: expected a namespace and up to 255 bytes more")
             })?);
         }
-        if metadata.prefixes.len() > MAX_LONG_PREFIXES {
+        if let Some(name) = &layout.inode_digest {
+            let parsed = long_prefix::parse(name.as_bytes());
+            metadata.inode_digest = Some(parsed.with_context(|| {
+                let text = name.display();
+                format!("--xattr-inode-digest={text}: expected a name, with a namespace or without, of up to 255 bytes")
+            })?);
+        }
+        if metadata.stored_prefixes().len() > MAX_LONG_PREFIXES {
             bail!("--xattr-prefix: at most {MAX_LONG_PREFIXES} prefixes");
         }
         if metadata.find_prefixes && !metadata.prefixes.is_empty() {

@@ -14,7 +14,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ),
     ("--oci", "registries are not this program's business"),
     ("--s3", "object stores are not this program's business"),
-    ("--xattr-inode-digest", "inodes get no fingerprints yet"),
     ("--zfeature-bits", "name features by -E instead"),
 ];
 

@@ -1,9 +1,9 @@
 //! The committer: takes finished pieces in order, drops duplicates, writes the rest.
 
 use super::sharing::Sharing;
-use super::task::{Done, DoneContent, DonePiece, Form, Identity};
+use super::task::{Done, DoneContent, DonePiece, Form, Identity, PieceFingerprint};
 use super::worker::RECYCLED_SIZE;
-use super::{PipelineError, Settings, Stored};
+use super::{Fingerprint, PipelineError, Settings, Stored};
 use crate::data::encode::StoredExtent;
 use crate::data::fragments::{Fragment, FragmentRef, Fragments};
 use crate::data::tails::Tails;
@@ -12,6 +12,7 @@ use crate::data::writer::Writer;
 use crate::data::{StoredData, StoredPclusters};
 use crossbeam_channel::{Receiver, Sender};
 use erofs_format::BlockAddr;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,10 @@ pub(super) struct Committer<'w, 'o> {
     sharing: Sharing,
     open: Option<OpenFile>,
     content: blake3::Hasher,
+    /// Digest of the file that comes in pieces, and how many of its bytes are in it.
+    sha256: (Sha256, u64),
+    /// Fingerprint of the file that is to be recorded next.
+    fingerprint: Option<Fingerprint>,
     /// Buffers for workers to use again.
     spent: Sender<Vec<u8>>,
     progress: Arc<AtomicU64>,
@@ -55,8 +60,11 @@ impl<'w, 'o> Committer<'w, 'o> {
         Self {
             settings,
             writer,
+            sha256: (Sha256::new(), 0),
+            fingerprint: None,
             stored: Stored {
                 files,
+                fingerprints: Vec::new(),
                 tails,
                 fragments,
                 bytes_in: 0,
@@ -100,6 +108,7 @@ impl<'w, 'o> Committer<'w, 'o> {
     fn commit(&mut self, piece: DonePiece) -> Result<(), PipelineError> {
         self.stored.bytes_in += piece.read;
         self.progress.fetch_add(piece.read, Ordering::Relaxed);
+        self.fingerprint = self.digest_in_order(&piece);
         let form = Form::of(&piece.treatment);
         if piece.first && piece.last {
             self.content.update(&piece.digest);
@@ -182,6 +191,24 @@ impl<'w, 'o> Committer<'w, 'o> {
             &piece.treatment,
             (piece.size, digest, form),
         )
+    }
+
+    /// The fingerprint of a file whose last piece this is.
+    fn digest_in_order(&mut self, piece: &DonePiece) -> Option<Fingerprint> {
+        match &piece.fingerprint {
+            PieceFingerprint::Unwanted => None,
+            PieceFingerprint::Whole(fingerprint) => Some(*fingerprint),
+            PieceFingerprint::Part(bytes) => {
+                if piece.first {
+                    self.sha256 = (Sha256::new(), 0);
+                }
+                let (sha256, length) = &mut self.sha256;
+                sha256.update(bytes);
+                *length += bytes.len() as u64;
+                (piece.last && *length == piece.size)
+                    .then(|| std::mem::take(sha256).finalize().into())
+            }
+        }
     }
 
     /// Writes data as it is; a tail that is to be inlined is kept.
@@ -334,5 +361,8 @@ impl<'w, 'o> Committer<'w, 'o> {
     fn record(&mut self, number: u32, data: StoredData) {
         debug_assert_eq!(self.stored.files.len(), number as usize);
         self.stored.files.push(data);
+        if self.settings.fingerprints {
+            self.stored.fingerprints.push(self.fingerprint.take());
+        }
     }
 }

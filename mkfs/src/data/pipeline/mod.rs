@@ -39,6 +39,9 @@ use worker::Worker;
 /// Digest of a file's content.
 pub type Digest = [u8; 32];
 
+/// SHA-256 of all of a file's content. There is none of files with holes: of these not all is read.
+pub type Fingerprint = [u8; 32];
+
 /// What all files of an image have in common.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -50,6 +53,8 @@ pub struct Settings {
     pub dedupe: bool,
     /// Whether files share extents that they have in common.
     pub share_extents: bool,
+    /// Whether the content of files gets a fingerprint.
+    pub fingerprints: bool,
     /// Number of workers.
     pub workers: usize,
     /// Memory for data on its way, in bytes.
@@ -63,7 +68,7 @@ impl Settings {
             None => PLAIN_SEGMENT,
             Some(compression) => compressed_segment(compression.largest_pcluster()),
         };
-        let copies = if self.share_extents { 3 } else { 2 };
+        let copies = 2 + usize::from(self.share_extents) + usize::from(self.fingerprints);
         (self.memory / (copies * largest + (1 << 20))).clamp(2, 4 * self.workers + 2)
     }
 }
@@ -146,6 +151,8 @@ pub enum PipelineError {
 pub struct Stored {
     /// Data of each file, by its number.
     pub files: Vec<StoredData>,
+    /// Fingerprint of each file, by its number; empty when none are wanted.
+    pub fingerprints: Vec<Option<Fingerprint>>,
     /// Tails to inline.
     pub tails: Tails,
     /// Tails and small files that are to be packed.

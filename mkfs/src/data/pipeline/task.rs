@@ -1,6 +1,6 @@
 //! What travels through the pipeline.
 
-use super::{Digest, FileContent, PipelineError};
+use super::{Digest, FileContent, Fingerprint, PipelineError};
 use crate::data::compression::Method;
 use crate::data::encode::EncodedSegment;
 use crate::data::fragments::Fragment;
@@ -43,7 +43,18 @@ pub(super) struct DonePiece {
     pub(super) size: u64,
     pub(super) read: u64,
     pub(super) digest: Digest,
+    pub(super) fingerprint: PieceFingerprint,
     pub(super) content: DoneContent,
+}
+
+/// What a piece adds to the fingerprint of its file.
+pub(super) enum PieceFingerprint {
+    /// None is wanted.
+    Unwanted,
+    /// It is the file's.
+    Whole(Fingerprint),
+    /// All its bytes, which have to be digested in the order of the file.
+    Part(Vec<u8>),
 }
 
 pub(super) enum DoneContent {

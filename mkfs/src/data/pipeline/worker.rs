@@ -1,7 +1,8 @@
 //! A worker: reads pieces of files, digests and compresses them.
 
 use super::task::{
-    Content, Done, DoneContent, DonePiece, Form, Identity, Piece, PieceData, SeenFiles, Task,
+    Content, Done, DoneContent, DonePiece, Form, Identity, Piece, PieceData, PieceFingerprint,
+    SeenFiles, Task,
 };
 use super::{ContentReader, Digest, FileContent, PipelineError, Settings};
 use crate::data::compression::Method;
@@ -11,6 +12,7 @@ use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
 use crossbeam_channel::{Receiver, Sender};
 use erofs_codec::{EncodeError, Encoder};
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -72,6 +74,12 @@ impl Worker<'_> {
         };
         let digest = digest(&treatment, &bytes);
         let read = bytes.len() as u64;
+        let fingerprint = match (self.settings.fingerprints, first && last) {
+            (false, _) => PieceFingerprint::Unwanted,
+            (true, true) if read == size => PieceFingerprint::Whole(Sha256::digest(&bytes).into()),
+            (true, true) => PieceFingerprint::Unwanted,
+            (true, false) => PieceFingerprint::Part(bytes.clone()),
+        };
         let content = match *treatment {
             Treatment::Compressed {
                 method,
@@ -109,6 +117,7 @@ impl Worker<'_> {
             size,
             read,
             digest,
+            fingerprint,
             content,
         })
     }
