@@ -5,7 +5,7 @@ use clap::Args;
 use erofs_format::kernel::Requirement;
 use erofs_mkfs::summary::Summary;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How the result is told.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ impl Report {
 /// The summary for scripts.
 #[derive(Debug, Serialize)]
 struct JsonSummary {
-    image: PathBuf,
+    image: String,
     entries: u64,
     inodes: u64,
     bytes_in: u64,
@@ -63,7 +63,7 @@ struct JsonRequirement {
 impl JsonSummary {
     fn new(image: &Path, summary: &Summary) -> Self {
         Self {
-            image: image.to_path_buf(),
+            image: report::path(image),
             entries: summary.entries,
             inodes: summary.inodes,
             bytes_in: summary.bytes_in,
@@ -92,24 +92,25 @@ fn print_summary(image: &Path, summary: &Summary) {
     let is_index = summary.requirements.contains(&Requirement::DeviceTable);
     let size = report::bytes(summary.image_size);
     let data = report::bytes(summary.bytes_in);
-    let (entries, time) = (summary.entries, report::seconds(summary.elapsed));
+    let entries = report::count(summary.entries, "entry", "entries");
+    let time = report::seconds(summary.elapsed);
     if is_index {
-        println!(
-            "{}: {size} for {data} of data that stay in place, {entries} entries, {time}",
+        say!(
+            "{}: {size} for {data} of data that stay in place, {entries}, {time}",
             image.display()
         );
     } else {
-        println!(
-            "{}: {size} from {data} of data in {entries} entries (ratio {:.2}), {time} at {}/s",
+        say!(
+            "{}: {size} from {data} of data in {entries} (ratio {:.2}), {time} at {}/s",
             image.display(),
             summary.ratio(),
             report::bytes(summary.throughput() as u64),
         );
     }
     if summary.duplicates > 0 {
-        println!(
-            "  {} files share the data of identical ones",
-            summary.duplicates
+        say!(
+            "  {} the data of identical ones",
+            report::count(summary.duplicates, "file shares", "files share")
         );
     }
     let pages = match summary.block_size {
@@ -119,7 +120,7 @@ fn print_summary(image: &Path, summary: &Summary) {
             report::bytes(larger)
         ),
     };
-    println!(
+    say!(
         "  mounts on Linux {} and newer{pages} ({}); UUID {}",
         summary.oldest_kernel(),
         summary.newest_requirement().describe(),

@@ -20,7 +20,7 @@ pub(crate) fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("erofs: {}", one_line(&error));
+            complain!("erofs: {}", one_line(&error));
             ExitCode::from(2)
         }
     }
@@ -32,6 +32,14 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|io| io.kind() == ErrorKind::BrokenPipe)
+}
+
+/// A result that was to be printed: that its reader has gone changes nothing about it.
+pub(crate) fn printed(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        result => result,
+    }
 }
 
 /// The chain of causes, without those that the text before says already.
@@ -62,5 +70,12 @@ mod tests {
             .context("cannot start")
             .unwrap_err();
         assert_eq!(one_line(&error), "cannot start: x: no such file");
+    }
+
+    #[test]
+    fn readers_may_go() {
+        let error = |kind| Err(std::io::Error::from(kind).into());
+        assert!(printed(error(ErrorKind::BrokenPipe)).is_ok());
+        assert!(printed(error(ErrorKind::StorageFull)).is_err());
     }
 }

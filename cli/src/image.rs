@@ -1,10 +1,11 @@
 //! The image that a reading command reads: its file, its extra devices, where it begins.
 
 use crate::error::one_line;
-use crate::values;
-use anyhow::Context;
+use crate::{mounting, values};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use erofs_format::ByteOffset;
+use erofs_format::superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock};
 use erofs_mount::{MountOptions, Requirements, Sources};
 use erofs_reader::{ByteSource, FileSource, Image, ImageOptions, OffsetSource};
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ impl ImageInput {
         let Ok(image) = Image::open(open(&self.image)?, options) else {
             return Err(error);
         };
-        eprintln!(
+        complain!(
             "erofs: {}; going on without the extra devices",
             one_line(&error)
         );
@@ -83,7 +84,7 @@ pub(crate) fn open_sources(
         };
         match Sources::find(image, &wanted, &requirements) {
             Ok(found) => paths.extend(found.devices.into_iter().map(|device| device.path)),
-            Err(error) => eprintln!("erofs: {error:#}; going on without the extra devices"),
+            Err(error) => complain!("erofs: {error:#}; going on without the extra devices"),
         }
     }
     let devices = paths
@@ -101,7 +102,26 @@ pub(crate) fn open_image(image: &Path, devices: &[PathBuf], offset: u64) -> anyh
         offset: ByteOffset(offset),
         ..ImageOptions::default()
     };
-    Image::open(open(image)?, options).with_context(|| image.display().to_string())
+    Image::open(open(image)?, options).with_context(|| match cut_off(image, offset) {
+        Some(cut_off) => format!("{}: {cut_off}", image.display()),
+        None => image.display().to_string(),
+    })
+}
+
+/// Whether the file ends before the image in it does, which explains most that may be wrong with it.
+pub(crate) fn cut_off(image: &Path, offset: u64) -> Option<String> {
+    let file = OffsetSource::new(FileSource::open(image).ok()?, ByteOffset(offset));
+    let mut superblock = [0; SUPERBLOCK_SIZE];
+    file.read_at(ByteOffset(SUPERBLOCK_OFFSET), &mut superblock)
+        .ok()?;
+    let superblock = Superblock::decode(&superblock).ok()?;
+    let (bits, size) = (superblock.block_bits, file.size());
+    (bits.blocks_for(size) < superblock.blocks).then(|| {
+        let whole = superblock.blocks.saturating_mul(bits.bytes());
+        format!(
+            "the image has {whole} bytes, of which {size} are here: it was cut off; copy it again"
+        )
+    })
 }
 
 /// Opens an image with the extra devices that are found beside it, and tells where these are.
@@ -111,9 +131,14 @@ pub(crate) fn open_with_devices(image: &Path) -> anyhow::Result<(Image, Vec<Path
     Ok((opened, devices))
 }
 
+/// What the image at byte `offset` of its file needs; an error says what to do about it.
+pub(crate) fn requirements(image: &Path, offset: u64) -> anyhow::Result<Requirements> {
+    Requirements::read(image, offset).map_err(|error| anyhow!(mounting::explained(&error.into())))
+}
+
 /// The extra devices of an image: those given, or those found beside it.
 fn device_paths(image: &Path, devices: &[PathBuf], offset: u64) -> anyhow::Result<Vec<PathBuf>> {
-    let requirements = Requirements::read(image, offset)?;
+    let requirements = requirements(image, offset)?;
     let wanted = MountOptions {
         devices: devices.to_vec(),
         offset,
@@ -135,5 +160,8 @@ fn open_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Box<dyn ByteSource>>> {
 }
 
 fn open(path: &Path) -> anyhow::Result<FileSource> {
+    if path.is_dir() {
+        bail!("{}: is a directory, not an image", path.display());
+    }
     FileSource::open(path).with_context(|| path.display().to_string())
 }

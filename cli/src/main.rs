@@ -1,5 +1,13 @@
 //! The `erofs` program: one subcommand for each thing a user wants to do with EROFS images.
 #![forbid(unsafe_code)]
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic: see output"
+)]
+
+#[macro_use]
+mod output;
 
 mod build_report;
 mod command;

@@ -150,7 +150,7 @@ pub(crate) struct MountGuard<'t> {
 
 impl<'t> MountGuard<'t> {
     /// Mounts `image` on `target`.
-    pub(crate) fn mount(image: &Path, target: &'t Path, via: Via) -> anyhow::Result<Self> {
+    pub(crate) fn mount(image: &Path, target: &'t Path, via: Via) -> Result<Self, MountError> {
         let request = MountRequest {
             image: image.to_path_buf(),
             target: target.to_path_buf(),
@@ -231,7 +231,7 @@ fn try_mount(
                 ""
             };
             let (image, target) = (&account.image, &account.target);
-            println!("{image} mounted on {target}: {}{direct}", mounted.way);
+            say!("{image} mounted on {target}: {}{direct}", mounted.way);
         }
     }
     Ok(())
@@ -245,26 +245,26 @@ pub(crate) fn devices(sources: &Sources) -> Vec<String> {
 fn tell_plan(prepared: &PreparedMount) {
     let page = prepared.capabilities.page;
     if let Some((kernel, ability)) = prepared.requirements.oldest_kernel(page) {
-        println!(
+        say!(
             "image: needs Linux {kernel} ({ability}), this is {}",
             prepared.capabilities.release
         );
     }
     for (index, path) in devices(&prepared.sources).iter().enumerate() {
-        println!("device {}: {path}", index + 1);
+        say!("device {}: {path}", index + 1);
     }
-    println!("plan:");
+    say!("plan:");
     for line in prepared.plan.to_string().lines() {
-        println!("  {line}");
+        say!("  {line}");
     }
 }
 
 fn tell_attempts(attempts: &[Attempt]) {
     if !attempts.is_empty() {
-        println!("attempts:");
+        say!("attempts:");
     }
     for attempt in attempts {
-        println!("  {attempt}");
+        say!("  {attempt}");
     }
 }
 
@@ -307,7 +307,11 @@ fn advice(error: &MountError) -> Option<&'static str> {
             } else if is(|reason| matches!(reason, Rejection::NoFusermount)) {
                 "install fuse3, or run it as root"
             } else if is(|reason| matches!(reason, Rejection::NoFuseDevice)) {
-                "load FUSE (modprobe fuse), or use a kernel that reads the image"
+                if is(|reason| matches!(reason, Rejection::NotPrivileged(_))) {
+                    "load FUSE (modprobe fuse) and let yourself open /dev/fuse, or run it as root"
+                } else {
+                    "load FUSE (modprobe fuse), or use a kernel that reads the image"
+                }
             } else {
                 return None;
             }

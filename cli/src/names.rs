@@ -34,6 +34,15 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// Prints an error of a path of an image on standard error, and the path once.
+pub(crate) fn complain_of(path: &[u8], error: &impl fmt::Display) {
+    let (path, error) = (Printable(path).to_string(), error.to_string());
+    match error.strip_prefix(&path) {
+        Some(rest) if rest.starts_with(": ") => complain!("erofs: {error}"),
+        _ => complain!("erofs: {path}: {error}"),
+    }
+}
+
 /// Characters that are not seen, or reorder what is.
 fn is_deceptive(character: char) -> bool {
     matches!(character,

@@ -1,14 +1,15 @@
 //! Numbers and results as people read them, and as scripts do.
 
+use crate::output::Output;
 use serde::Serialize;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
 /// Prints a result as one JSON document.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::new(Output::new());
     serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from)?;
     writeln!(out)?;
-    Ok(())
+    Ok(out.flush()?)
 }
 
 /// Prints rows with their columns under each other; the last column is as wide as it likes.
@@ -22,7 +23,7 @@ pub(crate) fn print_table<const N: usize>(
             *width = cell.chars().count().max(*width);
         }
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::new(Output::new());
     for row in &rows {
         let cells = row.iter().zip(widths);
         let line: Vec<_> = cells
@@ -30,7 +31,7 @@ pub(crate) fn print_table<const N: usize>(
             .collect();
         writeln!(out, "{}", line.join("  ").trim_end())?;
     }
-    Ok(())
+    Ok(out.flush()?)
 }
 
 /// A path as text, for JSON too; bytes that are no UTF-8 are replaced.
@@ -39,12 +40,12 @@ pub(crate) fn path(path: &std::path::Path) -> String {
 }
 
 /// Bytes with a binary unit.
-pub(crate) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if count < 1024 {
-        return format!("{count} bytes");
+    if number < 1024 {
+        return count(number, "byte", "bytes");
     }
-    let mut value = count as f64 / 1024.0;
+    let mut value = number as f64 / 1024.0;
     let mut unit = UNITS[0];
     for next in &UNITS[1..] {
         if value < 1024.0 {
@@ -54,6 +55,11 @@ pub(crate) fn bytes(count: u64) -> String {
         unit = next;
     }
     format!("{value:.1} {unit}")
+}
+
+/// So many of something.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Seconds with as many digits as say something.
@@ -82,6 +88,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
+        assert_eq!(bytes(1), "1 byte");
         assert_eq!(bytes(1023), "1023 bytes");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(u64::MAX), "16.0 EiB");

@@ -29,7 +29,8 @@ pub(crate) fn number(text: &str) -> Result<u64, String> {
 
 /// A block size in bytes.
 pub(crate) fn block_size(text: &str) -> Result<BlockBits, String> {
-    BlockBits::from_bytes(size(text)?).map_err(|error| error.to_string())
+    BlockBits::from_bytes(size(text)?)
+        .map_err(|_| format!("{text:?}: a block has 512 to 65536 bytes, a power of two"))
 }
 
 /// A Unix time: seconds, perhaps negative or with a fraction.

@@ -16,7 +16,7 @@ use erofs_tests::{
     require, skip,
     tree::{Attributes, Content, Kind, Tree},
     ustar,
-    workshop::{Workshop, erofs, open, refused, succeed},
+    workshop::{Workshop, build, erofs, open, refused, succeed},
 };
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
@@ -343,4 +343,103 @@ fn options_that_mean_nothing_here() {
         let error = images.refused(&arguments);
         assert!(error.contains(expected), "{options:?}: {error}");
     }
+}
+
+/// What is printed is not the work: that is done, and has its verdict, when nobody reads; what is the work fails on a full disk.
+#[test]
+fn readers_that_have_gone() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("source")).expect("made");
+    fs::write(path("source/file"), vec![b'x'; 20000]).expect("written");
+    let run = |words: &[&str], to: Stdio| {
+        let mut command = erofs().expect("asked for");
+        command.current_dir(folder.path()).args(words).stdout(to);
+        let output = command.output().expect("starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    };
+    let gone = |words: &[&str]| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        run(words, writer.into())
+    };
+    let full = |words: &[&str]| {
+        let device = File::options().write(true).open("/dev/full");
+        run(words, device.expect("there").into())
+    };
+    for words in [
+        &["build", "source", "-o", "image"][..],
+        &["build", "source", "-o", "image", "--quiet"],
+        &["ls", "-l", "image"],
+        &["dump", "--all", "image"],
+        &["check", "--data", "image"],
+        &["diff", "image", "source"],
+        &["extract", "image", "out"],
+    ] {
+        assert_eq!(gone(words), (Some(0), String::new()), "{words:?}");
+    }
+    assert!(path("out/file").exists());
+    fs::write(path("source/file"), "other").expect("written");
+    assert_eq!(gone(&["diff", "image", "source"]).0, Some(1));
+    fs::write(path("none"), [0; 5000]).expect("written");
+    assert_eq!(gone(&["check", "none"]).0, Some(1));
+    for words in [
+        &["ls", "image"][..],
+        &["dump", "image"],
+        &["check", "image", "--json"],
+    ] {
+        let (code, error) = full(words);
+        assert_eq!(code, Some(2), "{words:?}");
+        assert!(error.starts_with("erofs: standard output: "), "{error}");
+    }
+    let (code, error) = full(&["build", "source", "-o", "image"]);
+    assert_eq!(code, Some(0));
+    assert!(error.starts_with("erofs: standard output: "), "{error}");
+}
+
+#[test]
+fn images_that_were_cut_off_are_told_from_broken_ones() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let image = folder.path().join("image");
+    fs::write(folder.path().join("file"), vec![b'x'; 20000]).expect("written");
+    build(folder.path().join("file").as_path(), &image, &[]);
+    let file = File::options().write(true).open(&image).expect("opens");
+    file.set_len(8192).expect("cut");
+    for command in ["ls", "extract"] {
+        let mut run = erofs().expect("asked for");
+        let error = refused(
+            run.arg(command)
+                .arg(&image)
+                .current_dir(folder.path())
+                .args((command == "extract").then_some("out")),
+        );
+        assert!(error.contains("cut off"), "{error}");
+    }
+    let mut check = erofs().expect("asked for");
+    let output = check.arg("check").arg(&image).output().expect("starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cut off"));
+    // A folder is no image at all.
+    let mut check = erofs().expect("asked for");
+    assert!(refused(check.arg("check").arg(folder.path())).contains("a directory"));
+}
+
+#[test]
+fn results_name_images_of_any_name_in_json() {
+    use std::os::unix::ffi::OsStrExt;
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    fs::write(folder.path().join("file"), "x").expect("written");
+    let image = folder
+        .path()
+        .join(std::ffi::OsStr::from_bytes(b"image\xff\n"));
+    let mut command = erofs().expect("asked for");
+    command
+        .args(["build", "--json"])
+        .arg(folder.path().join("file"));
+    let output = succeed(command.arg("-o").arg(&image));
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
 }

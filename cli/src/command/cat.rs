@@ -1,8 +1,8 @@
 //! `erofs cat`: the content of files, without mounting.
 
-use crate::error::Outcome;
+use crate::error::{Outcome, one_line};
 use crate::image::ImageInput;
-use crate::names::Printable;
+use crate::names::complain_of;
 use anyhow::Context;
 use clap::Args;
 use erofs_format::inode::FileType;
@@ -18,6 +18,7 @@ const PIECE: usize = 1 << 20;
 
 /// Write files of an image to standard output.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Cat {
     #[command(flatten)]
     input: ImageInput,
@@ -26,6 +27,12 @@ pub(crate) struct Cat {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  erofs cat rootfs.erofs etc/os-release
+  erofs cat rootfs.erofs usr/share/dict/words | head
+  erofs cat layer.toc.erofs etc/passwd --device layer.tar";
 
 impl Cat {
     /// Runs the command.
@@ -55,7 +62,7 @@ impl Cat {
 }
 
 fn complain(path: &[u8], error: &anyhow::Error) -> Outcome {
-    eprintln!("erofs: {}: {error:#}", Printable(path));
+    complain_of(path, &one_line(error));
     Outcome::Problems
 }
 

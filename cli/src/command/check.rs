@@ -1,8 +1,9 @@
 //! `erofs check`: every rule of the format, held against an image.
 
-use crate::error::Outcome;
-use crate::image::ImageInput;
+use crate::error::{Outcome, printed};
+use crate::image::{ImageInput, cut_off};
 use crate::names::Printable;
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::{report, values};
 use anyhow::Context;
@@ -14,7 +15,7 @@ use erofs_reader::check::{
     CheckOptions, Counts, Finding, Report, Rule, Severity, Start, Statistics, check,
 };
 use serde::Serialize;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -76,8 +77,8 @@ Examples:
   erofs check --data --device layer.tar layer.toc.erofs
   erofs check --json rootfs.erofs | jq '.findings[] | select(.severity == \"rejects\")'
 
-Each finding is one line: what it means (\"rejects\": the kernel answers an error; \"misreads\": it shows
-something wrong; \"unusual\": it reads what is meant), the rule, a path, inode and byte, what is there.
+Each finding is one line: what it means (\"rejects\": the kernel answers an error; \"misreads\": it shows \
+    something wrong; \"unusual\": it reads what is meant), the rule, a path, inode and byte, what is there.
 
 Exit codes: 0 nothing but unusual findings, 1 findings, 2 could not run. With --strict any finding is 1.";
 
@@ -108,13 +109,13 @@ impl Check {
         let image = &self.input.image;
         let report = result.with_context(|| image.display().to_string())?;
         let needs = Needs::new(&self.input, &report);
-        if self.json {
-            report::print_json(&JsonReport::new(image, &report, &needs, started.elapsed()))?;
+        printed(if self.json {
+            report::print_json(&JsonReport::new(image, &report, &needs, started.elapsed()))
         } else {
-            print_findings(&report)?;
-            if !self.quiet {
-                print_summary(image, &report, &needs, started.elapsed())?;
-            }
+            print_findings(&report)
+        })?;
+        if !(self.json || self.quiet) {
+            print_summary(&self.input, &report, &needs, started.elapsed());
         }
         let fine = report.is_clean() && !(self.strict && report.counts.total() > 0);
         Ok(if fine {
@@ -132,7 +133,7 @@ pub(crate) fn temporary_folder() -> PathBuf {
 
 /// Prints findings, one on each line.
 pub(crate) fn print_findings(report: &Report) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::new(Output::new());
     for finding in &report.findings {
         let severity = finding.rule.severity().name();
         write!(out, "{severity:8}  {:20}  ", finding.rule.id())?;
@@ -153,7 +154,7 @@ pub(crate) fn print_findings(report: &Report) -> anyhow::Result<()> {
             writeln!(out, "{severity:8}  {:20}  … and {more} more", rule.id())?;
         }
     }
-    Ok(())
+    Ok(out.flush()?)
 }
 
 /// The oldest kernel that reads the image, and what asks for it.
@@ -171,12 +172,7 @@ impl Needs {
     }
 }
 
-fn print_summary(
-    image: &Path,
-    report: &Report,
-    needs: &Needs,
-    elapsed: Duration,
-) -> anyhow::Result<()> {
+fn print_summary(input: &ImageInput, report: &Report, needs: &Needs, elapsed: Duration) {
     let statistics = &report.statistics;
     let mut text = match report.counts.total() {
         0 => "no findings".to_owned(),
@@ -202,18 +198,18 @@ fn print_summary(
     }
     if !report.complete {
         text.push_str("; not everything could be checked");
+        if let Some(cut_off) = cut_off(&input.image, input.offset) {
+            text.push_str(&format!("; {cut_off}"));
+        }
     }
     if let Needs(Some((kernel, ability))) = needs {
         text.push_str(&format!("; needs Linux {kernel} for {ability}"));
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
+    say!(
         "{}: {text}, in {}",
-        image.display(),
+        input.image.display(),
         report::seconds(elapsed)
-    )?;
-    Ok(())
+    );
 }
 
 /// The report for scripts.

@@ -4,19 +4,19 @@ use crate::compare::{
     self, Difference, DirectorySide, Ignored, ImageSide, JsonDifference, JsonProblem, Options,
     Problem, Side, Sink, Totals, TreeSide,
 };
-use crate::error::Outcome;
-use crate::image::open_image;
+use crate::error::{Outcome, is_broken_pipe, printed};
+use crate::image::{open_image, requirements};
 use crate::image_arguments::WhiteoutMode;
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::{report, values};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::superblock::{MAGIC, SUPERBLOCK_OFFSET};
 use erofs_mkfs::source::tar::{self, Archive};
-use erofs_mount::Requirements;
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
@@ -131,8 +131,8 @@ enum Category {
 }
 
 const EXAMPLES: &str = "\
-One line is one path: A added, D removed, R renamed (the same content by another name), T another type,
-M modified: \"M usr/bin/x  mode 0755→0700, content (1.2 KiB → 1.3 KiB)\".
+One line is one path: A added, D removed, R renamed (the same content by another name), T another type, \
+    M modified: \"M usr/bin/x  mode 0755→0700, content (1.2 KiB → 1.3 KiB)\".
 Exit codes: 0 the same, 1 different, 2 something could not be read.
 
 Examples:
@@ -169,7 +169,7 @@ impl Diff {
         let a = self.side(&self.a, device, *offset, counter)?;
         let b = self.side(&self.b, device_b, offset_b.unwrap_or(*offset), counter)?;
         let mut told = Told {
-            out: BufWriter::with_capacity(64 << 10, io::stdout()),
+            out: BufWriter::with_capacity(64 << 10, Output::new()),
             form: match (self.quiet, self.json, self.summary) {
                 (true, _, _) => Form::Nothing,
                 (_, true, false) => Form::Json,
@@ -185,24 +185,30 @@ impl Diff {
             self.open_json(&mut told, [&a, &b])?;
         }
         let sides = [a.side.as_ref(), b.side.as_ref()];
-        let totals = compare::compare(sides, &options, counter, &mut told)?;
+        let totals = match compare::compare(sides, &options, counter, &mut told) {
+            // Whoever reads has seen enough: differences.
+            Err(error) if is_broken_pipe(&error) && told.differences > 0 => {
+                return Ok(Outcome::Problems);
+            }
+            result => result?,
+        };
         let Told {
             mut out, problems, ..
         } = told;
         drop(progress);
         if self.json {
-            self.close_json(&mut out, &totals, &problems)?;
-        } else if !self.quiet {
-            writeln!(
-                out,
-                "{}; {} entries and {} of data compared in {}",
+            printed(self.close_json(&mut out, &totals, &problems))?;
+        }
+        printed(out.flush().map_err(Into::into))?;
+        if !(self.json || self.quiet) {
+            say!(
+                "{}; {} and {} of data compared in {}",
                 in_short(&totals),
-                totals.entries,
+                report::count(totals.entries, "entry", "entries"),
                 report::bytes(totals.bytes),
                 report::seconds(started.elapsed())
-            )?;
+            );
         }
-        out.flush()?;
         if totals.problems > 0 && !(self.quiet && totals.differ()) {
             bail!("{} entries could not be compared", totals.problems);
         }
@@ -265,7 +271,7 @@ impl Diff {
         }
         let file = File::open(path).with_context(named)?;
         if is_image(&file, offset) {
-            let needs_devices = Requirements::read(path, offset)?.extra_devices > 0;
+            let needs_devices = requirements(path, offset)?.extra_devices > 0;
             let devices = if needs_devices { devices } else { &[] };
             let image = open_image(path, devices, offset)?;
             return Ok(Opened::new(path, "image", ImageSide::new(image)));
@@ -360,7 +366,7 @@ enum Form {
 
 /// Prints differences as they come.
 struct Told<'a> {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Output>,
     form: Form,
     /// Somebody is watching.
     by_line: bool,
@@ -396,7 +402,7 @@ impl Sink for Told<'_> {
     }
 
     fn problem(&mut self, problem: &Problem) {
-        self.progress.above(|| eprintln!("erofs: {problem}"));
+        self.progress.above(|| complain!("erofs: {problem}"));
         if self.problems.len() < MOST_PROBLEMS {
             self.problems.push(JsonProblem::new(problem));
         }

@@ -1,6 +1,7 @@
 //! `erofs features`: what this machine can mount, and how that was found out.
 
 use crate::error::Outcome;
+use crate::image::requirements;
 use crate::mounting::{self, PlanAccount};
 use crate::report;
 use anyhow::Context;
@@ -99,7 +100,7 @@ impl Features {
         let requirements = if is_folder {
             None
         } else {
-            Some(Requirements::read(&place, 0)?)
+            Some(requirements(&place, 0)?)
         };
         let folder = if is_folder {
             place.clone()
@@ -217,11 +218,13 @@ fn image(path: &Path, requirements: &Requirements, capabilities: &Capabilities) 
 impl Answer {
     fn print(&self) -> anyhow::Result<()> {
         self.machine.print()?;
-        println!();
+        say!("");
         print_rows(&self.abilities)?;
-        println!("(file-backed mounts were probed in {})", self.probed_in);
+        if self.machine.privilege == Privilege::Full {
+            say!("(file-backed mounts were probed in {})", self.probed_in);
+        }
         if let Some(image) = &self.image {
-            println!();
+            say!("");
             image.print()?;
         }
         Ok(())
@@ -266,17 +269,17 @@ impl Machine {
 
 impl ImageAnswer {
     fn print(&self) -> anyhow::Result<()> {
-        println!("{}:", self.path);
+        say!("{}:", self.path);
         match (&self.oldest_kernel, &self.oldest_kernel_because) {
-            (Some(kernel), Some(ability)) => println!("needs Linux {kernel} for {ability}"),
-            _ => println!("no kernel mounts it on this machine: its blocks are larger than a page"),
+            (Some(kernel), Some(ability)) => say!("needs Linux {kernel} for {ability}"),
+            _ => say!("no kernel mounts it on this machine: its blocks are larger than a page"),
         }
         for (index, path) in self.devices.iter().enumerate() {
-            println!("device {}: {path}", index + 1);
+            say!("device {}: {path}", index + 1);
         }
         print_rows(&self.needs)?;
         for line in self.lines.iter().chain(&self.error) {
-            println!("{line}");
+            say!("{line}");
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! `erofs fuse`: an image is served in user space, with or without root. Also the last resort of `erofs mount`.
 
-use crate::error::Outcome;
+use crate::error::{Outcome, one_line};
+use crate::image::requirements;
 use crate::values;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::ByteOffset;
 use erofs_fuse::ServeOptions;
 use erofs_mount::capabilities::SourceFile;
-use erofs_mount::{FuseRequest, MountOptions, Requirements, Sources};
+use erofs_mount::{FuseRequest, MountOptions, Sources};
 use erofs_reader::{ByteSource, FileSource, Image, ImageOptions};
 use std::error::Error;
 use std::ffi::OsString;
@@ -86,7 +87,11 @@ impl Fuse {
         match self.role {
             Some(Role::Watcher) => erofs_fuse::watch(&self.directory)?,
             Some(Role::Daemon) => {
-                erofs_fuse::daemon(|ready| self.service()?.serve(|| ready.report()))?;
+                erofs_fuse::daemon(|ready| {
+                    let served = self.service()?.serve(|| ready.report());
+                    // The launcher gets the whole text.
+                    served.map_err(|error| anyhow!(one_line(&error)))
+                })?;
             }
             None if self.foreground => self.service()?.serve(|| Ok(()))?,
             None => self.service()?.launch()?,
@@ -106,7 +111,7 @@ impl Fuse {
         options.devices.extend(self.devices);
         let image =
             std::path::absolute(&self.image).with_context(|| self.image.display().to_string())?;
-        let requirements = Requirements::read(&image, options.offset)?;
+        let requirements = requirements(&image, options.offset)?;
         let sources = Sources::find(&image, &options, &requirements)?;
         let target = self
             .directory

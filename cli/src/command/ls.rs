@@ -3,10 +3,11 @@
 use crate::error::Outcome;
 use crate::image::ImageInput;
 use crate::listing::{Entry, JsonEntry};
-use crate::names::Printable;
+use crate::names::{Printable, complain_of};
+use crate::output::Output;
 use clap::Args;
 use erofs_reader::{Error, Image, Inode, Symlinks};
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -58,7 +59,7 @@ impl Ls {
         let with_prefix = self.recursive || paths.len() > 1;
         let mut listing = Listing {
             image: &image,
-            out: BufWriter::with_capacity(64 << 10, std::io::stdout().lock()),
+            out: BufWriter::with_capacity(64 << 10, Output::new()),
             options: &self,
             entries: 0,
             outcome: Outcome::Fine,
@@ -90,7 +91,7 @@ impl Ls {
 
 struct Listing<'a> {
     image: &'a Image,
-    out: BufWriter<StdoutLock<'a>>,
+    out: BufWriter<Output>,
     options: &'a Ls,
     entries: u64,
     outcome: Outcome,
@@ -163,6 +164,6 @@ impl Listing<'_> {
     fn complain(&mut self, path: &[u8], error: &Error) {
         self.outcome = Outcome::Problems;
         let path = if path.is_empty() { b"/" } else { path };
-        eprintln!("erofs: {}: {error}", Printable(path));
+        complain_of(path, error);
     }
 }

@@ -7,11 +7,14 @@ use crate::image::open_with_devices;
 use crate::progress::Progress;
 use anyhow::{Context, bail};
 use clap::Args;
+use erofs_format::superblock::SuperblockError;
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::index::{IndexSource, index};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
 use erofs_mkfs::source::tar::{self, Archive};
+use erofs_mount::Requirements;
+use erofs_mount::requirements::RequirementsError;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -90,8 +93,14 @@ pub(crate) fn layer(path: &Path) -> anyhow::Result<Layer> {
     let source = if tar::is_tar(&file) {
         LayerSource::Tar(Archive::open(file).with_context(named)?)
     } else {
-        let (image, devices) = open_with_devices(path)
-            .with_context(|| format!("{}: neither a tar nor an EROFS image", path.display()))?;
+        if let Err(RequirementsError::Superblock {
+            error: SuperblockError::Magic(_) | SuperblockError::Truncated(_),
+            ..
+        }) = Requirements::read(path, 0)
+        {
+            bail!("{}: neither a tar nor an EROFS image", path.display());
+        }
+        let (image, devices) = open_with_devices(path)?;
         LayerSource::Image {
             image: Box::new(image),
             devices,

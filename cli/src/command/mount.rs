@@ -94,7 +94,7 @@ impl Mount {
             let (account, result) = mounting::mount(&request, detail);
             explain(result)?;
             if let (Detail::Nothing, Some(surprise)) = (detail, account.surprise()) {
-                eprintln!("erofs: {surprise}");
+                complain!("erofs: {surprise}");
             }
         }
         Ok(Outcome::Fine)

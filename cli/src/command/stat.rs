@@ -3,7 +3,8 @@
 use crate::error::Outcome;
 use crate::image::ImageInput;
 use crate::listing::{self, Mode};
-use crate::names::Printable;
+use crate::names::{Printable, complain_of};
+use crate::output::Output;
 use crate::sheet::{Sheet, Value};
 use clap::Args;
 use erofs_format::inode::{FileType, InodePayload};
@@ -47,7 +48,7 @@ impl Stat {
         } else {
             Symlinks::Keep
         };
-        let mut sheet = Sheet::new(BufWriter::new(std::io::stdout().lock()), self.json)?;
+        let mut sheet = Sheet::new(BufWriter::new(Output::new()), self.json)?;
         let mut outcome = Outcome::Fine;
         sheet.list("files")?;
         for path in &self.paths {
@@ -59,7 +60,7 @@ impl Stat {
                 Ok(file) => print(&image, path, &file, &mut sheet)?,
                 Err(error) => {
                     outcome = Outcome::Problems;
-                    eprintln!("erofs: {}: {error}", Printable(path));
+                    complain_of(path, &error);
                 }
             }
         }

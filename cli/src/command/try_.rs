@@ -6,10 +6,10 @@ use crate::compare::{
 };
 use crate::compressors::{self, Compressors};
 use crate::error::Outcome;
-use crate::mounting::MountGuard;
+use crate::mounting::{self, MountGuard};
 use crate::progress::Progress;
 use crate::report;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::Compression;
@@ -36,7 +36,7 @@ pub(crate) struct Try {
     #[arg(default_value = ".", value_name = "SOURCE")]
     sources: Vec<PathBuf>,
 
-    /// Compress: zstd[,LEVEL]
+    /// Compress, as `erofs build -z` does: zstd[,LEVEL], lz4, …
     #[arg(short = 'z', long = "compress", value_name = "ALGORITHM", value_parser = compressors::parse)]
     compressors: Option<Compressors>,
 
@@ -86,7 +86,7 @@ impl Try {
         let work = tempfile::Builder::new()
             .prefix("erofs-try-")
             .tempdir()
-            .context("cannot make a temporary folder")?;
+            .context("cannot make a temporary folder (TMPDIR names another place for it)")?;
         let image = work.path().join("image.erofs");
         let target = work.path().join("mnt");
         std::fs::create_dir(&target).with_context(|| target.display().to_string())?;
@@ -112,24 +112,25 @@ impl Try {
         let summary = build(source, &image, &options, progress.counter())?;
         drop(progress);
         if !self.json {
-            println!("image     {}", built(&summary));
+            say!("image     {}", built(&summary));
         }
 
         let started = Instant::now();
-        let guard = MountGuard::mount(&image, &target, self.via)?;
+        let guard = MountGuard::mount(&image, &target, self.via)
+            .map_err(|error| anyhow!(mounting::explained(&error)))?;
         let MountGuard { plan, mounted, .. } = &guard;
         let attempts: Vec<_> = mounted.attempts.iter().map(Attempt::to_string).collect();
         let way = way(mounted);
         let mount_time = started.elapsed();
         if !self.json {
-            println!(
+            say!(
                 "plan      {}",
                 plan.trim_end().replace('\n', "\n          ")
             );
             for attempt in &attempts {
-                println!("attempt   {attempt}");
+                say!("attempt   {attempt}");
             }
-            println!("mounted   {} in {}", way, report::seconds(mount_time));
+            say!("mounted   {} in {}", way, report::seconds(mount_time));
         }
 
         let started = Instant::now();
@@ -279,10 +280,10 @@ fn way(mounted: &Mounted) -> String {
 
 fn built(summary: &Summary) -> String {
     format!(
-        "{} from {} of data in {} entries, {} at {}/s; mounts on Linux {} and newer ({})",
+        "{} from {} of data in {}, {} at {}/s; mounts on Linux {} and newer ({})",
         report::bytes(summary.image_size),
         report::bytes(summary.bytes_in),
-        summary.entries,
+        report::count(summary.entries, "entry", "entries"),
         report::seconds(summary.elapsed),
         report::bytes(summary.throughput() as u64),
         summary.oldest_kernel(),
@@ -291,17 +292,20 @@ fn built(summary: &Summary) -> String {
 }
 
 fn print_comparison(totals: &Totals, differences: &[String], elapsed: Duration) {
-    println!(
-        "compared  {} entries and {} in {}",
-        totals.entries,
+    say!(
+        "compared  {} and {} in {}",
+        report::count(totals.entries, "entry", "entries"),
         report::bytes(totals.bytes),
         report::seconds(elapsed),
     );
     for difference in differences.iter().take(SHOWN_DIFFERENCES) {
-        println!("          {difference}");
+        say!("          {difference}");
     }
     match differences.len() {
-        0 => println!("identical every name, mode, owner, time, attribute, link and byte"),
-        count => println!("DIFFERENT {count} differences"),
+        0 => say!("identical every name, mode, owner, time, attribute, link and byte"),
+        count => say!(
+            "DIFFERENT {}",
+            report::count(count as u64, "difference", "differences")
+        ),
     }
 }

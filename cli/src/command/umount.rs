@@ -36,11 +36,11 @@ impl Umount {
                 Ok(unmounted) => {
                     let (path, source) = (directory.display(), unmounted.image.source.display());
                     if self.verbose {
-                        println!("{source} unmounted from {path}");
+                        say!("{source} unmounted from {path}");
                     }
                     // After a lazy unmount that is to be expected.
                     if let Some(device) = unmounted.left_over.filter(|_| !self.lazy) {
-                        eprintln!(
+                        complain!(
                             "erofs: {path}: {} is still attached: somebody else uses it, or set it up to stay",
                             device.display()
                         );

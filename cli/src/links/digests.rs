@@ -48,7 +48,7 @@ impl Verdicts<'_> {
 
     fn tell(&self, from: u8, path: &[u8], what: &str) {
         if self.verbosity >= from {
-            eprintln!("fsck.erofs: /{}: {what}", Printable(path));
+            complain!("fsck.erofs: /{}: {what}", Printable(path));
         }
     }
 }

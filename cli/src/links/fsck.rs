@@ -2,7 +2,7 @@
 
 use super::digests;
 use crate::command::check::{print_findings, temporary_folder};
-use crate::error::one_line;
+use crate::error::{one_line, printed};
 use crate::image::{self, Source};
 use crate::names::Printable;
 use crate::values;
@@ -125,6 +125,12 @@ Exit codes: 0 the image is fine, or was extracted; 1 it is not, or could not be 
 Without effect, since there is nothing to ask about or to repair: -a, -A, -y.
 More options, and findings as JSON: erofs check --help, erofs extract --help.";
 
+/// The command as clap has it, for its man page.
+#[cfg(test)]
+pub(super) fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the program on the arguments after its name.
 pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
     let words = std::iter::once(OsString::from("fsck.erofs")).chain(arguments);
@@ -141,8 +147,8 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     if arguments.version {
-        println!("fsck.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
-        println!("available decompressors: lz4, lzma, deflate, zstd");
+        say!("fsck.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
+        say!("available decompressors: lz4, lz4hc, lzma, deflate, libdeflate, zstd");
         return ExitCode::SUCCESS;
     }
     match arguments.run() {
@@ -150,7 +156,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(false) => ExitCode::from(FAILURE),
         Err(error) => {
             if arguments.verbosity > 0 {
-                eprintln!("fsck.erofs: {}", one_line(&error));
+                complain!("fsck.erofs: {}", one_line(&error));
             }
             ExitCode::from(FAILURE)
         }
@@ -170,7 +176,7 @@ impl Arguments {
         let (primary, devices) = image::open_sources(&path, &self.device, self.offset)?;
         let report = self.check(&primary, &devices)?;
         if self.verbosity > 0 {
-            print_findings(&report)?;
+            printed(print_findings(&report))?;
         }
         if !report.is_clean() {
             self.tell(1, "Found some filesystem corruption");
@@ -196,14 +202,14 @@ impl Arguments {
         if self.ratio {
             let statistics = report.statistics;
             let ratio = statistics.stored_bytes as f64 * 100.0 / statistics.file_bytes as f64;
-            println!("Compression ratio: {ratio:.2}(%)");
+            say!("Compression ratio: {ratio:.2}(%)");
         }
         Ok(true)
     }
 
     fn tell(&self, from: u8, text: &str) {
         if self.verbosity >= from {
-            eprintln!("fsck.erofs: {text}");
+            complain!("fsck.erofs: {text}");
         }
     }
 
@@ -262,7 +268,7 @@ impl Arguments {
         let report = |problem: &Problem| {
             if self.verbosity > 0 {
                 let path = Printable(&problem.path);
-                eprintln!("fsck.erofs: /{path}: {}", problem.error);
+                complain!("fsck.erofs: /{path}: {}", problem.error);
             }
         };
         let counter = AtomicU64::new(0);

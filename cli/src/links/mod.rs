@@ -22,7 +22,7 @@ const LINKS: [(&str, Link); 4] = [
 /// Commands of links that have a man page.
 #[cfg(test)]
 pub(crate) fn commands() -> Vec<clap::Command> {
-    vec![mkfs::command()]
+    vec![dump::command(), fsck::command(), mkfs::command()]
 }
 
 /// The program of this name, unless it is this one's own.

@@ -29,13 +29,13 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
         .iter()
         .any(|argument| argument == "--help" || argument == "-h")
     {
-        println!("{HELP}");
+        say!("{HELP}");
         return ExitCode::SUCCESS;
     }
     match serve(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
-            eprintln!("mount.erofs: {message}");
+            complain!("mount.erofs: {message}");
             ExitCode::from(code)
         }
     }

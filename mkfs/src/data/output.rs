@@ -49,17 +49,35 @@ enum State {
 }
 
 impl Output {
-    /// Prepares to write `target`.
+    /// Prepares to write `target`, or what it leads to when it is a symbolic link.
     ///
     /// # Errors
-    /// When neither a nameless nor a named file can be made in the target's folder.
+    /// When `target` is `-`, neither a regular file nor a block device, or a symbolic link to nothing; when neither a nameless
+    /// nor a named file can be made in its folder.
     pub fn create(target: &Path) -> io::Result<Self> {
-        let target = target.to_path_buf();
-        let existing = std::fs::symlink_metadata(&target);
+        if target == Path::new("-") {
+            return Err(io::Error::other(
+                "it is not written from front to back, so it cannot go to a pipe: name a file (./- for this name)",
+            ));
+        }
+        let existing = std::fs::metadata(target);
         if existing
             .as_ref()
-            .is_ok_and(|metadata| metadata.file_type().is_block_device())
+            .is_ok_and(|metadata| !metadata.is_file() && !metadata.file_type().is_block_device())
         {
+            return Err(io::Error::other(
+                "is there already and is neither a regular file nor a block device",
+            ));
+        }
+        // Names like /dev/stdout and /dev/disk/by-id/… belong to others: they stay the links that they are.
+        let target = if !target.is_symlink() {
+            target.to_path_buf()
+        } else if existing.is_ok() {
+            target.canonicalize()?
+        } else {
+            return Err(io::Error::other("is a symbolic link that leads nowhere"));
+        };
+        if existing.is_ok_and(|metadata| metadata.file_type().is_block_device()) {
             let file = File::options().read(true).write(true).open(&target)?;
             return Ok(Self {
                 file,
@@ -67,13 +85,6 @@ impl Output {
                 target,
                 state: State::InPlace,
             });
-        }
-        if existing.is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink())
-            || target.is_dir()
-        {
-            return Err(io::Error::other(
-                "is there already and is neither a regular file nor a block device",
-            ));
         }
         let mode = Mode::from_raw_mode(0o666);
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
@@ -266,12 +277,30 @@ mod tests {
     }
 
     #[test]
+    fn symbolic_links_stay_and_what_they_lead_to_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        assert!(Output::create(&link).is_err());
+        std::fs::write(&file, "old").unwrap();
+        let output = Output::create(&link).unwrap();
+        output.write_at(0, b"new").unwrap();
+        output.publish(3).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        let device = directory.path().join("device");
+        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+        assert!(Output::create(&device).is_err());
+        assert!(device.is_symlink());
+    }
+
+    #[test]
     fn what_is_no_file_and_missing_folders_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert!(Output::create(&socket).is_err() && Output::create("/dev/null".as_ref()).is_err());
-        assert!(Output::create(directory.path()).is_err());
+        assert!(Output::create(directory.path()).is_err() && Output::create("-".as_ref()).is_err());
         assert!(Output::create(&directory.path().join("missing/image")).is_err());
     }
 }

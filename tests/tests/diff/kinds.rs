@@ -153,8 +153,8 @@ const EXPECTED: [&str; 26] = [
     "D gone/file  (4 bytes)",
     "D gone/symlink  (symlink)",
     "D moved/unlike  (4.9 KiB)",
-    "A \\u{1b}[31m\\n\\xff  (1 bytes)",
-    "A file-to-directory/below  (1 bytes)",
+    "A \\u{1b}[31m\\n\\xff  (1 byte)",
+    "A file-to-directory/below  (1 byte)",
     "A moved/unlike-too  (4.9 KiB)",
     "A one-more-name  hard link of joined-a",
 ];

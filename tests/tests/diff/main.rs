@@ -88,7 +88,7 @@ fn parts_of_trees() {
     other.entries.retain(|entry| entry.path != b"e");
     write(&other, &path("b"));
     build(&path("b"), &path("b.erofs"), &[]);
-    let all = ["D e  (3 bytes)", "A d/new/", "A d/new/file  (1 bytes)"];
+    let all = ["D e  (3 bytes)", "A d/new/", "A d/new/file  (1 byte)"];
     for (options, expected) in [
         (&[][..], &all[..]),
         (&["--path", "/d/./"], &all[1..]),

@@ -145,7 +145,7 @@ impl Bench {
             let mut runs = Vec::new();
             for _ in 0..self.runs {
                 if !self.json {
-                    eprintln!("{}", name(form));
+                    complain!("{}", name(form));
                 }
                 runs.push(measure::form(
                     form,
@@ -249,9 +249,9 @@ fn print(measured: &[Measured], choice: &recommend::Choice<'_>) -> anyhow::Resul
         }
     }
     report::print_table(rows)?;
-    println!();
+    say!("");
     for (what, form, reason) in choice.lines() {
-        println!("{what:<12}{}  ({reason})", name(form));
+        say!("{what:<12}{}  ({reason})", name(form));
     }
     Ok(())
 }

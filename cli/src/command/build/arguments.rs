@@ -306,7 +306,7 @@ impl BuildArguments {
         if let Some(kernel) = options.image.kernel.filter(|_| layout.kernel_downgrade) {
             for requirement in options.downgrade(kernel) {
                 let (what, since) = (requirement.describe(), requirement.since());
-                eprintln!("erofs: left out for Linux {kernel}: {what} (since {since})");
+                complain!("erofs: left out for Linux {kernel}: {what} (since {since})");
             }
         }
         Ok(options)

@@ -26,7 +26,7 @@ pub(super) fn print(
     path: Option<&[u8]>,
     inode: &Inode,
     parts: Parts,
-    out: &mut Out<'_>,
+    out: &mut Out,
     problems: &mut Problems,
 ) -> anyhow::Result<()> {
     let absolute = path.map(|path| {
@@ -63,7 +63,7 @@ pub(super) fn print(
 type Part = anyhow::Result<Result<(), Error>>;
 
 /// What `stat` would show.
-fn attributes(image: &Image, inode: &Inode, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn attributes(image: &Image, inode: &Inode, out: &mut Out) -> anyhow::Result<()> {
     let metabox = image.metabox_inode().is_some();
     out.field("nid", Value::Number(inode.nid().0))?;
     out.field("st_ino", Value::Number(inode.nid().to_ino(metabox)))?;
@@ -83,7 +83,7 @@ fn attributes(image: &Image, inode: &Inode, out: &mut Out<'_>) -> anyhow::Result
 }
 
 /// The record, field by field.
-fn record(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
+fn record(image: &Image, inode: &Inode, out: &mut Out) -> Part {
     let raw = match image.raw_inode(inode) {
         Ok(raw) => raw,
         Err(error) => return Ok(Err(error)),
@@ -171,7 +171,7 @@ fn record(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
     Ok(Ok(()))
 }
 
-fn xattrs(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
+fn xattrs(image: &Image, inode: &Inode, out: &mut Out) -> Part {
     let body = match image.xattr_record(inode) {
         Ok(Some(body)) => body,
         Ok(None) => return Ok(Ok(())),
@@ -208,7 +208,7 @@ fn xattrs(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
 }
 
 /// What says where the data is.
-fn map(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
+fn map(image: &Image, inode: &Inode, out: &mut Out) -> Part {
     let bits = image.superblock().block_bits;
     match image.map_record(inode) {
         Err(error) => return Ok(Err(error)),
@@ -256,7 +256,7 @@ fn map(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
     Ok(Ok(()))
 }
 
-fn map_meaning(meaning: &MapHeader, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn map_meaning(meaning: &MapHeader, out: &mut Out) -> anyhow::Result<()> {
     match meaning {
         MapHeader::Fragment { offset } => {
             out.field("form", Value::text("fragment"))?;
@@ -302,7 +302,7 @@ fn map_meaning(meaning: &MapHeader, out: &mut Out<'_>) -> anyhow::Result<()> {
 }
 
 /// What stands where in the metadata.
-fn places(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
+fn places(image: &Image, inode: &Inode, out: &mut Out) -> Part {
     let added = image.regions().and_then(|mut regions| {
         regions.add_metadata(inode)?;
         Ok(regions.into_sorted())
@@ -327,7 +327,7 @@ fn places(image: &Image, inode: &Inode, out: &mut Out<'_>) -> Part {
 fn extents(
     image: &Image,
     inode: &Inode,
-    out: &mut Out<'_>,
+    out: &mut Out,
     failed: &mut Vec<Error>,
 ) -> anyhow::Result<()> {
     let columns = [
@@ -400,7 +400,7 @@ fn area_name(area: Area) -> &'static str {
 fn blocks(
     image: &Image,
     inode: &Inode,
-    out: &mut Out<'_>,
+    out: &mut Out,
     failed: &mut Vec<Error>,
 ) -> anyhow::Result<()> {
     out.list("directory_blocks")?;

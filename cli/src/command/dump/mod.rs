@@ -9,6 +9,7 @@ mod tree;
 use crate::error::Outcome;
 use crate::image::ImageInput;
 use crate::names::Printable;
+use crate::output::Output;
 use crate::sheet::Sheet;
 use crate::values;
 use clap::{ArgGroup, Args};
@@ -16,7 +17,7 @@ use erofs_format::Nid;
 use erofs_reader::{Error, Image, Inode, Symlinks};
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{BufWriter, StdoutLock};
+use std::io::BufWriter;
 use std::os::unix::ffi::OsStrExt;
 
 /// Show what is stored in an image, and where.
@@ -82,8 +83,8 @@ pub(crate) struct Dump {
 }
 
 const EXAMPLES: &str = "\
-Positions are bytes, in decimal and hexadecimal. The text has no local times, paths of this machine or anything else that
-changes: equal images give equal text.
+Positions are bytes, in decimal and hexadecimal. The text has no local times, paths of this machine or anything else that \
+    changes: equal images give equal text.
 
 Examples:
   erofs dump rootfs.erofs                          superblock, features
@@ -94,7 +95,7 @@ Examples:
   erofs dump rootfs.erofs --tree > rootfs.mtree    names, attributes, digests";
 
 /// Where results go.
-type Out<'a> = Sheet<BufWriter<StdoutLock<'a>>>;
+type Out = Sheet<BufWriter<Output>>;
 
 /// What a part of the dump came to: what it could not tell, it told on standard error.
 struct Problems(u64);
@@ -111,13 +112,13 @@ impl Problems {
     fn tell_of(&mut self, subject: &dyn Display, error: &dyn Display) {
         self.0 += 1;
         if self.0 <= Self::MOST_SHOWN {
-            eprintln!("erofs: {subject}: {error}");
+            complain!("erofs: {subject}: {error}");
         }
     }
 
     fn outcome(&self) -> Outcome {
         if self.0 > Self::MOST_SHOWN {
-            eprintln!("erofs: … and {} more problems", self.0 - Self::MOST_SHOWN);
+            complain!("erofs: … and {} more problems", self.0 - Self::MOST_SHOWN);
         }
         if self.0 == 0 {
             Outcome::Fine
@@ -148,7 +149,7 @@ impl Dump {
         let wants_inode = !self.nid.is_empty() || !self.path.is_empty();
         let nothing_else =
             !(self.stats || self.map || self.all || wants_inode) && self.at.is_empty();
-        let out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+        let out = BufWriter::with_capacity(64 << 10, Output::new());
         let mut sheet = Sheet::new(out, self.json)?;
         if self.superblock || self.all || nothing_else {
             superblock::print(&image, &mut sheet)?;
@@ -174,7 +175,7 @@ impl Dump {
     fn inodes(
         &self,
         image: &Image,
-        sheet: &mut Out<'_>,
+        sheet: &mut Out,
         problems: &mut Problems,
     ) -> anyhow::Result<()> {
         let parts = inode::Parts {

@@ -8,11 +8,7 @@ use erofs_reader::Image;
 use erofs_reader::dump::regions::{Region, Space};
 
 /// All regions by position, and between them what nothing leads to.
-pub(super) fn print(
-    image: &Image,
-    out: &mut Out<'_>,
-    problems: &mut Problems,
-) -> anyhow::Result<()> {
+pub(super) fn print(image: &Image, out: &mut Out, problems: &mut Problems) -> anyhow::Result<()> {
     let regions = image.all_regions(&mut |path, error| problems.tell(path, error))?;
     let columns = [
         left("in", 9),
@@ -66,7 +62,7 @@ fn end_of(space: Space, end: u64, image_end: u64) -> u64 {
     }
 }
 
-fn gap(out: &mut Out<'_>, space: Space, from: u64, to: u64) -> anyhow::Result<()> {
+fn gap(out: &mut Out, space: Space, from: u64, to: u64) -> anyhow::Result<()> {
     if from < to {
         out.row(&[
             Value::Text(space_name(space)),
@@ -80,7 +76,7 @@ fn gap(out: &mut Out<'_>, space: Space, from: u64, to: u64) -> anyhow::Result<()
     Ok(())
 }
 
-fn row(out: &mut Out<'_>, region: &Region) -> anyhow::Result<()> {
+fn row(out: &mut Out, region: &Region) -> anyhow::Result<()> {
     out.row(&[
         Value::Text(space_name(region.space)),
         Value::Position(region.start),
@@ -96,7 +92,7 @@ fn row(out: &mut Out<'_>, region: &Region) -> anyhow::Result<()> {
 pub(super) fn print_at(
     image: &Image,
     offsets: &[u64],
-    out: &mut Out<'_>,
+    out: &mut Out,
     problems: &mut Problems,
 ) -> anyhow::Result<()> {
     let regions = image.all_regions(&mut |path, error| problems.tell(path, error))?;

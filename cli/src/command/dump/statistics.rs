@@ -18,11 +18,7 @@ pub(super) fn space_name(space: Space) -> String {
 }
 
 /// Counts and prints.
-pub(super) fn print(
-    image: &Image,
-    out: &mut Out<'_>,
-    problems: &mut Problems,
-) -> anyhow::Result<()> {
+pub(super) fn print(image: &Image, out: &mut Out, problems: &mut Problems) -> anyhow::Result<()> {
     let statistics = image.statistics(&mut |path, error| problems.tell(path, error))?;
     let s = &statistics;
     out.object("statistics")?;
@@ -64,7 +60,7 @@ fn ratio(plain: u64, stored: u64) -> Value<'static> {
     Value::Ratio(plain as f64 / stored as f64, 3)
 }
 
-fn counts(s: &Statistics, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn counts(s: &Statistics, out: &mut Out) -> anyhow::Result<()> {
     let amounts = |amount: &Amount| [Value::Number(amount.count), Value::Number(amount.bytes)];
     let columns = [left("type", 18), right("inodes", 12), right("bytes", 20)];
     out.table("types", &columns)?;
@@ -102,7 +98,7 @@ fn counts(s: &Statistics, out: &mut Out<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn algorithms(s: &Statistics, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn algorithms(s: &Statistics, out: &mut Out) -> anyhow::Result<()> {
     let columns = [
         left("algorithm", 18),
         right("extents", 12),
@@ -124,7 +120,7 @@ fn algorithms(s: &Statistics, out: &mut Out<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn xattrs(s: &Statistics, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn xattrs(s: &Statistics, out: &mut Out) -> anyhow::Result<()> {
     let xattrs = &s.xattrs;
     out.object("xattrs")?;
     out.field("inodes", Value::Number(xattrs.bodies.count))?;
@@ -141,7 +137,7 @@ fn xattrs(s: &Statistics, out: &mut Out<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_usage(space: Space, usage: &Usage, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn print_usage(space: Space, usage: &Usage, out: &mut Out) -> anyhow::Result<()> {
     let name = format!("usage_of_{}", space_name(space).replace('-', "_"));
     let columns = [
         left("content", 18),

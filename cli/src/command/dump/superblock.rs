@@ -15,7 +15,7 @@ use erofs_mount::Requirements;
 use erofs_reader::Image;
 
 /// Everything but the tree.
-pub(super) fn print(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
+pub(super) fn print(image: &Image, out: &mut Out) -> anyhow::Result<()> {
     fields(image, out)?;
     features(image, out)?;
     algorithms(image, out)?;
@@ -24,7 +24,7 @@ pub(super) fn print(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn fields(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn fields(image: &Image, out: &mut Out) -> anyhow::Result<()> {
     let superblock = image.superblock();
     let record = image.superblock_record()?;
     let raw = &record.raw;
@@ -135,7 +135,7 @@ fn fields(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
 }
 
 /// Feature bits as stored, then what a kernel needs for them and for all else in the superblock.
-fn features(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn features(image: &Image, out: &mut Out) -> anyhow::Result<()> {
     let superblock = image.superblock();
     let since = |version: Option<erofs_format::kernel::KernelVersion>| {
         version.map_or(Value::Nothing, Value::text)
@@ -179,7 +179,7 @@ fn features(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn algorithms(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn algorithms(image: &Image, out: &mut Out) -> anyhow::Result<()> {
     let configs = image.algorithm_configs();
     let columns = [left("algorithm", 9), left("settings", 0)];
     out.table("algorithms", &columns)?;
@@ -209,7 +209,7 @@ fn algorithms(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn devices(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn devices(image: &Image, out: &mut Out) -> anyhow::Result<()> {
     let block = image.superblock().block_bits.bytes();
     let columns = [
         right("device", 6),
@@ -235,7 +235,7 @@ fn devices(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn xattr_prefixes(image: &Image, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn xattr_prefixes(image: &Image, out: &mut Out) -> anyhow::Result<()> {
     let columns = [right("prefix", 6), right("base", 4), left("text", 0)];
     out.table("xattr_prefixes", &columns)?;
     for (index, prefix) in image.long_xattr_prefixes().iter().enumerate() {

@@ -2,13 +2,14 @@
 
 use super::Problems;
 use crate::listing;
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::sheet::{Sheet, Value};
 use erofs_format::inode::{FileType, InodePayload};
 use erofs_reader::dump::manifest::{ManifestEntry, ManifestOptions, ManifestSink};
 use erofs_reader::{Error, Image};
 use std::fmt;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Write};
 
 pub(super) struct Options {
     pub(super) workers: Option<usize>,
@@ -29,7 +30,7 @@ pub(super) fn print(
     };
     let root = image.root()?;
     let progress = Progress::start("digesting", false);
-    let mut out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+    let mut out = BufWriter::with_capacity(64 << 10, Output::new());
     if options.json {
         let mut sheet = Sheet::new(out, true)?;
         sheet.list("tree")?;
@@ -95,12 +96,12 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-struct Lines<'p, 'o> {
-    out: BufWriter<StdoutLock<'o>>,
+struct Lines<'p> {
+    out: BufWriter<Output>,
     problems: &'p mut Problems,
 }
 
-impl ManifestSink for Lines<'_, '_> {
+impl ManifestSink for Lines<'_> {
     fn entry(&mut self, entry: ManifestEntry) -> io::Result<()> {
         let (inode, out) = (&entry.inode, &mut self.out);
         write!(
@@ -146,12 +147,12 @@ impl ManifestSink for Lines<'_, '_> {
     }
 }
 
-struct Objects<'p, 'o> {
-    sheet: Sheet<BufWriter<StdoutLock<'o>>>,
+struct Objects<'p> {
+    sheet: Sheet<BufWriter<Output>>,
     problems: &'p mut Problems,
 }
 
-impl ManifestSink for Objects<'_, '_> {
+impl ManifestSink for Objects<'_> {
     fn entry(&mut self, entry: ManifestEntry) -> io::Result<()> {
         let (inode, sheet) = (&entry.inode, &mut self.sheet);
         let path = [b"/", entry.path.as_slice()].concat();

@@ -134,11 +134,11 @@ Examples:
   erofs extract rootfs.erofs --tar | zstd > rootfs.tar.zst
   erofs extract layer.toc.erofs out/ --device layer.tar
 
-Globs without a slash match names at any depth, others paths from the root; *, ? (one byte) and [abc]
-match no slash, ** matches any number of directories, {a,b} either.
+Globs without a slash match names at any depth, others paths from the root; *, ? (one byte) and [abc] \
+    match no slash, ** matches any number of directories, {a,b} either.
 
-Exit code 1 when something could not be extracted, or only in part: device nodes, owners and
-privileged attributes need root.";
+Exit code 1 when something could not be extracted, or only in part: device nodes, owners and \
+    privileged attributes need root.";
 
 impl Extract {
     /// Runs the command.
@@ -201,7 +201,7 @@ impl Extract {
             .with_context(|| directory.display().to_string())?;
         problems.tell_rest();
         if self.json {
-            let target = JsonTarget::Directory(directory);
+            let target = JsonTarget::Directory(report::path(directory));
             report::print_json(&JsonSummary::new(target, &summary, started.elapsed()))?;
         } else if !self.quiet {
             summary::print(directory, &summary, started.elapsed());

@@ -3,8 +3,8 @@
 use crate::error::Outcome;
 use crate::names::Printable;
 use crate::progress::Progress;
-use crate::report;
-use erofs_reader::extract::{Problem, Skipped, Summary};
+use crate::report::{self, count};
+use erofs_reader::extract::{ExtractError, Problem, Skipped, Summary};
 use serde::Serialize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -21,14 +21,14 @@ pub(super) struct Problems(AtomicU64);
 impl Problems {
     pub(super) fn tell(&self, progress: &Progress, problem: &Problem) {
         if self.0.fetch_add(1, Ordering::Relaxed) < MOST_SHOWN {
-            progress.above(|| eprintln!("erofs: {}", text(problem)));
+            progress.above(|| complain!("erofs: {}", text(problem)));
         }
     }
 
     pub(super) fn tell_rest(&self) {
         let all = self.0.load(Ordering::Relaxed);
         if all > MOST_SHOWN {
-            eprintln!("erofs: … and {} more problems", all - MOST_SHOWN);
+            complain!("erofs: … and {} more problems", all - MOST_SHOWN);
         }
     }
 }
@@ -40,7 +40,11 @@ pub(super) fn text(problem: &Problem) -> String {
     } else {
         problem.path.as_slice()
     };
-    format!("{}: {}", Printable(path), problem.error)
+    let advice = match problem.error {
+        ExtractError::Exists => " (--force replaces files and merges directories)",
+        _ => "",
+    };
+    format!("{}: {}{advice}", Printable(path), problem.error)
 }
 
 /// Fine when everything that was asked for was extracted.
@@ -54,27 +58,27 @@ pub(super) fn outcome(summary: &Summary) -> Outcome {
 
 pub(super) fn tell_left_out(summary: &Summary) {
     if summary.skipped.is_any() {
-        eprintln!("erofs: left out: {}", left_out(&summary.skipped));
+        complain!("erofs: left out: {}", left_out(&summary.skipped));
     }
 }
 
 pub(super) fn print(target: &Path, summary: &Summary, elapsed: Duration) {
-    println!(
-        "{}: {} files ({}, {} written), {} directories, {} symbolic links, {} special files, {} hard links in {}",
+    say!(
+        "{}: {} ({}, {} written), {}, {}, {}, {} in {}",
         Printable(target.as_os_str().as_bytes()),
-        summary.files,
+        count(summary.files, "file", "files"),
         report::bytes(summary.bytes),
         report::bytes(summary.bytes_written),
-        summary.directories,
-        summary.symlinks,
-        summary.special_files,
-        summary.hard_links,
+        count(summary.directories, "directory", "directories"),
+        count(summary.symlinks, "symbolic link", "symbolic links"),
+        count(summary.special_files, "special file", "special files"),
+        count(summary.hard_links, "hard link", "hard links"),
         report::seconds(elapsed),
     );
     if summary.skipped.set_id_bits > 0 {
-        println!(
-            "  {} files lost their set-id bits, as they belong to somebody else than in the image",
-            summary.skipped.set_id_bits
+        say!(
+            "  {} without set-id bits, as who extracts is not the owner in the image",
+            count(summary.skipped.set_id_bits, "file", "files")
         );
     }
 }
@@ -101,18 +105,18 @@ fn left_out(skipped: &Skipped) -> String {
 }
 
 /// What was made.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum JsonTarget<'a> {
-    Directory(&'a Path),
-    Tar(&'a Path),
+pub(super) enum JsonTarget {
+    Directory(String),
+    Tar(String),
 }
 
 /// The summary for scripts.
 #[derive(Debug, Serialize)]
-pub(super) struct JsonSummary<'a> {
+pub(super) struct JsonSummary {
     #[serde(flatten)]
-    target: JsonTarget<'a>,
+    target: JsonTarget,
     files: u64,
     bytes: u64,
     bytes_written: u64,
@@ -134,8 +138,8 @@ struct JsonSkipped {
     set_id_bits: u64,
 }
 
-impl<'a> JsonSummary<'a> {
-    pub(super) fn new(target: JsonTarget<'a>, summary: &Summary, elapsed: Duration) -> Self {
+impl JsonSummary {
+    pub(super) fn new(target: JsonTarget, summary: &Summary, elapsed: Duration) -> Self {
         Self {
             target,
             files: summary.files,

@@ -7,6 +7,7 @@ use crate::progress::Progress;
 use crate::report;
 use anyhow::{Context, bail};
 use erofs_mkfs::data::output::Output;
+use erofs_reader::Image;
 use erofs_reader::extract::{ExtractOptions, StreamError, Summary, extract_tar};
 use std::fs::File;
 use std::io::{IsTerminal, Seek, Write};
@@ -26,12 +27,13 @@ pub(super) fn run(
     }
     let started = Instant::now();
     let name = || tar.display().to_string();
+    let image = command.input.open()?;
     let output = Output::create(tar).with_context(name)?;
-    let summary = write(command, output.file(), selection, options).with_context(name)?;
+    let summary = write(command, &image, output.file(), selection, options).with_context(name)?;
     let length = output.file().stream_position().with_context(name)?;
     output.publish(length).with_context(name)?;
     if command.json {
-        let target = JsonTarget::Tar(tar);
+        let target = JsonTarget::Tar(report::path(tar));
         report::print_json(&JsonSummary::new(target, &summary, started.elapsed()))?;
     } else if !command.quiet {
         summary::print(tar, &summary, started.elapsed());
@@ -53,21 +55,21 @@ fn to_stdout(
     }
     // Everything comes in large pieces, which the buffer of standard output would only copy.
     let out = File::from(stdout.as_fd().try_clone_to_owned()?);
-    let summary = write(command, &out, selection, options)?;
+    let summary = write(command, &command.input.open()?, &out, selection, options)?;
     Ok(summary::outcome(&summary))
 }
 
 fn write(
     command: &Extract,
+    image: &Image,
     out: impl Write,
     selection: &[Vec<u8>],
     options: &ExtractOptions,
 ) -> anyhow::Result<Summary> {
-    let image = command.input.open()?;
     let progress = Progress::start("extracting", command.quiet || command.json);
     let problems = Problems::default();
     let result = extract_tar(
-        &image,
+        image,
         out,
         selection,
         options,

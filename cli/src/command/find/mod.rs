@@ -5,7 +5,8 @@ mod expression;
 use crate::error::Outcome;
 use crate::image::ImageInput;
 use crate::listing::{Entry, JsonEntry};
-use crate::names::Printable;
+use crate::names::{Printable, complain_of};
+use crate::output::Output;
 use crate::values;
 use clap::Args;
 use erofs_format::inode::Timestamp;
@@ -13,7 +14,7 @@ use erofs_reader::{Error, Image, Inode, Name, Names, Symlinks};
 use expression::{Comparison, Kind, Permissions};
 use globset::GlobMatcher;
 use std::ffi::OsString;
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
 /// List files of an image that pass all tests.
@@ -106,7 +107,7 @@ impl Find {
         let image = self.input.open_for_metadata()?;
         let mut search = Search {
             image: &image,
-            out: BufWriter::with_capacity(64 << 10, std::io::stdout().lock()),
+            out: BufWriter::with_capacity(64 << 10, Output::new()),
             options: &self,
             outcome: Outcome::Fine,
         };
@@ -167,7 +168,7 @@ impl Find {
 
 struct Search<'a> {
     image: &'a Image,
-    out: BufWriter<StdoutLock<'a>>,
+    out: BufWriter<Output>,
     options: &'a Find,
     outcome: Outcome,
 }
@@ -252,7 +253,7 @@ impl Search<'_> {
 
     fn complain(&mut self, path: &[u8], error: &Error) {
         self.outcome = Outcome::Problems;
-        eprintln!("erofs: {}: {error}", Printable(path));
+        complain_of(path, error);
     }
 }
 

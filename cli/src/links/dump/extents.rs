@@ -13,7 +13,7 @@ pub(super) fn show(
     image: &Image,
     inode: &Inode,
     path: &[u8],
-    out: &mut Out<'_>,
+    out: &mut Out,
 ) -> anyhow::Result<bool> {
     writeln!(
         out.lock,
@@ -24,7 +24,7 @@ pub(super) fn show(
         let extent = match extent {
             Ok(extent) => extent,
             Err(error) => {
-                eprintln!("dump.erofs: {error}");
+                complain!("dump.erofs: {error}");
                 return Ok(false);
             }
         };

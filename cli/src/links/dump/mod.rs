@@ -10,6 +10,7 @@ use crate::error::{is_broken_pipe, one_line};
 use crate::image::ImageInput;
 use crate::listing::{self, Utc};
 use crate::names::Printable;
+use crate::output::Output;
 use crate::report;
 use crate::values;
 use anyhow::Context;
@@ -19,7 +20,7 @@ use erofs_format::inode::{FileType, Timestamp};
 use erofs_reader::{FileSource, Image, Inode, OpenError, Symlinks};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,6 +91,12 @@ fn code(errno: Errno) -> u8 {
     u8::try_from(256 - number).unwrap_or(FAILURE)
 }
 
+/// The command as clap has it, for its man page.
+#[cfg(test)]
+pub(super) fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the program on the arguments after its name.
 pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
     let words = std::iter::once(OsString::from("dump.erofs")).chain(arguments);
@@ -106,13 +113,13 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     if arguments.version {
-        println!("dump.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
+        say!("dump.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
     let image = match arguments.open() {
         Ok(image) => image,
         Err((code, error)) => {
-            eprintln!("dump.erofs: {}", one_line(&error));
+            complain!("dump.erofs: {}", one_line(&error));
             return ExitCode::from(code);
         }
     };
@@ -121,19 +128,19 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(false) => ExitCode::from(FAILURE),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("dump.erofs: {}", one_line(&error));
+            complain!("dump.erofs: {}", one_line(&error));
             ExitCode::from(FAILURE)
         }
     }
 }
 
 /// Where the text goes, and how names are shown there.
-struct Out<'a> {
-    lock: BufWriter<StdoutLock<'a>>,
+struct Out {
+    lock: BufWriter<Output>,
     terminal: bool,
 }
 
-impl Out<'_> {
+impl Out {
     /// A name from the image: as it is for scripts, harmless on a terminal.
     fn name(&mut self, name: &[u8]) -> std::io::Result<()> {
         if self.terminal {
@@ -180,14 +187,14 @@ impl Arguments {
         let stdout = std::io::stdout();
         let mut out = Out {
             terminal: stdout.is_terminal(),
-            lock: BufWriter::new(stdout.lock()),
+            lock: BufWriter::new(Output::new()),
         };
         let shown = self.show_to(image, &mut out)?;
         out.lock.flush()?;
         Ok(shown)
     }
 
-    fn show_to(&self, image: &Image, out: &mut Out<'_>) -> anyhow::Result<bool> {
+    fn show_to(&self, image: &Image, out: &mut Out) -> anyhow::Result<bool> {
         if self.blkid_udev {
             let uuid = report::uuid(&image.superblock().uuid);
             writeln!(
@@ -198,7 +205,7 @@ impl Arguments {
         }
         if self.cat {
             if self.superblock || self.statistics || self.ls {
-                eprintln!("dump.erofs: --cat excludes -S, -s and --ls");
+                complain!("dump.erofs: --cat excludes -S, -s and --ls");
                 return Ok(false);
             }
             return self.write_content(image, out);
@@ -214,7 +221,7 @@ impl Arguments {
         if inode_wanted {
             whole &= self.show_inode(image, out)?;
         } else if self.extents {
-            eprintln!("dump.erofs: -e takes --nid or --path");
+            complain!("dump.erofs: -e takes --nid or --path");
             return Ok(false);
         }
         Ok(whole)
@@ -229,7 +236,7 @@ impl Arguments {
         }
     }
 
-    fn write_content(&self, image: &Image, out: &mut Out<'_>) -> anyhow::Result<bool> {
+    fn write_content(&self, image: &Image, out: &mut Out) -> anyhow::Result<bool> {
         let inode = self.inode(image)?;
         let mut buffer = vec![0; 1 << 20];
         let mut position = 0;
@@ -244,7 +251,7 @@ impl Arguments {
         }
     }
 
-    fn show_inode(&self, image: &Image, out: &mut Out<'_>) -> anyhow::Result<bool> {
+    fn show_inode(&self, image: &Image, out: &mut Out) -> anyhow::Result<bool> {
         let inode = self.inode(image)?;
         let packed = image.packed_inode().map(Inode::nid) == Some(inode.nid());
         let path = if packed {
@@ -270,7 +277,7 @@ fn shown(path: &OsStr) -> String {
     Printable(path.as_bytes()).to_string()
 }
 
-fn attributes(image: &Image, inode: &Inode, path: &[u8], out: &mut Out<'_>) -> anyhow::Result<()> {
+fn attributes(image: &Image, inode: &Inode, path: &[u8], out: &mut Out) -> anyhow::Result<()> {
     let stored = stored_size(image, inode);
     let kind = match inode.file_type {
         FileType::Regular => "regular file",
@@ -343,7 +350,7 @@ fn stored_size(image: &Image, inode: &Inode) -> u64 {
     }
 }
 
-fn list(image: &Image, inode: &Inode, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn list(image: &Image, inode: &Inode, out: &mut Out) -> anyhow::Result<()> {
     writeln!(out.lock, "\n       NID TYPE  FILENAME")?;
     for block in image.directory_blocks(inode)? {
         for entry in block?.entries {

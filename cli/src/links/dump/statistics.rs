@@ -106,7 +106,7 @@ pub(super) fn show(image: &Image, out: &mut impl Write) -> anyhow::Result<bool> 
     }
     print(&counts, out)?;
     if let Some(error) = &problem {
-        eprintln!("dump.erofs: {error}");
+        complain!("dump.erofs: {error}");
     }
     Ok(problem.is_none())
 }

@@ -143,14 +143,14 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     if arguments.version {
-        println!("mkfs.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
-        println!("available compressors: zstd");
+        say!("mkfs.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
+        say!("available compressors: lz4, lz4hc, lzma, deflate, libdeflate, zstd");
         return ExitCode::SUCCESS;
     }
     match arguments.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mkfs.erofs: {}", one_line(&error));
+            complain!("mkfs.erofs: {}", one_line(&error));
             ExitCode::from(FAILURE)
         }
     }
@@ -158,7 +158,11 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// The command as clap has it, for its help and man page too.
 pub(super) fn command() -> clap::Command {
-    Arguments::command().after_help(format!("{EXAMPLES}\n\n{}", unsupported::help()))
+    Arguments::command()
+        .mut_arg("cluster_size", |size| {
+            size.help("Largest compressed cluster in bytes, up to 1 MiB; one block by default")
+        })
+        .after_help(format!("{EXAMPLES}\n\n{}", unsupported::help()))
 }
 
 /// Prints help, or what is wrong with the arguments.
@@ -167,7 +171,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         (error.kind(), error.get(ContextKind::InvalidArg))
         && let Some(reason) = unsupported::reason(option)
     {
-        eprintln!("mkfs.erofs: {option} is not supported: {reason}");
+        complain!("mkfs.erofs: {option} is not supported: {reason}");
         return ExitCode::from(FAILURE);
     }
     // Nobody is left to tell when this fails.
@@ -370,13 +374,13 @@ impl Copy {
 
 /// The result, in the words that scripts look for.
 fn print(summary: &Summary) {
-    println!("mkfs.erofs {}", env!("CARGO_PKG_VERSION"));
-    println!("Build completed.\n\n------");
-    println!("Filesystem UUID: {}", report::uuid(&summary.uuid));
-    println!(
+    say!("mkfs.erofs {}", env!("CARGO_PKG_VERSION"));
+    say!("Build completed.\n\n------");
+    say!("Filesystem UUID: {}", report::uuid(&summary.uuid));
+    say!(
         "Filesystem total blocks: {} (of {}-byte blocks)",
         summary.image_size / summary.block_size,
         summary.block_size
     );
-    println!("Filesystem total inodes: {}", summary.inodes);
+    say!("Filesystem total inodes: {}", summary.inodes);
 }
