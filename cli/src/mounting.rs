@@ -288,6 +288,7 @@ fn advice(error: &MountError) -> Option<&'static str> {
             error: SuperblockError::Magic(_) | SuperblockError::Truncated(_),
             ..
         }) => "is it an EROFS image? One that begins within its file needs --offset BYTES",
+        MountError::Plan(PlanError::Devices { needed: 0, .. }) => "leave --device out",
         MountError::Plan(PlanError::Devices { .. })
         | MountError::Devices(
             DeviceError::Missing { .. }

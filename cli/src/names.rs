@@ -36,10 +36,15 @@ impl fmt::Display for Printable<'_> {
 
 /// Prints an error of a path of an image on standard error, and the path once.
 pub(crate) fn complain_of(path: &[u8], error: &impl fmt::Display) {
+    complain!("erofs: {}", about(path, error));
+}
+
+/// An error of a path, with the path once.
+pub(crate) fn about(path: &[u8], error: &impl fmt::Display) -> String {
     let (path, error) = (Printable(path).to_string(), error.to_string());
     match error.strip_prefix(&path) {
-        Some(rest) if rest.starts_with(": ") => complain!("erofs: {error}"),
-        _ => complain!("erofs: {path}: {error}"),
+        Some(rest) if rest.starts_with(": ") => error,
+        _ => format!("{path}: {error}"),
     }
 }
 
@@ -54,6 +59,12 @@ fn is_deceptive(character: char) -> bool {
 mod tests {
     use super::*;
     use std::collections::HashMap;
+
+    #[test]
+    fn paths_are_named_once() {
+        assert_eq!(about(b"a\n", &"a\\n: not found"), "a\\n: not found");
+        assert_eq!(about(b"a/b", &"a: not found"), "a/b: a: not found");
+    }
 
     #[test]
     fn names_are_harmless() {

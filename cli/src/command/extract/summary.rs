@@ -1,7 +1,7 @@
 //! What is said of an extraction.
 
 use crate::error::Outcome;
-use crate::names::Printable;
+use crate::names::{Printable, about};
 use crate::progress::Progress;
 use crate::report::{self, count};
 use erofs_reader::extract::{ExtractError, Problem, Skipped, Summary};
@@ -44,7 +44,7 @@ pub(super) fn text(problem: &Problem) -> String {
         ExtractError::Exists => " (--force replaces files and merges directories)",
         _ => "",
     };
-    format!("{}: {}{advice}", Printable(path), problem.error)
+    format!("{}{advice}", about(path, &problem.error))
 }
 
 /// Fine when everything that was asked for was extracted.
