@@ -55,6 +55,10 @@ fn listed(command: Command, workshop: &Workshop) -> BTreeSet<String> {
             }
         }
     }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    for pair in words.windows(2).filter(|pair| pair[0] == "[alias:") {
+        options.insert(pair[1].trim_end_matches(']').to_owned());
+    }
     options
 }
 
