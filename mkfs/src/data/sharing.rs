@@ -11,10 +11,12 @@
 
 use super::encode::{EncodedSegment, StoredExtent};
 use super::gear;
+use erofs_format::compression::Algorithm;
 use erofs_format::{BlockAddr, BlockBits};
 use std::collections::HashMap;
 
-/// Enough of a BLAKE3 digest that nobody makes two contents alike.
+/// Enough of a BLAKE3 digest that nobody makes two contents alike, and the algorithm: an inode has one for all that it
+/// refers to, so what another algorithm encoded is of no use.
 type ChunkDigest = [u8; 24];
 
 /// A piece of a segment that begins and ends where its content says so.
@@ -24,13 +26,14 @@ pub struct Chunk {
     digest: ChunkDigest,
 }
 
-/// Cuts a segment into chunks of 2 to 64 KiB, 8 KiB more than the least on average.
-pub fn chunks(mut bytes: &[u8]) -> Vec<Chunk> {
+/// Cuts a segment that is encoded with `algorithm` into chunks of 2 to 64 KiB, 8 KiB more than the least on average.
+pub fn chunks(mut bytes: &[u8], algorithm: Algorithm) -> Vec<Chunk> {
     let mut chunks = Vec::with_capacity(bytes.len() >> 13);
     while !bytes.is_empty() {
         let (chunk, rest) = bytes.split_at(gear::cut(bytes));
         let mut digest = ChunkDigest::default();
         digest.copy_from_slice(&blake3::hash(chunk).as_bytes()[..24]);
+        digest[0] = algorithm.value();
         chunks.push(Chunk {
             length: narrow(chunk.len() as u64),
             digest,
@@ -108,6 +111,10 @@ impl KnownExtents {
         start: BlockAddr,
         block_bits: BlockBits,
     ) {
+        if self.chunks.len() >= Self::LIMIT {
+            // Nothing would ever refer to it.
+            return;
+        }
         let segment = narrow(self.segments.len() as u64);
         let (mut next, mut offset) = (start, 0u32);
         let known = extents.iter().map(|stored| {

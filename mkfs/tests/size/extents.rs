@@ -2,7 +2,9 @@
 
 use erofs_format::BlockBits;
 use erofs_mkfs::build::BuildOptions;
+use erofs_mkfs::data::compression::AlgorithmSettings;
 use erofs_mkfs::data::fragments::Packing;
+use erofs_mkfs::data::hints::Hints;
 
 use crate::trees::{Files, compressed, noise, round_trip, text, written};
 
@@ -64,4 +66,27 @@ fn stretches_in_common_are_stored_once() {
         println!("{cluster}: {apart} without, {shared} with shared extents");
         assert!(shared * 2 < apart, "{shared} of {apart}");
     }
+}
+
+#[test]
+fn nothing_is_shared_with_what_another_algorithm_encoded() {
+    let mut options = compressed(65536, None);
+    options.share_extents = true;
+    if let Some(compression) = &mut options.compression {
+        compression.algorithms.push(AlgorithmSettings::Lz4);
+        let hints = b"65536 1 \\.lz4$\n4096 1 \\.small$";
+        compression.hints = Hints::parse(hints, 2, options.block_bits).unwrap();
+    }
+    let original = text(1, 1 << 20);
+    let moved = [text(2, 5000), original.clone()].concat();
+    let files = [
+        ("a", original.clone()),
+        ("b.lz4", moved.clone()),
+        ("c", moved.clone()),
+        ("d.small", moved),
+        ("e.lz4", [text(3, 7000), original].concat()),
+    ]
+    .map(|(name, content)| (name.to_owned(), content))
+    .into();
+    round_trip(written(&files).path(), &files, &options);
 }

@@ -7,6 +7,7 @@ use crate::data::fragments::Fragment;
 use crate::data::sharing::{self, Chunk};
 use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
+use erofs_format::compression::Algorithm;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -74,8 +75,8 @@ pub(super) struct Content {
 }
 
 impl Content {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
-        let chunks = sharing::chunks(&bytes);
+    pub(super) fn new(bytes: Vec<u8>, algorithm: Algorithm) -> Self {
+        let chunks = sharing::chunks(&bytes, algorithm);
         Self { bytes, chunks }
     }
 }

@@ -12,6 +12,7 @@ use crate::data::treatment::Treatment;
 use crate::tree::DataRange;
 use crossbeam_channel::{Receiver, Sender};
 use erofs_codec::{EncodeError, Encoder};
+use erofs_format::compression::Algorithm;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -103,7 +104,8 @@ impl Worker<'_> {
                     if last {
                         encoded.inline_last(tail_room.into(), self.settings.block_bits);
                     }
-                    self.smaller(encoded, bytes, first && last, &path)
+                    let algorithm = method.settings.algorithm();
+                    self.smaller(encoded, bytes, algorithm, first && last, &path)
                 }
             }
             Treatment::Packed => DoneContent::Fragment(Fragment::new(&path, bytes)),
@@ -173,6 +175,7 @@ impl Worker<'_> {
         &self,
         mut encoded: EncodedSegment,
         bytes: Vec<u8>,
+        algorithm: Algorithm,
         whole_file: bool,
         path: &[u8],
     ) -> DoneContent {
@@ -194,7 +197,8 @@ impl Worker<'_> {
             return DoneContent::Plain(bytes);
         }
         let fragment = (!tail.is_empty()).then(|| Fragment::new(path, tail));
-        let content = self.settings.share_extents.then(|| Content::new(bytes));
+        let share = self.settings.share_extents;
+        let content = share.then(|| Content::new(bytes, algorithm));
         DoneContent::Encoded(encoded, fragment, content)
     }
 
