@@ -33,8 +33,47 @@ pub enum FileSource {
         /// Offset of the first stored byte.
         offset: u64,
         /// The stretches with data, which lie one after the other, when it is sparse.
-        ranges: Option<Arc<[DataRange]>>,
+        ranges: Option<Arc<StoredRanges>>,
     },
+}
+
+/// The stretches with data of a sparse file, of which an archive holds one behind the other.
+#[derive(Debug)]
+pub struct StoredRanges {
+    ranges: Box<[DataRange]>,
+    /// For each of them how many bytes of the file are stored in front of it.
+    before: Box<[u64]>,
+}
+
+impl StoredRanges {
+    /// Of stretches that ascend and are apart.
+    pub fn new(ranges: &[DataRange]) -> Self {
+        let lengths = ranges.iter().map(|range| range.length);
+        let before = lengths.scan(0, |sum, length| {
+            let before = *sum;
+            *sum += length;
+            Some(before)
+        });
+        Self {
+            ranges: ranges.into(),
+            before: before.collect(),
+        }
+    }
+
+    /// The stretches.
+    pub fn ranges(&self) -> &[DataRange] {
+        &self.ranges
+    }
+
+    /// How many bytes are stored in front of byte `offset` of the file.
+    fn stored_before(&self, offset: u64) -> u64 {
+        let begun = self.ranges.partition_point(|range| range.offset < offset);
+        let last = begun.checked_sub(1);
+        last.and_then(|last| Some((self.ranges.get(last)?, self.before.get(last)?)))
+            .map_or(0, |(range, before)| {
+                before + range.length.min(offset - range.offset)
+            })
+    }
 }
 
 impl LayerFile {
@@ -105,7 +144,7 @@ impl LayerReader {
         };
         match (&file.source, layer) {
             (FileSource::Archive { ranges, .. }, _) => {
-                Ok(ranges.as_ref().map(|ranges| ranges.to_vec()))
+                Ok(ranges.as_ref().map(|ranges| ranges.ranges().to_vec()))
             }
             (FileSource::Inode(nid), OpenLayer::Image { image, .. }) => data_ranges(image, *nid)
                 .map_err(|source| LayerError::Image {
@@ -183,7 +222,8 @@ impl ContentReader for LayerReader {
                 },
                 OpenLayer::Tar(Some(tar)),
             ) => {
-                let at = base + stored_before(ranges.as_deref(), offset);
+                let stored = ranges.as_ref().map(|ranges| ranges.stored_before(offset));
+                let at = base + stored.unwrap_or(offset);
                 read_at(tar.as_fd(), at, length, out).map_err(failed)?
             }
             _ => return Err(failed(io::ErrorKind::NotFound.into())),
@@ -199,13 +239,24 @@ impl ContentReader for LayerReader {
     }
 }
 
-/// Bytes that a sparse file's archive holds in front of byte `offset` of the file.
-fn stored_before(ranges: Option<&[DataRange]>, offset: u64) -> u64 {
-    let Some(ranges) = ranges else {
-        return offset;
-    };
-    let before = ranges.iter().take_while(|range| range.offset < offset);
-    before
-        .map(|range| range.length.min(offset - range.offset))
-        .sum()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_in_front_of_a_byte_is_found_among_a_million_stretches() {
+        let range = |number: u64| DataRange {
+            offset: 8 * number + 3,
+            length: 2,
+        };
+        let ranges: Vec<DataRange> = (0..1_000_000).map(range).collect();
+        let stored = StoredRanges::new(&ranges);
+        assert_eq!(stored.ranges(), ranges);
+        assert_eq!(StoredRanges::new(&[]).stored_before(100), 0);
+        for number in 0..1_000_000 {
+            let offsets = (0..8).map(|offset| stored.stored_before(8 * number + offset));
+            let inside = [0, 0, 0, 0, 1, 2, 2, 2].map(|bytes| 2 * number + bytes);
+            assert!(offsets.eq(inside), "{number}");
+        }
+    }
 }

@@ -8,8 +8,9 @@ pub use content::{FileSource, LayerContent, LayerFile, LayerReader, OpenLayer};
 pub use overlay::LayerRules;
 
 use super::tar::{self, Archive, TarError};
-use super::{Rules, Whiteouts};
-use crate::tree::{FrozenTree, Tree, TreeError, display};
+use super::{Rules, Whiteouts, default_root};
+use crate::tree::{FrozenTree, InodeId, Tree, TreeError, display};
+use erofs_format::inode::Timestamp;
 use erofs_reader::Image;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,13 +120,15 @@ pub fn merge(
     folder: &Path,
 ) -> Result<Merged, LayerError> {
     let mut tree = root;
+    // As the layers have it: rules change it once, however many layers say nothing of it.
+    let mut root_metadata = default_root(Timestamp::default());
     let mut content = LayerContent::default();
     for Layer { path, source } in layers {
         let failed = |source| LayerError::Tree {
             layer: path.clone(),
             source,
         };
-        let mut own = Tree::new(tree.metadata(crate::tree::InodeId::ROOT)).map_err(failed)?;
+        let mut own = Tree::new(root_metadata).map_err(failed)?;
         let number = content.next_layer()?;
         let opened = match source {
             LayerSource::Image { image, devices } => {
@@ -150,6 +153,7 @@ pub fn merge(
             }
         };
         let own = own.finish().map_err(failed)?;
+        root_metadata = overlay::inherited(own.metadata(InodeId::ROOT));
         tree = overlay::lay_over(tree, &own, rules, number, &path, &mut content.files)?;
         content.layers.push((path, opened));
     }

@@ -2,7 +2,7 @@
 //! (kernel `Documentation/filesystems/overlayfs.rst`).
 
 use super::LayerError;
-use super::content::{FileSource, LayerFile};
+use super::content::{FileSource, LayerFile, StoredRanges};
 use crate::source::Rules;
 use crate::tree::{Body, FrozenTree, InodeId, Location, Metadata, Tree, TreeError, Xattr};
 use erofs_format::device::DeviceNumber;
@@ -21,6 +21,14 @@ pub struct LayerRules<'r> {
     pub rules: &'r Rules,
     /// Leave out whiteouts and overlayfs' attributes: nothing will lie below the image.
     pub strip: bool,
+}
+
+/// What a layer says of a directory for those above that say nothing of it: all but what is about the layers below.
+pub(super) fn inherited(mut metadata: Metadata) -> Metadata {
+    metadata
+        .xattrs
+        .retain(|xattr| overlay_name(xattr).is_none());
+    metadata
 }
 
 /// Puts the tree of a layer over `lower` and returns both as one.
@@ -69,12 +77,16 @@ impl Overlay<'_> {
     fn root(&mut self) -> Result<(), LayerError> {
         let markers = self.markers(b"", InodeId::ROOT)?;
         let mut metadata = self.upper.metadata(InodeId::ROOT);
+        self.keep_hiding(InodeId::ROOT, &mut metadata);
         self.clean(&mut metadata);
         self.rules.rules.apply(&mut metadata);
         let layer = self.layer;
         let refused = |source| refused(layer, source);
         if markers.is_opaque {
             self.tree = Tree::new(metadata).map_err(refused)?;
+            if self.rules.rules.separate_links {
+                self.tree.separate_links();
+            }
         } else {
             let insert = self.tree.insert(b"", metadata, Body::Directory);
             insert.map_err(refused)?;
@@ -124,9 +136,11 @@ impl Overlay<'_> {
         let mut metadata = self.upper.metadata(id);
         let below = self.tree.child(directory.merged, name);
         // Nobody said anything of such a directory: what is below counts.
-        if let Some(below) = below.filter(|_| self.upper.is_implied(id))
-            && self.tree.inode(below).body.file_type() == FileType::Directory
-        {
+        let inherits = below.filter(|below| {
+            self.upper.is_implied(id)
+                && self.tree.inode(*below).body.file_type() == FileType::Directory
+        });
+        if let Some(below) = inherits {
             let overlay = std::mem::take(&mut metadata.xattrs);
             metadata = self.tree.metadata(below);
             metadata.xattrs.extend(overlay);
@@ -137,7 +151,9 @@ impl Overlay<'_> {
             self.keep_hiding(below, &mut metadata);
         }
         self.clean(&mut metadata);
-        self.rules.rules.apply(&mut metadata);
+        if inherits.is_none() {
+            self.rules.rules.apply(&mut metadata);
+        }
         if markers.is_opaque {
             self.tree.remove_child(directory.merged, name);
         }
@@ -170,7 +186,8 @@ impl Overlay<'_> {
                 size,
                 location: Location::Archive { offset, sparse },
             } => {
-                let ranges = sparse.map(|id| Arc::from(self.upper.sparse_map(id)));
+                let ranges =
+                    sparse.map(|id| Arc::new(StoredRanges::new(self.upper.sparse_map(id))));
                 let file = LayerFile {
                     layer: self.number,
                     source: FileSource::Archive { offset, ranges },
@@ -185,12 +202,9 @@ impl Overlay<'_> {
     }
 
     fn is_excluded(&self, path: &[u8]) -> bool {
-        let excluded = &self.rules.rules.excluded;
-        !excluded.is_empty()
-            && self
-                .rules
-                .rules
-                .excludes(&path.split(|byte| *byte == b'/').collect::<Vec<_>>())
+        let rules = self.rules.rules;
+        rules.excludes_any()
+            && rules.excludes(&path.split(|byte| *byte == b'/').collect::<Vec<_>>())
     }
 
     fn is_whiteout(&self, id: InodeId, marked_whiteouts: bool) -> bool {
