@@ -9,6 +9,9 @@ use super::xattr;
 use crate::tree::{Xattr, display};
 use erofs_format::inode::Timestamp;
 
+/// Most bytes of names and values of attributes in all headers of a member: twice of all that an inode can have.
+const MAX_XATTR_BYTES: usize = 1 << 20;
+
 const ACL_ACCESS: &str = "SCHILY.acl.access";
 const ACL_DEFAULT: &str = "SCHILY.acl.default";
 
@@ -31,6 +34,9 @@ pub enum PaxError {
     /// An extended attribute that is not encoded as its keyword wants it.
     #[error("attribute {} is not encoded correctly", display(.0))]
     Xattr(Vec<u8>),
+    /// More attributes than any file has.
+    #[error("its attributes have more than {MAX_XATTR_BYTES} bytes")]
+    TooManyXattrs,
     /// Attributes that only another kind of system has.
     #[error("{} cannot be represented on Linux; leave attributes out", display(.0))]
     Foreign(Vec<u8>),
@@ -59,6 +65,8 @@ pub(super) struct Attributes {
     /// Part of a file that began in another volume.
     pub(super) is_continued: bool,
     pub(super) xattrs: Vec<Xattr>,
+    /// Bytes of names and values of attributes so far.
+    xattr_bytes: usize,
     acl_access: Option<Vec<u8>>,
     acl_default: Option<Vec<u8>>,
     pub(super) sparse: SparseRecords,
@@ -107,6 +115,10 @@ impl Attributes {
     ) -> Result<(), PaxError> {
         let text = || (!value.is_empty()).then(|| value.to_vec());
         match key {
+            // One name for all members, which each of them would take a copy of.
+            b"path" | b"linkpath" if scope == Scope::Global => {
+                return Err(PaxError::Global(key.to_vec()));
+            }
             b"path" => self.path = text(),
             b"linkpath" => self.link_path = text(),
             b"size" => self.size = number("size", value)?,
@@ -154,17 +166,27 @@ impl Attributes {
             b"SCHILY.acl.ace" => return Err(PaxError::Foreign(key.to_vec())),
             // GNU tar's own keyword for the label, without the NUL that the attribute ends with.
             b"RHT.security.selinux" => {
-                self.add_xattr(b"security.selinux".to_vec(), [value, b"\0"].concat())
+                self.take_named(b"security.selinux".to_vec(), [value, b"\0"].concat())?;
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.add_xattr(xattr::gnu_name(name), value.to_vec());
+                    self.take_named(xattr::gnu_name(name), value.to_vec())?;
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     let name = xattr::url_decode(name).ok_or_else(broken)?;
-                    self.add_xattr(name, xattr::base64_decode(value).ok_or_else(broken)?);
+                    self.take_named(name, xattr::base64_decode(value).ok_or_else(broken)?)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Adds an attribute of a header, of which there may be any number in front of a member.
+    fn take_named(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), PaxError> {
+        self.xattr_bytes += name.len() + value.len();
+        if self.xattr_bytes > MAX_XATTR_BYTES {
+            return Err(PaxError::TooManyXattrs);
+        }
+        self.add_xattr(name, value);
         Ok(())
     }
 

@@ -66,6 +66,21 @@ fn the_seed_is_valid() {
     assert_eq!(list(&bytes).expect("valid").len(), 8);
 }
 
+#[test]
+fn headers_in_front_of_a_member_do_not_add_up_without_limit() {
+    let value = vec![b'v'; 60_000];
+    let record = ("SCHILY.xattr.user.x", value.as_slice());
+    for scope in [b'x', b'g'] {
+        let headers = (0..40).fold(Tar::default(), |tar, _| tar.pax(scope, &[record]));
+        let tar = headers.file("f", b"").end();
+        let error = list(&tar).expect_err("more than a MiB").to_string();
+        assert!(error.contains("more than 1048576 bytes"), "{error}");
+    }
+    let tar = Tar::default().pax(b'g', &[("path", b"all")]);
+    let error = list(&tar.file("f", b"").end()).expect_err("one name for all");
+    assert!(error.to_string().contains("path in a global header"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
