@@ -1,12 +1,14 @@
 //! The file an image is written to: nothing is seen under its final name before it is whole and on disk.
 
+use erofs_format::superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An output under construction. Dropped without [`Output::publish`] it leaves nothing behind.
 #[derive(Debug)]
@@ -43,8 +45,8 @@ enum State {
     Nameless,
     /// A file beside the target, where the filesystem knows no nameless files.
     Beside(PathBuf),
-    /// A block device, written in place.
-    InPlace,
+    /// A block device, written in place; whether writing has begun.
+    InPlace(AtomicBool),
     Published,
 }
 
@@ -78,12 +80,18 @@ impl Output {
             return Err(io::Error::other("is a symbolic link that leads nowhere"));
         };
         if existing.is_ok_and(|metadata| metadata.file_type().is_block_device()) {
-            let file = File::options().read(true).write(true).open(&target)?;
+            // Of a block device this means: nobody has mounted it.
+            let exclusive = OFlags::EXCL.bits().cast_signed();
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .custom_flags(exclusive)
+                .open(&target)?;
             return Ok(Self {
                 file,
                 offset: 0,
                 target,
-                state: State::InPlace,
+                state: State::InPlace(AtomicBool::new(false)),
             });
         }
         let mode = Mode::from_raw_mode(0o666);
@@ -96,12 +104,13 @@ impl Output {
                 state: State::Nameless,
             });
         }
-        let beside = temporary_name(&target);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&beside)?;
+        let (beside, file) = with_free_name(&target, |beside| {
+            File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(beside)
+        })?;
         Ok(Self {
             file,
             offset: 0,
@@ -146,6 +155,14 @@ impl Output {
     /// # Errors
     /// As the system says.
     pub fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        if let State::InPlace(begun) = &self.state
+            && !begun.swap(true, Ordering::Relaxed)
+        {
+            // Half of this image under the superblock of the one before would pass for a whole one.
+            let superblock = self.in_file(SUPERBLOCK_OFFSET)?;
+            self.file.write_all_at(&[0; SUPERBLOCK_SIZE], superblock)?;
+            self.file.sync_data()?;
+        }
         self.file.write_all_at(bytes, self.in_file(position)?)
     }
 
@@ -155,33 +172,34 @@ impl Output {
             .ok_or_else(|| io::ErrorKind::FileTooLarge.into())
     }
 
+    /// Cuts the image to `length` and syncs it: what can fail of [`Self::publish`] but for the name.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn settle(&self, length: u64) -> io::Result<()> {
+        if !matches!(self.state, State::InPlace(_)) {
+            self.file.set_len(self.in_file(length)?)?;
+        }
+        self.file.sync_all()
+    }
+
     /// Cuts the image to `length`, syncs it and gives it its final name.
     ///
     /// # Errors
     /// As the system says; the target then is as it was before.
     pub fn publish(mut self, length: u64) -> io::Result<()> {
-        let length = self.in_file(length)?;
+        self.settle(length)?;
         match std::mem::replace(&mut self.state, State::Published) {
-            State::InPlace => return self.file.sync_all(),
+            State::InPlace(_) => return Ok(()),
             State::Nameless => {
-                self.file.set_len(length)?;
-                self.file.sync_all()?;
-                let beside = temporary_name(&self.target);
                 let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                rustix::fs::linkat(CWD, source, CWD, &beside, AtFlags::SYMLINK_FOLLOW)?;
+                let (beside, ()) = with_free_name(&self.target, |beside| {
+                    rustix::fs::linkat(CWD, &source, CWD, beside, AtFlags::SYMLINK_FOLLOW)
+                        .map_err(io::Error::from)
+                })?;
                 rename(&beside, &self.target)?;
             }
-            State::Beside(beside) => {
-                let cut = self
-                    .file
-                    .set_len(length)
-                    .and_then(|()| self.file.sync_all());
-                if let Err(error) = cut {
-                    self.state = State::Beside(beside);
-                    return Err(error);
-                }
-                rename(&beside, &self.target)?;
-            }
+            State::Beside(beside) => rename(&beside, &self.target)?,
             State::Published => {}
         }
         // The name is durable only when its folder is.
@@ -211,15 +229,34 @@ fn folder(target: &Path) -> &Path {
     }
 }
 
-/// A name beside the target that no other running process uses.
-fn temporary_name(target: &Path) -> PathBuf {
+/// Makes something under the first name beside the target that is free: a process that was killed may have left some, and
+/// in containers the next one often has the same id.
+fn with_free_name<T>(
+    target: &Path,
+    mut make: impl FnMut(&Path) -> io::Result<T>,
+) -> io::Result<(PathBuf, T)> {
+    const MOST: u32 = 1000;
+    let mut number = 0;
+    loop {
+        let name = temporary_name(target, number);
+        match make(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MOST => {
+                number += 1;
+            }
+            made => return made.map(|made| (name, made)),
+        }
+    }
+}
+
+/// Temporary name number `number` of this process beside the target.
+fn temporary_name(target: &Path, number: u32) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     let own = target.file_name().unwrap_or_default();
     // 255 bytes are the limit of a name: a long one is cut, the process id keeps it apart.
     name.push(std::ffi::OsStr::from_bytes(
         own.as_bytes().get(..200).unwrap_or(own.as_bytes()),
     ));
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}.{number}.tmp", std::process::id()));
     target.with_file_name(name)
 }
 
@@ -256,7 +293,7 @@ mod tests {
     fn a_named_temporary_is_removed_too() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("image");
-        let beside = temporary_name(&target);
+        let beside = temporary_name(&target, 0);
         let file = File::create_new(&beside).unwrap();
         drop(Output {
             file,
@@ -274,6 +311,21 @@ mod tests {
         };
         output.publish(3).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn names_that_are_taken_are_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("image");
+        let left = temporary_name(&target, 0);
+        std::fs::write(&left, b"left").unwrap();
+        let output = Output::create(&target).unwrap();
+        output.write_at(0, b"new").unwrap();
+        output.publish(3).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+        assert_eq!(std::fs::read(&left).unwrap(), b"left");
+        let taken = with_free_name(&target, |name| File::create_new(name)).unwrap();
+        assert_eq!(taken.0, temporary_name(&target, 1));
     }
 
     #[test]
