@@ -181,6 +181,7 @@ pub fn build(
             DeviceId::PRIMARY
         },
     };
+    data.check_tables(&tree)?;
     let plan = Plan::new(&tree, &data, &superblock, &options.image, &header.prefixes);
     if !plan.compresses_metadata() {
         header.configs = used.configs(&reserved.configs);
@@ -213,8 +214,9 @@ pub fn build(
     let finished = metadata
         .write(&out, writer)
         .map_err(|error| BuildError::from(error).at(output))?;
-    // The image last: it is of no use without its device.
+    // The image last: it is of no use without its device. What may fail comes before either has its name.
     if let Some(blob) = blob {
+        out.settle(finished.size).map_err(out_error)?;
         blob.publish(data_end).map_err(blob_error)?;
     }
     out.publish(finished.size).map_err(out_error)?;

@@ -101,6 +101,14 @@ pub enum IndexError {
         /// How it is stored.
         form: &'static str,
     },
+    /// Data of a layer that is not there.
+    #[error("{}: its data in {} begins or ends behind the end of the layer: see erofs check", display(path), layer.display())]
+    Outside {
+        /// The layer.
+        layer: PathBuf,
+        /// The file.
+        path: Vec<u8>,
+    },
     /// A file of a layer whose map or end cannot be read.
     #[error("{}: {}: {source}", layer.display(), display(path))]
     Layer {
@@ -330,6 +338,7 @@ impl<'o> Index<'o> {
         let root_xattr_size = options.metadata.root_body_size();
         let (raw, layer) = (&self.raw_files, &self.layer_files);
         let unplaced = data_map(raw, layer, self.block_bits, wide, root_xattr_size);
+        unplaced.check_tables(&self.tree)?;
         let mut plan = Plan::new(&self.tree, &unplaced, &superblock, options, &[]);
         plan.place(start);
         // Sizes do not depend on addresses, so the devices find their place behind the planned image.

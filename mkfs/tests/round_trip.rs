@@ -534,3 +534,30 @@ fn the_reason_for_a_stopped_pipeline_is_told_while_files_are_still_being_sent_in
     );
     assert!(!image.exists());
 }
+
+#[test]
+fn a_hole_whose_table_would_fill_the_disk_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    let file = std::fs::File::create(source.join("hole")).unwrap();
+    file.write_all_at(b"data", 0).unwrap();
+    file.set_len(1 << 43).unwrap();
+    let image = folder.path().join("image");
+    let options = BuildOptions {
+        chunk_shift: Some(0),
+        ..BuildOptions::default()
+    };
+    let make = |options| {
+        let source = BuildSource::Directory(source.clone());
+        let made = build(source, &image, options, &Arc::default());
+        made.map(drop).map_err(|error| error.to_string())
+    };
+    let error = make(&options).unwrap_err();
+    assert!(
+        error.starts_with("hole: a sparse file of 8796093022208 bytes"),
+        "{error}"
+    );
+    assert!(!image.exists());
+    assert!(make(&BuildOptions::default()).is_ok());
+}

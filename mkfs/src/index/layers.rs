@@ -49,6 +49,7 @@ impl<'o> Index<'o> {
             tree: &merged.tree,
             content: &merged.content,
             first_slots: &first_slots,
+            devices: &devices,
             block_bits,
             writer: Writer::new(out, data_start.0 << block_bits.bits(), block_bits),
             tails: Tails::new(super::TAIL_MEMORY, folder(output).to_path_buf()),
@@ -162,6 +163,7 @@ struct Placer<'a, 'o> {
     tree: &'a FrozenTree,
     content: &'a LayerContent,
     first_slots: &'a [usize],
+    devices: &'a [DeviceSlot],
     block_bits: BlockBits,
     writer: Writer<'o>,
     tails: Tails,
@@ -283,7 +285,8 @@ impl Placer<'_, '_> {
                     length: size,
                 }];
                 let mut at = *offset;
-                for range in ranges.as_deref().unwrap_or(&whole) {
+                let ranges = ranges.as_ref().map(|ranges| ranges.ranges());
+                for range in ranges.unwrap_or(&whole) {
                     let is_last = range.offset + range.length == size;
                     if !self.is_aligned(at)
                         || !self.is_aligned(range.offset)
@@ -324,6 +327,15 @@ impl Placer<'_, '_> {
             let extent = extent.map_err(failed)?;
             let form = match extent.place {
                 Place::Hole => continue,
+                // In the unified address space the data of another layer comes there.
+                Place::Data { device, offset }
+                    if !self.is_inside(layer, device, offset.0, extent.length) =>
+                {
+                    return Err(IndexError::Outside {
+                        layer: self.content.layers[layer].0.clone(),
+                        path: self.tree.path(id),
+                    });
+                }
                 Place::Data { device, offset }
                     if self.is_aligned(offset.0) && self.is_aligned(extent.logical) =>
                 {
@@ -358,9 +370,21 @@ impl Placer<'_, '_> {
 
     /// The device of the index that is a device of a layer.
     fn device(&self, layer: usize, own: DeviceId) -> DeviceId {
-        let slot = self.first_slots[layer] + own.slot().map_or(0, |slot| slot + 1);
         // Counted when the table was made.
-        DeviceId::from_slot(slot).unwrap_or(DeviceId::PRIMARY)
+        DeviceId::from_slot(self.slot(layer, own)).unwrap_or(DeviceId::PRIMARY)
+    }
+
+    fn slot(&self, layer: usize, own: DeviceId) -> usize {
+        self.first_slots[layer] + own.slot().map_or(0, |slot| slot + 1)
+    }
+
+    /// Whether a stretch of bytes is within the blocks of a device of a layer.
+    fn is_inside(&self, layer: usize, own: DeviceId, offset: u64, length: u64) -> bool {
+        let device = self.devices.get(self.slot(layer, own));
+        let end = offset.checked_add(length);
+        device
+            .zip(end)
+            .is_some_and(|(device, end)| self.block_bits.blocks_for(end) <= device.blocks)
     }
 
     const fn is_aligned(&self, bytes: u64) -> bool {

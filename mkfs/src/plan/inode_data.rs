@@ -10,6 +10,7 @@ use crate::data::fragments::{FragmentRef, Offsets};
 use crate::data::pipeline::Fingerprint;
 use crate::data::tails::TailRef;
 use crate::data::{StoredData, StoredPclusters};
+use crate::image::ImageError;
 use crate::tree::{Body, FrozenTree, InodeId, Location};
 use erofs_format::chunk::ChunkFormat;
 use erofs_format::compression::Algorithm;
@@ -185,7 +186,34 @@ pub enum InodeData<'d> {
     },
 }
 
+/// Largest table of chunks in bytes: a file of 1 TiB in chunks of 4 KiB has one.
+const MAX_CHUNK_TABLE: u64 = 1 << 30;
+
 impl<'d> DataMap<'d> {
+    /// Refuses files whose table of chunks would fill disks: a sparse file of any size takes a few bytes in a tar.
+    ///
+    /// # Errors
+    /// [`ImageError::ChunkTable`].
+    pub fn check_tables(&self, tree: &'d FrozenTree) -> Result<(), ImageError> {
+        for id in tree.all_inodes() {
+            let InodeData::Chunked {
+                size,
+                format,
+                chunks,
+                ..
+            } = self.of(tree, id)
+            else {
+                continue;
+            };
+            let table = chunks.saturating_mul(format.entry_size());
+            if table > MAX_CHUNK_TABLE {
+                let path = tree.path(id);
+                return Err(ImageError::ChunkTable { path, size, table });
+            }
+        }
+        Ok(())
+    }
+
     /// The data of an inode.
     pub fn of<'s>(&'s self, tree: &'s FrozenTree, id: InodeId) -> InodeData<'s> {
         let inode = tree.inode(id);
