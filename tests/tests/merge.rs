@@ -340,6 +340,73 @@ fn a_directory_that_a_tar_only_implies_keeps_what_is_below() {
     let mut shown = Manifest::of_image(&open(&path("all.erofs"), &[])).expect("readable");
     assert!(shown.nodes.remove(&b"etc/new"[..]).is_some());
     expected.assert_same(&shown, &[]);
+
+    // However many layers say nothing of a directory, its owner moves once.
+    let layers = ["lower.erofs", "upper.tar", "upper.tar"].map(path);
+    let owners = |options: &[&str]| -> Vec<u32> {
+        merge(&layers, &path("moved.erofs"), options);
+        let image = open(&path("moved.erofs"), &[]);
+        let entries = image.walk().expect("readable");
+        entries
+            .map(|entry| entry.expect("readable").inode.uid)
+            .collect()
+    };
+    let plain = owners(&[]);
+    assert_eq!(plain.len(), 4);
+    let moved: Vec<_> = plain.iter().map(|uid| uid + 100).collect();
+    assert_eq!(owners(&["--uid-offset", "100"]), moved);
+}
+
+#[test]
+fn what_is_excluded_by_a_pattern_is_left_out() {
+    require!(needs());
+    let stack = Stack::new(501, &[]);
+    let target = stack.path("all.erofs");
+    let paths = |options: &[&str]| -> Vec<Vec<u8>> {
+        merge(&stack.images, &target, options);
+        let image = open(&target, &[]);
+        let entries = image.walk().expect("readable");
+        entries.map(|entry| entry.expect("readable").path).collect()
+    };
+    let (all, rest) = (paths(&[]), paths(&["--exclude-regex", "^a(/|$)"]));
+    let stays = |path: &&Vec<u8>| **path != b"a" && !path.starts_with(b"a/");
+    let expected: Vec<_> = all.iter().filter(stays).cloned().collect();
+    assert!(expected.len() < all.len(), "{all:?}");
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn an_index_shows_no_other_layer_through_addresses_that_are_none() {
+    require!(needs());
+    let stack = Stack::new(502, &[]);
+    let folder = stack.path("hostile");
+    fs::create_dir(&folder).expect("made");
+    fs::write(folder.join("far"), vec![b'x'; 3 * 4096]).expect("written");
+    let image = stack.path("hostile.erofs");
+    build(&folder, &image, &["-Enoinline_data"]);
+    let mut bytes = fs::read(&image).expect("built");
+    // The only inode of this size, format and mode come before it, the first block behind it.
+    let size = 12288u32.to_le_bytes();
+    let inode = (0..bytes.len() - 32).step_by(32).find(|at| {
+        bytes[at + 8..at + 12] == size
+            && u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]) >> 12 == 8
+    });
+    let inode = inode.expect("in the image");
+    let behind = u32::try_from(bytes.len() / 4096).expect("small");
+    bytes[inode + 16..inode + 20].copy_from_slice(&behind.to_le_bytes());
+    fs::write(&image, bytes).expect("written");
+    let target = stack.path("all.erofs");
+    let mut command = erofs().expect("asked for");
+    command
+        .args(["merge", "--index"])
+        .arg(&image)
+        .arg(&stack.images[0]);
+    let reason = refused(command.arg("-o").arg(&target));
+    assert!(
+        reason.contains("far") && reason.contains("end of the layer"),
+        "{reason}"
+    );
+    assert!(!target.exists());
 }
 
 #[test]
