@@ -24,6 +24,7 @@ mod metabox;
 mod mounting;
 mod names;
 mod packing;
+mod presets;
 mod progress;
 mod report;
 mod sheet;

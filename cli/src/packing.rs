@@ -59,11 +59,6 @@ impl PackingOptions {
         let Some(compression) = compression else {
             bail!("-E fragments packs data in order to compress it: it needs -z");
         };
-        if compression.inline_tails {
-            bail!(
-                "-E ztailpacking and -E fragments exclude each other: both are about the ends of files"
-            );
-        }
         if let Some(size) = self.cluster_size
             && (size < block.max(4096)
                 || size > (1 << 20).min(block * 2047)

@@ -6,7 +6,7 @@ mod source;
 mod treatment;
 mod used;
 
-pub use options::BuildOptions;
+pub use options::{BuildOptions, Verify};
 pub use source::BuildSource;
 pub(crate) use source::refuse_own_file;
 
@@ -28,6 +28,7 @@ use crate::source::directory::DirectoryError;
 use crate::source::tar::TarError;
 use crate::summary::Summary;
 use crate::tree::{FrozenTree, Location, TreeError};
+use crate::verify::Expected;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
@@ -99,7 +100,7 @@ pub fn build(
         Some(blob) => Writer::new(blob, 0, options.block_bits),
         None => image_writer.clone(),
     }
-    .with_alignment(options.alignment);
+    .with_alignment(options.alignment, options.aligned_from);
     refuse_own_files(&source, &own_files)?;
     let (mut tree, mut stored) = store_data(
         source,
@@ -214,20 +215,39 @@ pub fn build(
     let finished = metadata
         .write(&out, writer)
         .map_err(|error| BuildError::from(error).at(output))?;
+    let verified = stored.digests.are_kept();
+    if verified {
+        let expected = Expected {
+            tree: &tree,
+            digests: &stored.digests,
+            has_fingerprints: options.image.metadata.inode_digest.is_some(),
+            workers: options.workers,
+            memory: options.memory,
+            folder: folder(output).to_path_buf(),
+        };
+        let image = out.unpublished(finished.size).map_err(out_error)?;
+        let devices = match &blob {
+            Some(blob) => vec![blob.unpublished(data_end).map_err(blob_error)?],
+            None => Vec::new(),
+        };
+        expected.compare(&image, &devices)?;
+    }
     // The image last: it is of no use without its device. What may fail comes before either has its name.
     if let Some(blob) = blob {
         out.settle(finished.size).map_err(out_error)?;
         blob.publish(data_end).map_err(blob_error)?;
     }
     out.publish(finished.size).map_err(out_error)?;
-    Ok(Summary::new(
+    let mut summary = Summary::new(
         &tree,
         &finished,
         requirements,
         stored.bytes_in,
         stored.duplicates,
         started.elapsed(),
-    ))
+    );
+    summary.verified = verified;
+    Ok(summary)
 }
 
 /// Reads the tree and sends all data through the pipeline.

@@ -4,7 +4,8 @@
 //! source → tree → data pipeline → plan → metadata → superblock → publish
 //! ```
 //! [`source`] yields entries, [`tree`] holds them, [`data`] reads, compresses and writes the content of files, [`plan`]
-//! decides where all metadata goes, [`image`] writes it, [`build`] runs the whole, [`index`] leaves the data where it is.
+//! decides where all metadata goes, [`image`] writes it, [`verify`] reads it back, [`build`] runs the whole, [`index`] leaves
+//! the data where it is.
 #![forbid(unsafe_code)]
 
 pub mod build;
@@ -16,3 +17,4 @@ pub mod plan;
 pub mod source;
 pub mod summary;
 pub mod tree;
+pub mod verify;

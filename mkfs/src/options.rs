@@ -11,6 +11,7 @@ use crate::source::raw::RawFileError;
 use crate::source::tar::TarError;
 use crate::source::{Rules, Whiteouts, default_root};
 use crate::tree::{FrozenTree, Metadata, Tree, TreeError, XattrSetId};
+use crate::verify::VerifyError;
 use erofs_format::compression::Algorithm;
 use erofs_format::feature::{FeatureCompat, FeatureIncompat};
 use erofs_format::inode::Timestamp;
@@ -435,6 +436,11 @@ pub enum BuildError {
     /// Metadata could not be written.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// What was written is not what went in.
+    #[error(
+        "the image was read back and is not what went in: {0}; nothing was written. This program, the memory or the disk is at fault: try again, and report it if it comes again"
+    )]
+    Verify(#[from] VerifyError),
     /// The image would need a newer kernel than allowed.
     #[error("Linux {kernel} cannot mount this image: {} needs {}{}", requirement.describe(), requirement.since(), advice(*requirement))]
     Kernel {

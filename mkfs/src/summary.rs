@@ -26,6 +26,8 @@ pub struct Summary {
     pub uuid: [u8; 16],
     /// What a kernel must know to mount the image, oldest first.
     pub requirements: Vec<Requirement>,
+    /// Whether it was read back and compared with what went in.
+    pub verified: bool,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -50,6 +52,7 @@ impl Summary {
             device_blocks: finished.device_blocks.clone(),
             uuid: finished.superblock.uuid,
             requirements,
+            verified: false,
             elapsed,
         }
     }

@@ -13,6 +13,7 @@
 //! | [`peers`] | where the other tools are |
 //! | [`ustar`] | how to write a tar too large to keep |
 //! | [`numbers`] | which choice is next, the same everywhere |
+//! | [`pairwise`] | which rows bring every pair of options together |
 //! | [`skip`] | what to do where a machine cannot run a test |
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ pub mod kernel;
 pub mod listing;
 pub mod manifest;
 pub mod numbers;
+pub mod pairwise;
 pub mod peers;
 pub mod skip;
 pub mod tree;

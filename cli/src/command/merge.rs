@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use anyhow::{Context, bail};
 use clap::Args;
 use erofs_format::superblock::SuperblockError;
-use erofs_mkfs::build::{BuildSource, build};
+use erofs_mkfs::build::{BuildSource, Verify, build};
 use erofs_mkfs::index::{IndexSource, index};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
@@ -70,6 +70,9 @@ impl Merge {
         let summary = if self.index {
             if options.compression.is_some() || options.chunk_shift.is_some() {
                 bail!("--index copies no data: -z and --chunksize have nothing to work on");
+            }
+            if options.verify == Verify::Always {
+                bail!("--index copies no data: there is nothing for --verify to read back");
             }
             index(
                 IndexSource::Layers { layers, strip },

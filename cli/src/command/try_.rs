@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::report;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use erofs_mkfs::build::{BuildOptions, BuildSource, build};
+use erofs_mkfs::build::{BuildOptions, BuildSource, Verify, build};
 use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::options::ImageOptions;
 use erofs_mkfs::source::raw::RawFile;
@@ -106,6 +106,8 @@ impl Try {
                 rules,
                 ..ImageOptions::default()
             },
+            // All of it is compared below, through the mount.
+            verify: Verify::Never,
             ..BuildOptions::default()
         };
         let progress = Progress::start("building", self.json);

@@ -33,12 +33,16 @@ pub struct BuildOptions {
     pub blob: Option<PathBuf>,
     /// Data of files begins at multiples of so many blocks.
     pub alignment: u64,
+    /// If they have so many bytes or more.
+    pub aligned_from: u64,
     /// Whether chunks are told by indexes of 8 bytes instead of block numbers of 4.
     pub chunk_indexes: bool,
     /// Whether identical files are stored once.
     pub dedupe: bool,
     /// Whether compressed files share extents that they have in common (Linux 6.1).
     pub share_extents: bool,
+    /// Whether the image is read back and compared before it gets its name.
+    pub verify: Verify,
     /// Worker threads.
     pub workers: usize,
     /// Memory for data on its way and tails, in bytes.
@@ -49,6 +53,32 @@ pub struct BuildOptions {
     pub one_file_system: bool,
     /// Whether files that change while they are read are taken as they are.
     pub ignore_changed: bool,
+}
+
+/// Which images are read back and compared before they get their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// None.
+    Never,
+    /// Those of up to [`Verify::SMALL`] bytes of data.
+    #[default]
+    Small,
+    /// All.
+    Always,
+}
+
+impl Verify {
+    /// So much data is read back in a few hundredths of a second (docs/build.md).
+    pub const SMALL: u64 = 64 << 20;
+
+    /// Most bytes of data.
+    const fn limit(self) -> u64 {
+        match self {
+            Self::Never => 0,
+            Self::Small => Self::SMALL,
+            Self::Always => u64::MAX,
+        }
+    }
 }
 
 impl Default for BuildOptions {
@@ -64,9 +94,11 @@ impl Default for BuildOptions {
             chunk_shift: None,
             blob: None,
             alignment: 1,
+            aligned_from: 0,
             chunk_indexes: false,
             dedupe: true,
             share_extents: false,
+            verify: Verify::Small,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: 128 << 20,
             image: ImageOptions::default(),
@@ -183,6 +215,7 @@ pub(super) fn pipeline_settings(options: &BuildOptions) -> Settings {
         dedupe: options.dedupe,
         share_extents: options.share_extents && options.dedupe,
         fingerprints: options.image.metadata.inode_digest.is_some(),
+        digested: options.verify.limit(),
         workers: options.workers,
         // The other half is for what waits.
         memory: options.memory / 2,

@@ -6,7 +6,7 @@ use crate::data::fragments::Packing;
 use crate::data::pipeline::compressed_segment;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::plan::can_inline;
-use crate::plan::index_form::tail_room;
+use crate::plan::index_form::{IndexForm, tail_room};
 use crate::plan::xattrs::{FINGERPRINT_ROOM, XattrPlan};
 use crate::tree::{DataRange, Xattr};
 use erofs_format::Nid;
@@ -78,7 +78,12 @@ fn is_packed(options: &BuildOptions, method: Method, size: u64) -> bool {
 fn room_for_tail(options: &BuildOptions, head: u64, size: u64) -> u16 {
     match &options.compression {
         Some(compression) if compression.inline_tails => {
-            tail_room(head, size, options.index_form, options.block_bits)
+            // A file that comes to share extents gets the larger index.
+            let form = match options.share_extents {
+                true => IndexForm::Full,
+                false => options.index_form,
+            };
+            tail_room(head, size, form, options.block_bits)
         }
         _ => 0,
     }

@@ -2,6 +2,7 @@
 
 use super::fragments::Packing;
 use super::hints::{Choice, Hints};
+use erofs_codec::compressibility;
 use erofs_codec::deflate::DeflateEncoder;
 use erofs_codec::lz4::{self, Lz4Encoder, Lz4HcEncoder};
 use erofs_codec::lzma::{LzmaEncoder, Properties};
@@ -197,8 +198,9 @@ impl AlgorithmSettings {
         match self {
             // The encoder of LZMA looks for itself.
             Self::Lz4 | Self::Lzma { .. } => false,
-            Self::Lz4Hc { .. } | Self::Deflate { .. } => true,
-            Self::Zstd { level, .. } => *level >= 6,
+            Self::Lz4Hc { level } => *level as i32 >= compressibility::LZ4HC_SAMPLED_LEVEL,
+            Self::Deflate { level, .. } => *level as i32 >= compressibility::DEFLATE_SAMPLED_LEVEL,
+            Self::Zstd { level, .. } => *level as i32 >= compressibility::ZSTD_SAMPLED_LEVEL,
         }
     }
 }

@@ -117,6 +117,23 @@ impl EncodedSegment {
             self.bytes.truncate(start);
         }
     }
+
+    /// Takes away what is inlined, if anything is: its extent and what that is decoded from.
+    pub fn take_inlined(&mut self, block_bits: BlockBits) -> Option<(StoredExtent, Vec<u8>)> {
+        if self.inlined.is_empty() {
+            return None;
+        }
+        let last = self.extents.pop()?;
+        let bytes = std::mem::take(&mut self.inlined);
+        if !last.is_plain() {
+            return Some((last, bytes));
+        }
+        let whole = last.length as usize / block_bits.len() * block_bits.len();
+        if whole > 0 {
+            self.extents.push(StoredExtent::plain(whole));
+        }
+        Some((StoredExtent::plain(bytes.len()), bytes))
+    }
 }
 
 /// How a segment is encoded.

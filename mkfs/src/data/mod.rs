@@ -1,6 +1,7 @@
 //! File data on its way into the image: read, digested, compressed by workers, written in order.
 
 pub mod compression;
+pub mod digests;
 pub mod encode;
 pub mod fragments;
 mod gear;

@@ -1,6 +1,8 @@
 //! The file an image is written to: nothing is seen under its final name before it is whole and on disk.
 
+use crate::verify::Unpublished;
 use erofs_format::superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
+use erofs_reader::ByteSource;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::fs::File;
 use std::io;
@@ -8,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An output under construction. Dropped without [`Output::publish`] it leaves nothing behind.
@@ -164,6 +167,18 @@ impl Output {
             self.file.sync_data()?;
         }
         self.file.write_all_at(bytes, self.in_file(position)?)
+    }
+
+    /// The first `length` bytes of the image, to be read before it has a name.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(crate) fn unpublished(&self, length: u64) -> io::Result<Arc<dyn ByteSource>> {
+        Ok(Arc::new(Unpublished {
+            file: self.file.try_clone()?,
+            start: self.offset,
+            length,
+        }))
     }
 
     fn in_file(&self, position: u64) -> io::Result<u64> {

@@ -33,6 +33,8 @@ pub fn pack(
     // Fragments have found their like already.
     settings.share_extents = false;
     settings.fingerprints = false;
+    // And files are verified, not what they are made of.
+    settings.digested = 0;
     let file = Arc::new(fragments.arrange());
     let size = file.size();
     let treatment = if size > settings.block_bits.bytes() {

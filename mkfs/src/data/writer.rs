@@ -19,6 +19,8 @@ pub struct Writer<'o> {
     block_bits: BlockBits,
     /// Data of a file begins at a multiple of so many bytes.
     alignment: u64,
+    /// If the file is no smaller than so many bytes.
+    aligned_from: u64,
 }
 
 impl<'o> Writer<'o> {
@@ -30,21 +32,26 @@ impl<'o> Writer<'o> {
             buffer: Vec::with_capacity(BUFFER_SIZE),
             block_bits,
             alignment: 1,
+            aligned_from: 0,
         }
     }
 
-    /// Lets data of files begin at multiples of `blocks` blocks.
+    /// Lets data of files of `from` bytes or more begin at multiples of `blocks` blocks.
     #[must_use]
-    pub fn with_alignment(mut self, blocks: u64) -> Self {
+    pub fn with_alignment(mut self, blocks: u64, from: u64) -> Self {
+        self.aligned_from = from;
         self.alignment = blocks.saturating_mul(self.block_bits.bytes()).max(1);
         self
     }
 
-    /// Goes to where the data of a file may begin.
+    /// Goes to where the data of a file of `size` bytes may begin.
     ///
     /// # Errors
     /// As the system says.
-    pub fn begin_file(&mut self) -> io::Result<()> {
+    pub fn begin_file(&mut self, size: u64) -> io::Result<()> {
+        if size < self.aligned_from {
+            return Ok(());
+        }
         self.pad_to(self.position().next_multiple_of(self.alignment))
     }
 

@@ -1,10 +1,13 @@
 //! Three readers, one image: of what mkfs.erofs writes by its options, our reader, the kernel (by file and by loop device) and
 //! `fsck.erofs --extract` show the same, and it is what the source holds.
 //!
+//! And of what `erofs build` writes by its options ([`own`]).
+//!
 //! `EROFS_ROWS`: rows of options, as the last one or as `first-last` (default: 10, or 2000 for the long form); `EROFS_ONLY`: of
 //! these, rows with such a part of their options, to run again what failed.
 
 mod options;
+mod own;
 
 use std::{env, fs, ops::RangeInclusive, path::Path, process::Output};
 
@@ -24,6 +27,8 @@ use proptest::{
 };
 
 const SHORT: usize = 10;
+/// Of our own options.
+const SHORT_OWN: usize = 40;
 const LONG: usize = 2000;
 /// Rows that share a tree.
 const ROWS_OF_A_TREE: usize = 10;
@@ -78,7 +83,8 @@ fn intended(row: &Row) -> Vec<Field> {
     }
 }
 
-fn runs(row: &Row) -> bool {
+/// The running kernel, as `(major, minor)`.
+fn release() -> (u32, u32) {
     let release = rustix::system::uname()
         .release()
         .to_string_lossy()
@@ -86,7 +92,31 @@ fn runs(row: &Row) -> bool {
     let mut numbers = release
         .split(['.', '-'])
         .map_while(|part| part.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= row.since()
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn runs(row: &Row) -> bool {
+    release() >= row.since()
+}
+
+/// Takes files of which fsck.erofs forgets a hole at the end out of both sides.
+fn forget_lost_ends(extracted: &mut Manifest, comparable: &mut Manifest, options: &[&str]) {
+    let lost = |path: &Vec<u8>, node: &Node| {
+        let whole = comparable.nodes.get(path);
+        whole.is_some_and(|whole| node.size < whole.size)
+    };
+    let lost: Vec<_> = extracted
+        .nodes
+        .iter()
+        .filter(|(path, node)| lost(path, node))
+        .map(|(path, _)| path.clone())
+        .collect();
+    for path in &lost {
+        let name = path.escape_ascii();
+        println!("{options:?}: /{name}: fsck.erofs forgets a hole at the end of a file");
+        extracted.nodes.remove(path);
+        comparable.nodes.remove(path);
+    }
 }
 
 /// Whether the kernel of this machine reads all of the image, which it is new enough for.
@@ -205,22 +235,7 @@ fn compare(
         }
     }
     if row.has_lost_ends() {
-        let lost = |path: &Vec<u8>, node: &Node| {
-            let whole = comparable.nodes.get(path);
-            whole.is_some_and(|whole| node.size < whole.size)
-        };
-        let lost: Vec<_> = extracted
-            .nodes
-            .iter()
-            .filter(|(path, node)| lost(path, node))
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in &lost {
-            let name = path.escape_ascii();
-            println!("{options:?}: /{name}: fsck.erofs forgets a hole at the end of a file");
-            extracted.nodes.remove(path);
-            comparable.nodes.remove(path);
-        }
+        forget_lost_ends(&mut extracted, &mut comparable, &options);
     }
     let mut lost = Vec::new();
     if row.has_metabox() {
@@ -272,20 +287,29 @@ fn asked_for(count: usize) -> RangeInclusive<usize> {
     )
 }
 
+/// Numbers and rows of those that are asked for.
+fn wanted<'r, R>(
+    rows: &'r [(usize, R)],
+    options: impl Fn(&R) -> Vec<&'static str>,
+    asked_for: &RangeInclusive<usize>,
+) -> Vec<&'r (usize, R)> {
+    let only = env::var("EROFS_ONLY").unwrap_or_default();
+    let is_wanted = |(number, row): &&(usize, R)| {
+        asked_for.contains(number) && options(row).join(" ").contains(&only)
+    };
+    rows.iter().filter(is_wanted).collect()
+}
+
 fn differential(count: usize) {
     let ways = require!(needs());
     let asked_for = asked_for(count);
     let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), seed);
     let rows: Vec<(usize, Row)> = (1..).zip(options::rows(*asked_for.end())).collect();
-    let only = env::var("EROFS_ONLY").unwrap_or_default();
-    let is_wanted = |number: &usize, row: &Row| {
-        asked_for.contains(number) && row.options().join(" ").contains(&only)
-    };
     let (mut count, mut failures) = (0, Vec::new());
     for (number, rows) in rows.chunks(ROWS_OF_A_TREE).enumerate() {
         let tree = (number % TREES_PER_FIXED_SET != 0).then(|| random_tree(&mut runner));
-        let rows: Vec<&(usize, Row)> = rows.iter().filter(|(at, row)| is_wanted(at, row)).collect();
+        let rows = wanted(rows, Row::options, &asked_for);
         if rows.is_empty() {
             continue;
         }

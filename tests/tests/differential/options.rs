@@ -1,8 +1,6 @@
 //! Rows of options of mkfs.erofs, in which soon every pair of values stood together once.
 
-use std::collections::BTreeSet;
-
-use erofs_tests::numbers::Numbers;
+use erofs_tests::pairwise::{self, Matrix};
 
 /// One value of a dimension.
 #[derive(Clone, Copy, Debug)]
@@ -107,18 +105,9 @@ const DIMENSIONS: [&[Value]; 10] = [
 
 /// A value of each dimension, by its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row([usize; DIMENSIONS.len()]);
+pub(crate) struct Row(pairwise::Row<{ DIMENSIONS.len() }>);
 
 impl Row {
-    fn random(numbers: &mut Numbers) -> Self {
-        loop {
-            let row = Self(DIMENSIONS.map(|values| numbers.below(values.len())));
-            if row.is_possible() {
-                return row;
-            }
-        }
-    }
-
     /// Without options that mean nothing together, or that mkfs.erofs refuses together.
     fn is_possible(&self) -> bool {
         let chosen = |dimension: usize| self.0[dimension] != 0;
@@ -199,49 +188,27 @@ impl Row {
     pub(crate) fn separates_links(&self) -> bool {
         self.0[DIMENSIONS.len() - 1] == 1
     }
-
-    fn pairs(&self) -> impl Iterator<Item = (usize, usize, usize, usize)> + '_ {
-        let count = DIMENSIONS.len();
-        let pair = move |one: usize, other: usize| (one, self.0[one], other, self.0[other]);
-        (0..count).flat_map(move |one| (one + 1..count).map(move |other| pair(one, other)))
-    }
 }
 
-/// The first `count` rows: each is the one of fifty that brings the most new pairs.
+const MATRIX: Matrix<{ DIMENSIONS.len() }> = Matrix {
+    sizes: {
+        let mut sizes = [0; DIMENSIONS.len()];
+        let mut dimension = 0;
+        while dimension < sizes.len() {
+            sizes[dimension] = DIMENSIONS[dimension].len();
+            dimension += 1;
+        }
+        sizes
+    },
+    is_possible: |row| Row(*row).is_possible(),
+};
+
+/// The first `count` rows.
 pub(crate) fn rows(count: usize) -> Vec<Row> {
-    let mut numbers = Numbers::new(1);
-    let mut seen = BTreeSet::new();
-    let mut rows = vec![Row([0; DIMENSIONS.len()])];
-    seen.extend(rows[0].pairs());
-    while rows.len() < count {
-        let candidates = (0..50).map(|_| Row::random(&mut numbers));
-        let best =
-            candidates.max_by_key(|row| row.pairs().filter(|pair| !seen.contains(pair)).count());
-        let best = best.expect("fifty");
-        seen.extend(best.pairs());
-        rows.push(best);
-    }
-    rows.truncate(count);
-    rows
+    MATRIX.rows(count).into_iter().map(Row).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_hundred_rows_have_every_possible_pair() {
-        let mut numbers = Numbers::new(2);
-        let possible: BTreeSet<_> = (0..20_000)
-            .flat_map(|_| Row::random(&mut numbers).pairs().collect::<Vec<_>>())
-            .collect();
-        let seen: BTreeSet<_> = rows(300)
-            .iter()
-            .flat_map(|row| row.pairs().collect::<Vec<_>>())
-            .collect();
-        assert_eq!(
-            possible.difference(&seen).collect::<Vec<_>>(),
-            Vec::<&(usize, usize, usize, usize)>::new()
-        );
-    }
+#[test]
+fn three_hundred_rows_have_every_possible_pair() {
+    assert_eq!(MATRIX.missing(300), []);
 }

@@ -4,13 +4,15 @@ use crate::compressors::{self, Compressors};
 use crate::image_arguments::ImageArguments;
 use crate::metabox::{self, Metabox};
 use crate::packing::PackingOptions;
+use crate::presets::{Choice, Preset};
 use crate::values;
 use anyhow::{Context, bail};
 use clap::Args;
 use erofs_format::BlockBits;
+use erofs_format::compression::Algorithm;
 use erofs_format::xattr::MAX_LONG_PREFIXES;
-use erofs_mkfs::build::BuildOptions;
-use erofs_mkfs::data::compression::Compression;
+use erofs_mkfs::build::{BuildOptions, Verify};
+use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_mkfs::data::hints::Hints;
 use erofs_mkfs::options::InodeForm;
 use erofs_mkfs::plan::index_form::IndexForm;
@@ -39,6 +41,10 @@ pub(crate) struct BuildArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Layout")]
 struct Layout {
+    /// Options for a purpose, of which those given beside it take the place
+    #[arg(long, value_name = "PRESET")]
+    preset: Option<Preset>,
+
     /// Compress files: NAME[,LEVEL][,dictsize=BYTES], several by colons of which hints choose. lz4 (Linux 5.13, with
     /// -C 4k 5.4), lz4hc (levels 1 to 12, default 9), lzma (0 to 9, 100 to 109, default 6; Linux 5.16), deflate (1 to 9,
     /// default 1; Linux 6.6), libdeflate (1 to 12), zstd (1 to 22, default 3; Linux 6.10)
@@ -139,6 +145,14 @@ struct Run {
     /// Memory in bytes, half for data on its way and half for tails of files that wait for the metadata
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "128M")]
     memory: u64,
+
+    /// Read the image back before it gets its name, and compare all of it with what went in; by default up to 64 MiB of data
+    #[arg(long, overrides_with = "no_verify")]
+    verify: bool,
+
+    /// Do not read the image back
+    #[arg(long, overrides_with = "verify")]
+    no_verify: bool,
 }
 
 /// Where the commands that take [`BuildArguments`] differ in what goes without saying.
@@ -175,15 +189,21 @@ impl BuildArguments {
             ..
         } = self;
         let block = layout.block_size.bytes();
+        let preset = layout.choice();
         let mut options = BuildOptions {
             block_bits: layout.block_size,
-            sparse: !layout.no_sparse,
+            sparse: !layout.no_sparse && !preset.no_sparse,
             dedupe: !layout.no_dedupe,
             image: self.image.options()?,
             one_file_system: content.one_file_system,
             ignore_changed: content.ignore_changed,
             memory: usize::try_from(run.memory)
                 .context("--memory is larger than this machine can address")?,
+            verify: match (run.verify, run.no_verify) {
+                (true, _) => Verify::Always,
+                (_, true) => Verify::Never,
+                _ => Verify::Small,
+            },
             ..BuildOptions::default()
         };
         if let Some(workers) = run.workers {
@@ -212,13 +232,18 @@ impl BuildArguments {
                     "--chunksize {size}: a chunk must be a power of two from the block size ({block}) on"
                 );
             }
-            if layout.compressors.is_some() {
+            if options.compression.is_some() {
                 bail!("--chunksize and -z exclude each other: chunks are never compressed");
             }
             options.chunk_shift = Some(u8::try_from((size / block).ilog2())?);
         }
         let mut packing = PackingOptions::default();
-        options.alignment = layout.alignment.unwrap_or(1);
+        let aligned = preset.alignment.map(|bytes| (bytes / block).max(1));
+        options.alignment = layout.alignment.or(aligned).unwrap_or(1);
+        if layout.alignment.is_none() {
+            // A preset has its reason, which small files have not; they would waste most of the image.
+            options.aligned_from = preset.alignment.unwrap_or(0);
+        }
         if layout
             .chunk_size
             .is_some_and(|size| size / block < options.alignment)
@@ -255,11 +280,12 @@ impl BuildArguments {
         if metadata.find_prefixes && !metadata.prefixes.is_empty() {
             bail!("--xattr-prefix=auto looks for all prefixes itself");
         }
-        for extended in &layout.extended {
+        let given = layout.extended.iter().map(String::as_str);
+        for extended in preset.extended.iter().copied().chain(given) {
             if packing.take(extended)? {
                 continue;
             }
-            match extended.as_str() {
+            match extended {
                 "noinline_data" | "^inline_data" => options.inline_tails = false,
                 "inline_data" => options.inline_tails = true,
                 "dedupe" => options.share_extents = true,
@@ -287,13 +313,6 @@ impl BuildArguments {
                 other => bail!("-E {other}: there is no such extended option"),
             }
         }
-        let inline_tails = options
-            .compression
-            .as_ref()
-            .is_some_and(|compression| compression.inline_tails);
-        if inline_tails && options.share_extents {
-            bail!("-E ztailpacking and -E dedupe exclude each other: an inlined end is not shared");
-        }
         // Without a compressor mkfs.erofs packs and shares nothing and says nothing.
         if defaults == Defaults::Build || options.compression.is_some() {
             packing.apply(options.compression.as_mut(), block)?;
@@ -314,8 +333,19 @@ impl BuildArguments {
 }
 
 impl Layout {
+    /// What the preset says.
+    fn choice(&self) -> Choice {
+        self.preset.map(Preset::choice).unwrap_or_default()
+    }
+
     fn compression(&self, defaults: Defaults) -> anyhow::Result<Option<Compression>> {
-        let Some(Compressors(algorithms)) = &self.compressors else {
+        let preset = self.choice();
+        let algorithms = match (&self.compressors, preset.compressors) {
+            (Some(Compressors(given)), _) => Some(given.clone()),
+            (None, Some(text)) => Some(compressors::parse(text).map_err(anyhow::Error::msg)?.0),
+            (None, None) => None,
+        };
+        let Some(algorithms) = algorithms else {
             for (option, given) in [
                 ("-C", self.cluster_size.is_some()),
                 ("--compress-hints", self.compress_hints.is_some()),
@@ -329,8 +359,15 @@ impl Layout {
         };
         let block = self.block_size.bytes();
         // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
-        let most = (1 << 20).min(block * 2047);
-        let size = self.cluster_size.unwrap_or(match defaults {
+        // Linux takes the blocks of the largest LZ4 pcluster for pages, of which it has 256 (`z_erofs_gbuf_growsize`).
+        let is_lz4 = |settings: &AlgorithmSettings| settings.algorithm() == Algorithm::Lz4;
+        let blocks = match algorithms.iter().any(is_lz4) {
+            true => 256,
+            false => 2047,
+        };
+        let most = (1 << 20).min(block * blocks);
+        let given = self.cluster_size.or(preset.cluster_size);
+        let size = given.unwrap_or(match defaults {
             Defaults::Build => 64 << 10,
             Defaults::Mkfs => block.max(4096),
         });
@@ -339,8 +376,8 @@ impl Layout {
                 "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
             );
         }
-        let mut compression =
-            Compression::new(algorithms.clone(), usize::try_from(size.min(most))?);
+        let count = algorithms.len();
+        let mut compression = Compression::new(algorithms, usize::try_from(size.min(most))?);
         if let Some(bytes) = self.max_extent_bytes {
             let size = usize::try_from(bytes).unwrap_or(usize::MAX);
             if size < self.block_size.len() {
@@ -351,8 +388,7 @@ impl Layout {
         if let Some(path) = &self.compress_hints {
             let named = || path.display().to_string();
             let text = std::fs::read(path).with_context(named)?;
-            compression.hints =
-                Hints::parse(&text, algorithms.len(), self.block_size).with_context(named)?;
+            compression.hints = Hints::parse(&text, count, self.block_size).with_context(named)?;
         }
         Ok(Some(compression))
     }

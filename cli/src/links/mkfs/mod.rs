@@ -22,7 +22,7 @@ use erofs_mkfs::source::tar::Archive;
 use erofs_mkfs::summary::Summary;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -217,13 +217,17 @@ impl Arguments {
             options.image.strip_overlay = false;
         }
         let devices = work.devices();
+        let descriptor = self.vmdk_desc.as_deref().map(Companion::create);
+        let descriptor = descriptor.transpose()?;
         let summary = make(work, &image, &options)?;
         if let Some(copy) = copy {
             copy.publish()?;
         }
-        if let Some(path) = &self.vmdk_desc {
+        if let Some(descriptor) = descriptor {
             let text = vmdk::descriptor(&image, &devices, &summary);
-            std::fs::write(path, text).with_context(|| path.display().to_string())?;
+            let mut file = descriptor.output.file();
+            file.write_all(text.as_bytes())?;
+            descriptor.publish()?;
         }
         if !self.quiet && self.verbosity > 0 {
             print(&summary);
@@ -251,7 +255,7 @@ impl Arguments {
     }
 
     /// What the arguments want made, and where a tar goes that is to be kept uncompressed.
-    fn work(&self) -> anyhow::Result<(Work, Option<Copy>)> {
+    fn work(&self) -> anyhow::Result<(Work, Option<Companion>)> {
         let Some(mode) = self.tar else {
             return match self.sources.as_slice() {
                 [] => bail!("SOURCE is missing"),
@@ -275,7 +279,7 @@ impl Arguments {
             .flatten()
             .next()
         {
-            let made = Copy::create(target)?;
+            let made = Companion::create(target)?;
             archive = archive.copied_to(made.writer()?);
             copy = Some(made);
         }
@@ -342,13 +346,13 @@ fn make(work: Work, image: &Path, options: &BuildOptions) -> anyhow::Result<Summ
     })
 }
 
-/// The uncompressed form of a tar, which gets its name when the image is made.
-struct Copy {
+/// A file that goes with the image, as the uncompressed form of a tar: it gets its name, whole, when the image has its own.
+struct Companion {
     output: Output,
     target: PathBuf,
 }
 
-impl Copy {
+impl Companion {
     fn create(target: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             output: Output::create(target).with_context(|| target.display().to_string())?,

@@ -4,12 +4,14 @@ use super::sharing::Sharing;
 use super::task::{Done, DoneContent, DonePiece, Form, Identity, PieceFingerprint};
 use super::worker::RECYCLED_SIZE;
 use super::{Fingerprint, PipelineError, Settings, Stored};
+use crate::data::digests::{Digests, Hash, PieceDigest};
 use crate::data::encode::StoredExtent;
 use crate::data::fragments::{Fragment, FragmentRef, Fragments};
 use crate::data::tails::Tails;
 use crate::data::treatment::{ChunkMap, Treatment};
 use crate::data::writer::Writer;
 use crate::data::{StoredData, StoredPclusters};
+use crate::tree::DataRange;
 use crossbeam_channel::{Receiver, Sender};
 use erofs_format::BlockAddr;
 use sha2::{Digest as _, Sha256};
@@ -57,6 +59,7 @@ impl<'w, 'o> Committer<'w, 'o> {
     ) -> Self {
         let files = Vec::new();
         let sharing = Sharing::new(settings.block_bits);
+        let digests = Digests::of_up_to(settings.digested);
         Self {
             settings,
             writer,
@@ -70,6 +73,7 @@ impl<'w, 'o> Committer<'w, 'o> {
                 bytes_in: 0,
                 duplicates: 0,
                 digest: [0; 32],
+                digests,
             },
             known: HashMap::new(),
             sharing,
@@ -109,6 +113,13 @@ impl<'w, 'o> Committer<'w, 'o> {
         self.stored.bytes_in += piece.read;
         self.progress.fetch_add(piece.read, Ordering::Relaxed);
         self.fingerprint = self.digest_in_order(&piece);
+        let range = DataRange {
+            offset: piece.offset,
+            length: piece.read,
+        };
+        let hash = Hash::of(&piece.treatment);
+        let digest = PieceDigest::new(piece.number, hash, range, &piece.digest);
+        self.stored.digests.push(digest);
         let form = Form::of(&piece.treatment);
         if piece.first && piece.last {
             self.content.update(&piece.digest);
@@ -122,7 +133,9 @@ impl<'w, 'o> Committer<'w, 'o> {
             _ => {
                 // What is inlined whole has no data to be aligned.
                 if !form.inline_tail() || piece.size >= self.settings.block_bits.bytes() {
-                    self.writer.begin_file().map_err(PipelineError::Write)?;
+                    self.writer
+                        .begin_file(piece.size)
+                        .map_err(PipelineError::Write)?;
                 }
                 OpenFile {
                     start: self.writer.block(),

@@ -17,6 +17,7 @@ mod worker;
 
 use super::StoredData;
 use super::compression::Compression;
+use super::digests::Digests;
 use super::fragments::Fragments;
 use super::tails::Tails;
 use super::treatment::Treatment;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub share_extents: bool,
     /// Whether the content of files gets a fingerprint.
     pub fingerprints: bool,
+    /// Bytes of data of which digests are kept; of more, none.
+    pub digested: u64,
     /// Number of workers.
     pub workers: usize,
     /// Memory for data on its way, in bytes.
@@ -163,6 +166,8 @@ pub struct Stored {
     pub duplicates: u64,
     /// Digest over the contents of all files, in order.
     pub digest: Digest,
+    /// Digests of their pieces.
+    pub digests: Digests,
 }
 
 /// Feeds files into a running pipeline.
@@ -279,7 +284,7 @@ impl<'scope> Pipeline<'scope> {
                     file: Arc::clone(&file),
                     range: DataRange { offset, length },
                 };
-                self.piece(&mut cutter, data, length)?;
+                self.piece(&mut cutter, data, offset, length)?;
                 offset += length;
             }
         }
@@ -320,7 +325,7 @@ impl<'scope> Pipeline<'scope> {
             while offset < end {
                 let length = (end - offset).min(segment_size(&cutter.treatment));
                 let bytes = source.read(offset, length)?;
-                self.piece(&mut cutter, PieceData::Bytes(bytes), length)?;
+                self.piece(&mut cutter, PieceData::Bytes(bytes), offset, length)?;
                 offset += length;
             }
         }
@@ -359,6 +364,7 @@ impl<'scope> Pipeline<'scope> {
         &mut self,
         cutter: &mut Cutter,
         data: PieceData,
+        offset: u64,
         length: u64,
     ) -> Result<(), StoreError> {
         cutter.left -= length;
@@ -368,6 +374,7 @@ impl<'scope> Pipeline<'scope> {
             first: std::mem::take(&mut cutter.first),
             last: cutter.left == 0,
             size: cutter.size,
+            offset,
             path: Arc::clone(&cutter.path),
             data,
         });

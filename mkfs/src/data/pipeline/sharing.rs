@@ -47,6 +47,9 @@ impl Sharing {
         start: BlockAddr,
     ) -> Result<(), EncodeError> {
         let bits = self.block_bits;
+        // What is inlined has no place that others could refer to.
+        let inlined = segment.take_inlined(bits);
+        let is_end = is_end && inlined.is_none();
         let body = segment.extents.iter().map(|extent| extent.length as usize);
         let references = self.known.references(&content.chunks, body.sum(), bits);
         if !references.is_empty() {
@@ -69,6 +72,10 @@ impl Sharing {
         }
         self.known
             .remember(&content.chunks, &segment.extents, start, bits);
+        if let Some((extent, bytes)) = inlined {
+            segment.extents.push(extent);
+            segment.inlined = bytes;
+        }
         Ok(())
     }
 }

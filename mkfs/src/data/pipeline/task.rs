@@ -18,6 +18,8 @@ pub(super) struct Piece {
     pub(super) first: bool,
     pub(super) last: bool,
     pub(super) size: u64,
+    /// Where in the file it begins, in bytes.
+    pub(super) offset: u64,
     pub(super) path: Arc<[u8]>,
     pub(super) data: PieceData,
 }
@@ -42,6 +44,8 @@ pub(super) struct DonePiece {
     pub(super) first: bool,
     pub(super) last: bool,
     pub(super) size: u64,
+    /// Where in the file it begins, in bytes.
+    pub(super) offset: u64,
     pub(super) read: u64,
     pub(super) digest: Digest,
     pub(super) fingerprint: PieceFingerprint,

@@ -4,8 +4,9 @@ use super::task::{
     Content, Done, DoneContent, DonePiece, Form, Identity, Piece, PieceData, PieceFingerprint,
     SeenFiles, Task,
 };
-use super::{ContentReader, Digest, FileContent, PipelineError, Settings};
+use super::{ContentReader, FileContent, PipelineError, Settings};
 use crate::data::compression::Method;
+use crate::data::digests::Hash;
 use crate::data::encode::{self, EncodedSegment, StoredExtent, encode_segment};
 use crate::data::fragments::Fragment;
 use crate::data::treatment::Treatment;
@@ -17,22 +18,9 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_128;
 
 /// Buffers from this size on are used again.
 pub(super) const RECYCLED_SIZE: u64 = 128 << 10;
-
-/// Digest of a piece. Files that will be compressed are compared by it alone, before they are encoded, so nobody must be
-/// able to make two of them alike. For the rest it only finds candidates, whose bytes the committer compares: that may
-/// be the fastest there is.
-fn digest(treatment: &Treatment, bytes: &[u8]) -> Digest {
-    if let Treatment::Compressed { .. } = treatment {
-        return *blake3::hash(bytes).as_bytes();
-    }
-    let mut digest = [0; 32];
-    digest[..16].copy_from_slice(&xxh3_128(bytes).to_le_bytes());
-    digest
-}
 
 pub(super) struct Worker<'scope> {
     pub(super) settings: Arc<Settings>,
@@ -66,6 +54,7 @@ impl Worker<'_> {
             first,
             last,
             size,
+            offset,
             path,
             data,
         } = piece;
@@ -73,7 +62,7 @@ impl Worker<'_> {
             PieceData::Bytes(bytes) => bytes,
             PieceData::Read { file, range } => self.read(&file, range)?,
         };
-        let digest = digest(&treatment, &bytes);
+        let digest = Hash::of(&treatment).digest(&bytes);
         let read = bytes.len() as u64;
         let fingerprint = match (self.settings.fingerprints, first && last) {
             (false, _) => PieceFingerprint::Unwanted,
@@ -101,7 +90,8 @@ impl Worker<'_> {
                                 path: path.to_vec(),
                                 source,
                             })?;
-                    if last {
+                    // A map header has room for one of both.
+                    if last && encoded.tail.is_empty() {
                         encoded.inline_last(tail_room.into(), self.settings.block_bits);
                     }
                     let algorithm = method.settings.algorithm();
@@ -117,6 +107,7 @@ impl Worker<'_> {
             first,
             last,
             size,
+            offset,
             read,
             digest,
             fingerprint,
