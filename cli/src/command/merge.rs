@@ -59,6 +59,14 @@ impl Merge {
                 "--whiteouts and --aufs say nothing here: whiteouts are always followed, see --ovlfs-strip"
             );
         }
+        if self.index {
+            if options.compression.is_some() || options.chunk_shift.is_some() {
+                bail!("--index copies no data: -z and --chunksize have nothing to work on");
+            }
+            if options.verify == Verify::Always {
+                bail!("--index copies no data: there is nothing for --verify to read back");
+            }
+        }
         let layers = self
             .layers
             .iter()
@@ -68,12 +76,6 @@ impl Merge {
         let strip = self.build.image.ovlfs_strip().unwrap_or(true);
         options.image.strip_overlay = false;
         let summary = if self.index {
-            if options.compression.is_some() || options.chunk_shift.is_some() {
-                bail!("--index copies no data: -z and --chunksize have nothing to work on");
-            }
-            if options.verify == Verify::Always {
-                bail!("--index copies no data: there is nothing for --verify to read back");
-            }
             index(
                 IndexSource::Layers { layers, strip },
                 &self.output,

@@ -37,6 +37,9 @@ impl Hash {
     }
 }
 
+/// What a piece counts at least, in bytes, so that a limit of data is one of memory too: a piece takes 40 bytes.
+const LEAST: u64 = 512;
+
 /// A piece of a file, as it was read. Half of a digest is enough to see what chance has changed.
 #[derive(Debug, Clone, Copy)]
 pub struct PieceDigest {
@@ -77,7 +80,7 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Keeps those of up to `limit` bytes of data; of more, none.
+    /// Keeps those of up to `limit` bytes of data, in pieces of 512 bytes or more; of more, none.
     pub fn of_up_to(limit: u64) -> Self {
         Self {
             pieces: (limit > 0).then(Vec::new),
@@ -87,7 +90,7 @@ impl Digests {
 
     /// Takes the next piece.
     pub fn push(&mut self, piece: PieceDigest) {
-        match self.left.checked_sub(piece.range.length) {
+        match self.left.checked_sub(piece.range.length.max(LEAST)) {
             Some(left) => self.left = left,
             None => self.pieces = None,
         }
@@ -123,7 +126,7 @@ mod tests {
 
     #[test]
     fn pieces_are_found_by_file_and_known_by_their_bytes() {
-        let mut digests = Digests::of_up_to(9);
+        let mut digests = Digests::of_up_to(3 * LEAST);
         for (file, offset, bytes) in [(0, 0, b"one"), (2, 0, b"two"), (2, 3, b"end")] {
             digests.push(piece(file, offset, bytes));
         }
