@@ -77,8 +77,10 @@ fn what_is_not_what_went_in_gets_no_name() {
 fn an_index_has_nothing_to_verify() {
     let erofs = require!(skip::erofs_binary());
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let tar = folder.path().join("empty.tar");
-    fs::write(&tar, [0; 1024]).expect("written");
+    let tar = folder.path().join("one.tar");
+    let mut bytes = ustar::header("empty", 0).to_vec();
+    bytes.resize(512 + 1024, 0);
+    fs::write(&tar, bytes).expect("written");
     let mut merge = Command::new(erofs);
     merge.args(["merge", "--index", "--verify", "-o"]);
     let error = refused(merge.args([folder.path().join("image"), tar]));
