@@ -100,7 +100,7 @@ step_test() {
 
 # Every fuzz target replays what is kept, and looks for news for a few seconds, in the same places each time: luck is for
 # .ci/long.
-step_fuzz() { fuzz/run.sh --seconds 3 --seed 1; }
+step_fuzz() { fuzz/run.sh --seconds 2 --seed 1; }
 
 # What kernels of other versions make of our images: one from before most features, and the newest.
 # `.ci/long kernels` asks all of them, and mounts the golden images in every way.

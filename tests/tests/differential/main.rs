@@ -28,7 +28,7 @@ use proptest::{
 
 const SHORT: usize = 10;
 /// Of our own options.
-const SHORT_OWN: usize = 40;
+const SHORT_OWN: usize = 24;
 const LONG: usize = 2000;
 /// Rows that share a tree.
 const ROWS_OF_A_TREE: usize = 10;
