@@ -14,7 +14,10 @@ use erofs_codec::lz4::{Lz4Decoder, Lz4Encoder, Lz4HcEncoder, MAX_DISTANCE};
 use erofs_codec::lzma::{self, LzmaDecoder, LzmaEncoder};
 use erofs_codec::zstd::{ZstdDecoder, ZstdEncoder};
 use erofs_codec::{BLOCK, Decoder, EncodeError, Encoder, Fill};
+use measure::cpu_time;
 use zstd_safe::{CCtx, CParameter};
+
+mod measure;
 
 fn main() {
     let (mut codec, mut levels, mut sizes) = (String::from("zstd"), vec![3], vec![64 << 10]);
@@ -78,13 +81,6 @@ fn numbers(list: &str) -> Vec<usize> {
     list.split(',')
         .map(|n| n.parse().expect("numbers with commas"))
         .collect()
-}
-
-/// CPU time of this thread: others may be at work on the machine.
-fn cpu_time() -> Duration {
-    let status = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let nanoseconds = status.split(' ').next().and_then(|n| n.parse().ok());
-    Duration::from_nanos(nanoseconds.expect("a number"))
 }
 
 enum AnyEncoder {

@@ -6,12 +6,15 @@
 //! thread (its CPU time), and how full those pclusters are that end before their data does.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use erofs_codec::lz4::{Lz4Decoder, Lz4Encoder, Lz4HcEncoder, MAX_DISTANCE};
 use erofs_codec::{BLOCK, Decoder, Encoder};
 use lz4_sys as _;
+use measure::{collect, cpu_time};
+
+mod measure;
 
 /// Independently encoded pieces of a file.
 const SEGMENT: usize = 4 << 20;
@@ -104,21 +107,6 @@ fn main() {
     }
 }
 
-/// All files in `path`, by name.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) {
-    let kind = path.symlink_metadata().expect("existing path").file_type();
-    if kind.is_dir() {
-        let mut inside: Vec<PathBuf> = std::fs::read_dir(path)
-            .expect("readable directory")
-            .map(|entry| entry.expect("directory entry").path())
-            .collect();
-        inside.sort();
-        inside.iter().for_each(|path| collect(path, files));
-    } else if kind.is_file() {
-        files.push(path.to_owned());
-    }
-}
-
 /// What became of all files.
 #[derive(Clone, Copy, Default)]
 struct Tally {
@@ -143,9 +131,9 @@ impl Tally {
             let mut rest = segment;
             encoder.restart();
             while !rest.is_empty() {
-                let start = thread_time();
+                let start = cpu_time();
                 let filled = encoder.fill(rest, &mut output);
-                self.time += thread_time() - start;
+                self.time += cpu_time() - start;
                 let taken = match filled {
                     Some((consumed, encoded)) => {
                         decoded.resize(consumed, 0);
@@ -233,15 +221,4 @@ impl Fixed for Theirs {
     }
 
     fn restart(&mut self) {}
-}
-
-/// CPU time of this thread.
-fn thread_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: writes to a valid timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

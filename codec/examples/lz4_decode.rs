@@ -5,12 +5,15 @@
 //! Printed for each: the least CPU time of a round over everything, in nanoseconds for each KiB decoded.
 
 use std::ffi::{c_char, c_int};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use erofs_codec::Decoder;
 use erofs_codec::lz4::Lz4Decoder;
 use lz4_sys as _;
+use measure::{collect, cpu_time};
+
+mod measure;
 
 unsafe extern "C" {
     fn LZ4_compress_destSize(
@@ -72,11 +75,11 @@ fn main() {
     for _ in 0..rounds {
         for (least, decode) in least.iter_mut().zip([ours, theirs]) {
             let [output, _] = &mut outputs;
-            let start = thread_time();
+            let start = cpu_time();
             for (unit, length) in &units {
                 decode(unit, &mut output[..*length]);
             }
-            *least = (*least).min(thread_time() - start);
+            *least = (*least).min(cpu_time() - start);
         }
     }
     let [ours, theirs] = least.map(|time| time.as_nanos() as f64 / (decoded as f64 / 1024.0));
@@ -84,21 +87,6 @@ fn main() {
         "ours {ours:.1}, liblz4 {theirs:.1}, ratio {:.3}",
         ours / theirs
     );
-}
-
-/// All files in `path`, by name.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) {
-    let kind = path.symlink_metadata().expect("existing path").file_type();
-    if kind.is_dir() {
-        let mut inside: Vec<PathBuf> = std::fs::read_dir(path)
-            .expect("readable directory")
-            .map(|entry| entry.expect("directory entry").path())
-            .collect();
-        inside.sort();
-        inside.iter().for_each(|path| collect(path, files));
-    } else if kind.is_file() {
-        files.push(path.to_owned());
-    }
 }
 
 /// Appends the pclusters of a file; what saves nothing would be stored plain.
@@ -141,16 +129,4 @@ fn theirs(unit: &[u8], output: &mut [u8]) {
         )
     };
     assert_eq!(written as usize, output.len());
-}
-
-/// CPU time of this thread.
-fn thread_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the pointer is valid for the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(result, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
