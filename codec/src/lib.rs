@@ -78,6 +78,23 @@ pub trait Decoder: Send {
     /// [`DecodeError`] for anything that does not decode to at least
     /// `output.len()` bytes. The content of `output` is then unspecified.
     fn decode(&mut self, encoded: &[u8], output: &mut [u8]) -> Result<Ending, DecodeError>;
+
+    /// Tells what [`Decoder::decode`] would of an output of `length` bytes, for
+    /// who does not want them. `room` grows as needed and holds nothing.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    fn verify(
+        &mut self,
+        encoded: &[u8],
+        length: usize,
+        room: &mut Vec<u8>,
+    ) -> Result<Ending, DecodeError> {
+        if room.len() < length {
+            room.resize(length, 0);
+        }
+        self.decode(encoded, room.get_mut(..length).unwrap_or_default())
+    }
 }
 
 /// Where a unit ends that filled the output.

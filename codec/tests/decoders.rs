@@ -179,9 +179,11 @@ proptest! {
             let unit = (codec.encode)(&data);
             let mut decoder = (codec.decoder)();
             let mut output = vec![0; data.len()];
+            let mut room = Vec::new();
 
             let cut = cut % unit.len();
             let result = decoder.decode(&unit[..cut], &mut output);
+            prop_assert_eq!(&decoder.verify(&unit[..cut], output.len(), &mut room), &result);
             prop_assert!(!matches!(result, Ok(Ending::Exact | Ending::Trailing { .. })), "{} cut at {cut}", codec.name);
 
             let mut bad = unit.clone();
@@ -189,7 +191,13 @@ proptest! {
                 let at = at % bad.len();
                 bad[at] ^= flip;
             }
-            let _ = decoder.decode(&bad, &mut output);
+            let result = decoder.decode(&bad, &mut output);
+            prop_assert_eq!(decoder.verify(&bad, output.len(), &mut room), result);
+            for length in [0, 1, 39_999, 40_001] {
+                let mut output = vec![0; length];
+                let result = decoder.decode(&bad, &mut output);
+                prop_assert_eq!(decoder.verify(&bad, length, &mut room), result);
+            }
 
             // As good as new after all that.
             prop_assert_eq!(decoder.decode(&unit, &mut output), Ok(Ending::Exact));

@@ -3,7 +3,8 @@
 //! Input: length of the output (3 bytes), then the unit.
 //!
 //! Invariants: what decodes, decodes to the same bytes again, also with a decoder that met an error before; any prefix of it
-//! decodes to the prefix; without what follows its end a unit decodes to the same and ends exactly. LZ4 decodes to what
+//! decodes to the prefix; without what follows its end a unit decodes to the same and ends exactly; verifying tells the same,
+//! errors too. LZ4 decodes to what
 //! lz4_flex makes of it, LZMA to what lzma-rust2 does.
 
 use std::io::Read as _;
@@ -102,7 +103,10 @@ fn check(decoder: &mut dyn Decoder, input: &[u8]) {
         return;
     };
     let mut output = vec![0; length];
-    let Ok(ending) = decoder.decode(unit, &mut output) else {
+    let decoded = decoder.decode(unit, &mut output);
+    let verified = decoder.verify(unit, length, &mut Vec::new());
+    assert_eq!(verified, decoded, "verified to something else");
+    let Ok(ending) = decoded else {
         return;
     };
     let mut again = vec![0xEE; length];

@@ -63,6 +63,8 @@ pub(crate) struct DecoderPool {
 struct Workplace {
     stored: StoredBytes,
     decoders: Decoders,
+    /// For what is decoded and not wanted.
+    room: Vec<u8>,
 }
 
 /// A workplace that is given back when this is dropped.
@@ -293,9 +295,49 @@ impl Image {
         ahead: usize,
         output: &mut [u8],
     ) -> Result<Ending, Error> {
-        let corrupt = |rule| extent.corrupt(nid, rule);
+        lease.decoded = lease.decoded.saturating_add(output.len() as u64);
+        let Workplace {
+            stored, decoders, ..
+        } = &mut lease.place;
+        self.encoded(stored, decoders, nid, extent, ahead)
+            .and_then(|(decoder, encoded)| {
+                let decoded = decoder.decode(encoded, output);
+                decoded.map_err(|error| extent.corrupt(nid, Rule::Decode(error)))
+            })
+    }
+
+    /// Tells what [`Image::decode`] would of the whole extent, for who does not want its bytes.
+    pub(crate) fn verify(
+        &self,
+        lease: &mut Lease<'_>,
+        nid: Nid,
+        extent: &EncodedExtent,
+        ahead: usize,
+    ) -> Result<Ending, Error> {
+        let length = usize::try_from(extent.length).unwrap_or(usize::MAX);
+        lease.decoded = lease.decoded.saturating_add(extent.length);
+        let Workplace {
+            stored,
+            decoders,
+            room,
+        } = &mut lease.place;
+        self.encoded(stored, decoders, nid, extent, ahead)
+            .and_then(|(decoder, encoded)| {
+                let verified = decoder.verify(encoded, length, room);
+                verified.map_err(|error| extent.corrupt(nid, Rule::Decode(error)))
+            })
+    }
+
+    /// The encoded data of `extent`, and what decodes it.
+    fn encoded<'a>(
+        &self,
+        stored: &'a mut StoredBytes,
+        decoders: &'a mut Decoders,
+        nid: Nid,
+        extent: &EncodedExtent,
+        ahead: usize,
+    ) -> Result<(&'a mut dyn Decoder, &'a [u8]), Error> {
         let pcluster = &extent.pcluster;
-        let Workplace { stored, decoders } = &mut lease.place;
         let encoded = stored.of(self, nid, pcluster, ahead)?;
         let decoder =
             decoders
@@ -313,10 +355,7 @@ impl Image {
         let encoded = padding
             .filter(|padding| (*padding as u64) < limit)
             .and_then(|padding| encoded.get(padding..))
-            .ok_or_else(|| corrupt(Rule::OnlyPadding))?;
-        lease.decoded = lease.decoded.saturating_add(output.len() as u64);
-        decoder
-            .decode(encoded, output)
-            .map_err(|error| corrupt(Rule::Decode(error)))
+            .ok_or_else(|| extent.corrupt(nid, Rule::OnlyPadding))?;
+        Ok((decoder, encoded))
     }
 }

@@ -4,6 +4,7 @@
 //! pcluster with a longer one wants only the front of what is encoded
 //! (`LZ4_decompress_safe_partial` in the kernel), which no Rust crate offers.
 
+use super::verifier::Counted;
 use super::{LONG, MIN_MATCH, NAME, wild};
 use crate::{DecodeError, Decoder, Ending};
 
@@ -17,38 +18,102 @@ pub struct Lz4Decoder;
 
 impl Decoder for Lz4Decoder {
     fn decode(&mut self, encoded: &[u8], output: &mut [u8]) -> Result<Ending, DecodeError> {
-        let mut block = Block {
-            encoded,
-            at: 0,
-            filled: 0,
-            output,
+        Block::new(encoded, output).decode()
+    }
+
+    /// Follows the sequences and copies nothing: a block has no checksum, so they
+    /// tell all that there is to tell.
+    fn verify(
+        &mut self,
+        encoded: &[u8],
+        length: usize,
+        _: &mut Vec<u8>,
+    ) -> Result<Ending, DecodeError> {
+        Block::new(encoded, Counted(length)).decode()
+    }
+}
+
+/// What a block is decoded to.
+pub(super) trait Output {
+    /// Bytes to be filled.
+    fn len(&self) -> usize;
+
+    /// Decodes sequences from the one at `at` on that are sound and away from the
+    /// ends, where `filled` bytes are filled. Returns where the first one begins
+    /// that is not, and how many bytes are filled then, never all.
+    fn sequences(&mut self, encoded: &[u8], at: usize, filled: usize) -> (usize, usize);
+
+    /// Puts literals at `filled`, for which there is room.
+    fn literals(&mut self, filled: usize, literals: &[u8]);
+
+    /// Copies `length` bytes from `start` to `filled`, for which there is room.
+    fn copy(&mut self, start: usize, filled: usize, length: usize);
+}
+
+impl Output for &mut [u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn sequences(&mut self, encoded: &[u8], at: usize, filled: usize) -> (usize, usize) {
+        wild::sequences(encoded, at, self, filled)
+    }
+
+    fn literals(&mut self, filled: usize, literals: &[u8]) {
+        if let Some(room) = self.get_mut(filled..filled + literals.len()) {
+            room.copy_from_slice(literals);
+        }
+    }
+
+    fn copy(&mut self, start: usize, filled: usize, length: usize) {
+        let offset = filled - start;
+        let Some(area) = self.get_mut(start..filled + length) else {
+            return;
         };
-        loop {
-            (block.at, block.filled) =
-                wild::sequences(block.encoded, block.at, block.output, block.filled);
-            let token = block.byte()?;
-            if let Some(ending) = block.literals(token >> 4)? {
-                return Ok(ending);
-            }
-            if let Some(ending) = block.copy_match(token & 0xF)? {
-                return Ok(ending);
-            }
+        // What overlaps its copy repeats.
+        let mut known = offset;
+        while known < area.len() {
+            let count = known.min(area.len() - known);
+            area.copy_within(..count, known);
+            known += count;
         }
     }
 }
 
-/// A block that is decoded sequence by sequence, byte for byte: what is near an
-/// end, and what is broken.
-struct Block<'a> {
+/// A block that is decoded sequence by sequence: what is near an end, and what is
+/// broken.
+struct Block<'a, O> {
     encoded: &'a [u8],
     /// Bytes of `encoded` that are read.
     at: usize,
-    output: &'a mut [u8],
-    /// Bytes of `output` that are written.
+    output: O,
+    /// Bytes of `output` that are filled.
     filled: usize,
 }
 
-impl Block<'_> {
+impl<'a, O: Output> Block<'a, O> {
+    const fn new(encoded: &'a [u8], output: O) -> Self {
+        Self {
+            encoded,
+            at: 0,
+            output,
+            filled: 0,
+        }
+    }
+
+    fn decode(&mut self) -> Result<Ending, DecodeError> {
+        loop {
+            (self.at, self.filled) = self.output.sequences(self.encoded, self.at, self.filled);
+            let token = self.byte()?;
+            if let Some(ending) = self.literals(token >> 4)? {
+                return Ok(ending);
+            }
+            if let Some(ending) = self.copy_match(token & 0xF)? {
+                return Ok(ending);
+            }
+        }
+    }
+
     #[cold]
     fn truncated(&self) -> DecodeError {
         DecodeError::Truncated {
@@ -81,13 +146,12 @@ impl Block<'_> {
     /// Copies literals; tells the ending when they fill the output.
     fn literals(&mut self, nibble: u8) -> Result<Option<Ending>, DecodeError> {
         let length = self.length(nibble)?;
-        let room = self.output.get_mut(self.filled..).unwrap_or_default();
-        let count = length.min(room.len());
+        let count = length.min(self.output.len() - self.filled);
         let source = self.encoded.get(self.at..).unwrap_or_default();
-        let (Some(source), Some(target)) = (source.get(..count), room.get_mut(..count)) else {
+        let Some(source) = source.get(..count) else {
             return Err(self.truncated());
         };
-        target.copy_from_slice(source);
+        self.output.literals(self.filled, source);
         self.at += count;
         self.filled += count;
         let at_end = self.at == self.encoded.len();
@@ -109,11 +173,7 @@ impl Block<'_> {
         let length = self.length(nibble)?.saturating_add(MIN_MATCH);
         let start = self.match_start(offset)?;
         let length = length.min(self.output.len() - self.filled);
-        if offset >= length {
-            self.output.copy_within(start..start + length, self.filled);
-        } else {
-            self.repeat(start, length);
-        }
+        self.output.copy(start, self.filled, length);
         self.filled += length;
         Ok((self.filled == self.output.len()).then_some(Ending::Open))
     }
@@ -130,19 +190,5 @@ impl Block<'_> {
         self.filled
             .checked_sub(offset)
             .ok_or_else(|| corrupt("a match begins before the data"))
-    }
-
-    /// Copies `length` bytes from `start` on that overlap their copy.
-    fn repeat(&mut self, start: usize, length: usize) {
-        let offset = self.filled - start;
-        let Some(area) = self.output.get_mut(start..self.filled + length) else {
-            return;
-        };
-        let mut known = offset;
-        while known < area.len() {
-            let count = known.min(area.len() - known);
-            area.copy_within(..count, known);
-            known += count;
-        }
     }
 }

@@ -15,6 +15,7 @@ mod hc;
 mod lazy;
 mod optimal;
 mod sequence;
+mod verifier;
 mod wild;
 
 pub use decoder::Lz4Decoder;
@@ -43,4 +44,18 @@ fn check_distance(max_distance: u16) -> Result<(), EncodeError> {
         });
     }
     Ok(())
+}
+
+/// A length that goes on at `at`, and where it ends.
+#[inline(always)]
+fn long(encoded: &[u8], mut at: usize) -> Option<(usize, usize)> {
+    let mut length = LONG;
+    loop {
+        let more = *encoded.get(at)?;
+        at += 1;
+        length = length.checked_add(more.into())?;
+        if more != u8::MAX {
+            return Some((length, at));
+        }
+    }
 }

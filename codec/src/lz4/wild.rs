@@ -15,7 +15,7 @@
     reason = "the hot loop of reading LZ4 images; measured with examples/lz4_decode.rs"
 )]
 
-use super::{LONG, MIN_MATCH};
+use super::{LONG, MIN_MATCH, long};
 
 /// Bytes of a match that are copied at once, and of a long one.
 const PIECE: usize = 8;
@@ -204,20 +204,6 @@ unsafe fn sequence(
         }
     }
     Some((at, filled + length))
-}
-
-/// A length that goes on at `at`, and where it ends.
-#[inline(always)]
-fn long(encoded: &[u8], mut at: usize) -> Option<(usize, usize)> {
-    let mut length = LONG;
-    loop {
-        let more = *encoded.get(at)?;
-        at += 1;
-        length = length.checked_add(more.into())?;
-        if more != u8::MAX {
-            return Some((length, at));
-        }
-    }
 }
 
 /// A piece that repeats the first `offset` bytes of another, fewer than all but not 0, and how many of its bytes are

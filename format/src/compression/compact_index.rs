@@ -179,8 +179,8 @@ pub enum CompactIndexError {
 
 /// A pack, whose records are unpacked when they are asked for.
 struct Pack<'a> {
-    /// Records, without the base.
-    stream: &'a [u8],
+    /// Records and behind them the base.
+    bytes: &'a [u8],
     kind: PackKind,
     value_bits: u8,
     base: u32,
@@ -196,9 +196,9 @@ impl<'a> Pack<'a> {
             available: bytes.len(),
         };
         let pack = bytes.get(..kind.size()).ok_or_else(truncated)?;
-        let (stream, base) = pack.split_last_chunk::<BASE_SIZE>().ok_or_else(truncated)?;
+        let base = pack.last_chunk::<BASE_SIZE>().ok_or_else(truncated)?;
         Ok(Self {
-            stream,
+            bytes: pack,
             kind,
             value_bits,
             base: u32::from_le_bytes(*base),
@@ -215,8 +215,9 @@ impl<'a> Pack<'a> {
             return None;
         }
         let bit = index * self.kind.record_bits();
-        let byte = |index: usize| self.stream.get(bit / 8 + index).copied().unwrap_or(0);
-        let word = u32::from_le_bytes([byte(0), byte(1), byte(2), 0]) >> (bit % 8);
+        // The base lies behind the last record, so there are four bytes at each.
+        let word = self.bytes.get(bit / 8..)?.first_chunk()?;
+        let word = u32::from_le_bytes(*word) >> (bit % 8);
         let [low, high, ..] = word.to_le_bytes();
         let word = u16::from_le_bytes([low, high]);
         Some((

@@ -445,11 +445,6 @@ impl<'a> Worker<'a> {
                 offset,
             },
         };
-        let length = usize::try_from(range.more).unwrap_or(0);
-        if self.buffer.len() < length {
-            self.buffer.resize(length, 0);
-        }
-        let output = self.buffer.get_mut(..length).unwrap_or_default();
         let extent = EncodedExtent {
             pcluster: Pcluster {
                 stored,
@@ -462,7 +457,7 @@ impl<'a> Worker<'a> {
         };
         let ahead = usize::try_from(end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         let image = self.data.image;
-        image.decode(&mut self.lease, range.nid, &extent, ahead, output)
+        image.verify(&mut self.lease, range.nid, &extent, ahead)
     }
 
     /// Decodes and tells; `end` as above.

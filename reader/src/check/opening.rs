@@ -22,8 +22,9 @@ use zerocopy::little_endian::{U16, U32, U64};
 /// Smallest page of Linux in bytes; the superblock must lie in the first page.
 const SMALLEST_PAGE: usize = 4096;
 
-/// Most bytes of metadata to keep. Inodes are read twice, by name and in stored order: what has room is read once.
-const METADATA_CACHE: usize = 32 << 20;
+/// Most bytes of metadata to keep. Inodes are read twice, by name and in stored order: reading them again takes less than
+/// fresh memory for all of them would.
+const METADATA_CACHE: usize = 1 << 20;
 
 /// An open image, and what of it cannot be judged.
 pub(super) struct Opened {

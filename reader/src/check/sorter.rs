@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -136,8 +137,10 @@ impl<T: Record> Sorter<T> {
             file: self.file,
             read_ahead: read_ahead.max(T::SIZE),
         };
-        for index in 0..sorted.cursors.len() {
-            sorted.advance(index)?;
+        for (index, cursor) in sorted.cursors.iter_mut().enumerate() {
+            if let Some(record) = cursor.next(sorted.file.as_ref(), sorted.read_ahead)? {
+                sorted.heap.push(Reverse((record, index)));
+            }
         }
         Ok(sorted)
     }
@@ -162,40 +165,33 @@ struct Cursor<T> {
     bytes: Vec<u8>,
 }
 
-impl<T: Record> Sorted<T> {
-    /// Moves the next record of a run into the heap.
-    fn advance(&mut self, index: usize) -> io::Result<()> {
-        let Some(cursor) = self.cursors.get_mut(index) else {
-            return Ok(());
-        };
-        let record = match &mut cursor.run {
+impl<T: Record> Cursor<T> {
+    /// The next record of the run.
+    fn next(&mut self, file: Option<&File>, read_ahead: usize) -> io::Result<Option<T>> {
+        Ok(match &mut self.run {
             Run::Memory(records) => {
-                let record = records.get(cursor.next).copied();
-                cursor.next += 1;
+                let record = records.get(self.next).copied();
+                self.next += 1;
                 record
             }
             Run::File { start, end } => {
-                if cursor.next >= cursor.bytes.len() && start < end {
+                if self.next >= self.bytes.len() && start < end {
                     let left = usize::try_from(*end - *start).unwrap_or(usize::MAX);
-                    cursor.bytes.resize(left.min(self.read_ahead), 0);
-                    if let Some(file) = &self.file {
-                        file.read_exact_at(&mut cursor.bytes, *start)?;
+                    self.bytes.resize(left.min(read_ahead), 0);
+                    if let Some(file) = file {
+                        file.read_exact_at(&mut self.bytes, *start)?;
                     }
-                    *start += cursor.bytes.len() as u64;
-                    cursor.next = 0;
+                    *start += self.bytes.len() as u64;
+                    self.next = 0;
                 }
-                let record = cursor
+                let record = self
                     .bytes
-                    .get(cursor.next..cursor.next + T::SIZE)
+                    .get(self.next..self.next + T::SIZE)
                     .map(T::decode);
-                cursor.next += T::SIZE;
+                self.next += T::SIZE;
                 record
             }
-        };
-        if let Some(record) = record {
-            self.heap.push(Reverse((record, index)));
-        }
-        Ok(())
+        })
     }
 }
 
@@ -203,8 +199,23 @@ impl<T: Record> Iterator for Sorted<T> {
     type Item = io::Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Reverse((record, index)) = self.heap.pop()?;
-        Some(self.advance(index).map(|()| record))
+        let mut first = self.heap.peek_mut()?;
+        let Reverse((record, index)) = *first;
+        let next = self.cursors.get_mut(index).map_or(Ok(None), |cursor| {
+            cursor.next(self.file.as_ref(), self.read_ahead)
+        });
+        match next {
+            // In place of the one before: where a run goes on alone, nothing moves.
+            Ok(Some(next)) => *first = Reverse((next, index)),
+            Ok(None) => {
+                PeekMut::pop(first);
+            }
+            Err(error) => {
+                PeekMut::pop(first);
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(record))
     }
 }
 

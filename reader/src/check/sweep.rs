@@ -11,7 +11,7 @@ use std::io;
 /// Bytes that are decoded of pclusters on top of others, which need not end with the size of the image.
 const ENTANGLED_BYTES: u64 = 256 << 20;
 /// Bytes of uncompressed data that are read at once.
-const READ_BYTES: u64 = 1 << 20;
+const READ_BYTES: u64 = 128 << 10;
 
 /// Goes through all ranges and returns the bytes of data in them. `jobs` is told what to do, if data is looked at.
 pub(super) fn sweep(
