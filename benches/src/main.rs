@@ -28,6 +28,7 @@ mod rows;
 mod statistics;
 mod tools;
 
+use std::time::{Duration, Instant};
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -56,6 +57,10 @@ struct Arguments {
     /// Rounds in which every program runs once
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+
+    /// Begin no further round of a row when its rounds took so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    at_most: u64,
 
     /// Where corpora are, or are made; by default in the cache
     #[arg(long, value_name = "DIR")]
@@ -149,7 +154,11 @@ fn runs(row: &Row, corpora: &Corpora, arguments: &Arguments) -> Result<Vec<Serie
         .collect();
     let directory = tempfile::tempdir_in(&arguments.output)?;
     let output = directory.path().join("output");
+    let (began, at_most) = (Instant::now(), Duration::from_secs(arguments.at_most));
     for round in 0..arguments.runs as usize {
+        if round > 0 && began.elapsed() > at_most {
+            break;
+        }
         for turn in 0..row.contenders.len() {
             let index = (round + turn) % row.contenders.len();
             let (tool, work) = &row.contenders[index];
