@@ -96,7 +96,12 @@ fn print_summary(image: &Path, summary: &Summary) {
     let data = report::bytes(summary.bytes_in);
     let entries = report::count(summary.entries, "entry", "entries");
     let time = report::seconds(summary.elapsed);
-    if is_index {
+    if summary.requirements.contains(&Requirement::FlatDevices) {
+        say!(
+            "{}: {size}, an index and {data} of data behind it, {entries}, {time}",
+            image.display()
+        );
+    } else if is_index {
         say!(
             "{}: {size} for {data} of data that stay in place, {entries}, {time}",
             image.display()

@@ -65,6 +65,8 @@ pub enum Requirement {
     ChunkedFile,
     /// Extra devices.
     DeviceTable,
+    /// Extra devices behind the image in one file, mounted without naming them. No feature bit announces it.
+    FlatDevices,
     /// MicroLZMA.
     MicroLzma,
     /// Compressed inline tails.
@@ -103,7 +105,7 @@ impl Requirement {
             Self::DeviceTable | Self::MicroLzma => (5, 16),
             Self::Ztailpacking => (5, 17),
             Self::FragmentsOrDedupe => (6, 1),
-            Self::SmallBlocks | Self::XattrPrefixes => (6, 4),
+            Self::SmallBlocks | Self::XattrPrefixes | Self::FlatDevices => (6, 4),
             Self::Deflate => (6, 6),
             Self::SmallBlocksCompressed => (6, 8),
             Self::Zstd => (6, 10),
@@ -122,6 +124,7 @@ impl Requirement {
             Self::BigPcluster => "pclusters larger than a block",
             Self::ChunkedFile => "chunk-based files (holes)",
             Self::DeviceTable => "extra devices",
+            Self::FlatDevices => "extra devices behind the image in one file",
             Self::MicroLzma => "MicroLZMA",
             Self::Ztailpacking => "compressed inline tails",
             Self::FragmentsOrDedupe => "fragments or deduplication",

@@ -2,36 +2,39 @@
 //!
 //! *Tar*: 512-byte blocks, one device, every file a chunk index to its place in the tar.
 //!
-//! *Raw files*: 4 KiB blocks, one device for each file, flat inline inodes whose start block is the file's place in the
-//! unified address space: no table at all. The kernel reads no partial block at the end of a device, so the last partial
-//! block is copied into the index; where it fits behind no inode, the last chunk of a chunk index is.
+//! *Raw files*: 4 KiB blocks, one device for each file; see [`raw_files`].
 //!
 //! *Layers*: images and tars that are merged, one device for each and for each device of an image; see [`layers`].
+//!
+//! The devices of tars and layers may also be copied behind the index, into its own file; see [`embed`].
 
+mod embed;
 mod layers;
+mod raw_files;
 
 use crate::build::refuse_own_file;
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
-use crate::image::{Header, ImageError, Metadata as ImageMetadata};
+use crate::image::{Header, Metadata as ImageMetadata};
 use crate::options::{BuildError, ImageOptions, folder, requirements};
+use crate::plan::Plan;
 use crate::plan::index_form::IndexForm;
-use crate::plan::inode_data::{DataMap, LayerFileData, RawFileData, RawFileEnd};
-use crate::plan::{Plan, can_inline};
+use crate::plan::inode_data::{DataMap, LayerFileData, RawFileData};
 use crate::source::layers::Layer;
-use crate::source::raw::{self, OpenRawFile, RawFile};
-use crate::source::{directory, tar};
+use crate::source::raw::RawFile;
+use crate::source::tar;
 use crate::summary::Summary;
 use crate::tree::{Body, FrozenTree, Location, display};
+use embed::Blob;
 use erofs_format::device::{DeviceSlot, TAG_SIZE};
 use erofs_format::feature::FeatureIncompat;
-use erofs_format::inode::EXTENDED_INODE_SIZE;
+use erofs_format::kernel::Requirement;
 use erofs_format::{BlockAddr, BlockBits, DeviceId};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// What an index points into.
@@ -54,6 +57,18 @@ pub enum IndexSource {
         layers: Vec<Layer>,
         /// Whether whiteouts and overlayfs' attributes are left out.
         strip: bool,
+    },
+}
+
+/// Where the data of an index is.
+#[derive(Debug, Clone, Copy)]
+pub enum Placement<'p> {
+    /// In the files that it is made of, which are its devices.
+    Apart,
+    /// Behind the index, copied into its own file, which mounts without any device (Linux 6.4).
+    Embedded {
+        /// Counts the bytes that are copied.
+        progress: &'p AtomicU64,
     },
 }
 
@@ -81,6 +96,11 @@ pub enum IndexError {
     /// A tar that is compressed or passes by.
     #[error("{}: only the data of a plain tar can stay where it is: unpack it, or merge into a full image", .0.display())]
     NotInPlace(PathBuf),
+    /// Raw files in the file of the index.
+    #[error(
+        "an index with raw files in it would be a full image that fewer kernels mount: build a full image of them"
+    )]
+    EmbeddedRawFiles,
     /// Blocks of different sizes.
     #[error("{} has blocks of {other} bytes, the layers before it have {bytes}: merge into a full image", layer.display())]
     BlockSizes {
@@ -135,7 +155,7 @@ pub enum IndexError {
 /// Memory for tails before they go to a temporary file, in bytes.
 const TAIL_MEMORY: usize = 16 << 20;
 
-/// Writes an index of `source` at `output`. File data is not read, but for the ends of raw files.
+/// Writes an index of `source` at `output`. File data is not read, but for the ends of raw files, unless it is embedded.
 ///
 /// # Errors
 /// [`BuildError`]; nothing is left under the name `output` then.
@@ -143,8 +163,10 @@ pub fn index(
     source: IndexSource,
     output: &Path,
     options: &ImageOptions,
+    placement: Placement<'_>,
 ) -> Result<Summary, BuildError> {
     let started = Instant::now();
+    let is_embedded = matches!(placement, Placement::Embedded { .. });
     let out_error = |source| BuildError::Output {
         path: output.to_path_buf(),
         source,
@@ -154,7 +176,12 @@ pub fn index(
         .with_offset(options.offset);
     let own_files = out.own_files().map_err(out_error)?;
     let paths: Vec<&Path> = match &source {
-        IndexSource::Tar { path, .. } => vec![path],
+        IndexSource::Tar { path, archive } => {
+            if let Some(file) = archive.file() {
+                refuse_own_file(path, file.metadata(), &own_files)?;
+            }
+            vec![path]
+        }
         IndexSource::TarElsewhere(_) => Vec::new(),
         IndexSource::RawFiles(files) => files.iter().map(|file| file.path.as_path()).collect(),
         IndexSource::Layers { layers, .. } => layers.iter().flat_map(Layer::files).collect(),
@@ -164,19 +191,25 @@ pub fn index(
     }
     let index = match source {
         IndexSource::Tar { archive, path } => {
-            let tag = tag(&path, output);
-            Index::of_tar(archive, Some(&path), tag, output, options, &out)?
+            let archive = match is_embedded {
+                true => archive.in_place(folder(output))?,
+                false => archive,
+            };
+            Index::of_tar(archive, Some(&path), is_embedded, output, options, &out)?
         }
         IndexSource::TarElsewhere(archive) => {
-            Index::of_tar(archive, None, [0; TAG_SIZE], output, options, &out)?
+            Index::of_tar(archive, None, false, output, options, &out)?
+        }
+        IndexSource::RawFiles(_) if is_embedded => {
+            return Err(IndexError::EmbeddedRawFiles.into());
         }
         IndexSource::RawFiles(files) => Index::of_raw_files(&files, output, options, &out)?,
         IndexSource::Layers { layers, strip } => {
-            Index::of_layers(layers, strip, output, options, &out)?
+            Index::of_layers(layers, strip, is_embedded, output, options, &out)?
         }
     };
     let summary = index
-        .write(&out, options, started)
+        .write(&out, options, placement, started)
         .map_err(|error| error.at(output))?;
     out.publish(summary.image_size).map_err(out_error)?;
     Ok(summary)
@@ -194,13 +227,15 @@ struct Index<'o> {
     data_start: BlockAddr,
     writer: Writer<'o>,
     bytes_in: u64,
+    /// What is copied behind the index, by slot; none where data stays apart.
+    blobs: Vec<Blob>,
 }
 
 impl<'o> Index<'o> {
     fn of_tar(
         archive: tar::Archive,
         path: Option<&Path>,
-        tag: [u8; TAG_SIZE],
+        is_embedded: bool,
         output: &Path,
         options: &ImageOptions,
         out: &'o Output,
@@ -214,22 +249,31 @@ impl<'o> Index<'o> {
         };
         let summary = tar::scan(archive, &options.rules, options.whiteouts, &mut tree, data)?;
         let tree = options.finish(tree)?;
-        let length = match file {
+        let name = path.unwrap_or(Path::new("the tar"));
+        let length = match &file {
             Some(file) => file
                 .metadata()
                 .map_err(|source| IndexError::Read {
-                    path: path.map_or(b"the tar".to_vec(), |path| {
-                        path.as_os_str().as_bytes().to_vec()
-                    }),
+                    path: name.as_os_str().as_bytes().to_vec(),
                     source,
                 })?
                 .len(),
             None => summary.length + summary.trailing,
         };
-        let bytes_in = check_tar(&tree, length)?;
+        let blocks = block_bits.blocks_for(length);
+        // A copy gets the padding that the tar lacks.
+        let readable = match is_embedded {
+            true => blocks << block_bits.bits(),
+            false => length,
+        };
+        let bytes_in = check_tar(&tree, readable)?;
+        let blob = file.filter(|_| is_embedded).map(|file| Blob {
+            path: name.to_path_buf(),
+            file,
+        });
         let devices = vec![DeviceSlot {
-            tag,
-            blocks: block_bits.blocks_for(length),
+            tag: path.map_or([0; TAG_SIZE], |path| tag(path, output)),
+            blocks,
             unified_start: BlockAddr(0),
         }];
         let mut incompat =
@@ -247,79 +291,7 @@ impl<'o> Index<'o> {
             data_start,
             writer: Writer::new(out, data_start.0 << block_bits.bits(), block_bits),
             bytes_in,
-        })
-    }
-
-    fn of_raw_files(
-        files: &[RawFile],
-        output: &Path,
-        options: &ImageOptions,
-        out: &'o Output,
-    ) -> Result<Self, BuildError> {
-        let block_bits = BlockBits::B4096;
-        let mut tree = options.empty_tree()?;
-        let opened = raw::scan(files, &options.rules, &mut tree)?;
-        let tree = options.finish(tree)?;
-        // A file below a block lies in the index whole and needs no device.
-        let ends: Vec<_> = opened
-            .iter()
-            .map(|file| End::of(file.size, block_bits))
-            .collect();
-        let mut devices = Vec::new();
-        for ((file, source), end) in opened.iter().zip(files).zip(&ends) {
-            if end.outside(file.size) > 0 {
-                devices.push(DeviceSlot {
-                    tag: tag(&source.path, output),
-                    blocks: block_bits.blocks_for(file.size),
-                    unified_start: BlockAddr(0),
-                });
-            }
-        }
-        if u16::try_from(devices.len()).is_err() {
-            return Err(IndexError::TooManyFiles(devices.len()).into());
-        }
-        let data_start = header(&devices).end(block_bits)?;
-        let mut writer = Writer::new(out, data_start.0 << block_bits.bits(), block_bits);
-        let mut tails = Tails::new(TAIL_MEMORY, folder(output).to_path_buf());
-        let mut raw_files = Vec::new();
-        let mut next_device = 1;
-        let mut incompat = FeatureIncompat::empty();
-        incompat.set(
-            FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2,
-            !devices.is_empty(),
-        );
-        incompat.set(FeatureIncompat::BIT48, needs_wide(&devices));
-        let mut bytes_in = 0;
-        for (file, end) in opened.iter().zip(&ends) {
-            bytes_in += file.size;
-            let outside = end.outside(file.size);
-            let device = (outside > 0).then(|| {
-                next_device += 1;
-                DeviceId(next_device - 1)
-            });
-            incompat.set(
-                FeatureIncompat::CHUNKED_FILE,
-                incompat.contains(FeatureIncompat::CHUNKED_FILE)
-                    || device.is_some() && matches!(end, End::Copied { .. }),
-            );
-            let end = end.copy(file, outside, &mut writer, &mut tails)?;
-            raw_files.push(RawFileData {
-                device,
-                unified_start: BlockAddr(0),
-                end,
-            });
-        }
-        Ok(Self {
-            tree,
-            block_bits,
-            raw_files,
-            layer_files: Vec::new(),
-            tails,
-            devices,
-            incompat,
-            data_start,
-            writer,
-            bytes_in,
+            blobs: blob.into_iter().collect(),
         })
     }
 
@@ -327,11 +299,16 @@ impl<'o> Index<'o> {
         mut self,
         out: &Output,
         options: &ImageOptions,
+        placement: Placement<'_>,
         started: Instant,
     ) -> Result<Summary, BuildError> {
         let header = header(&self.devices);
         let superblock = options.superblock(&self.tree, self.block_bits, self.incompat, &header);
-        let requirements = requirements(&superblock);
+        let mut requirements = requirements(&superblock);
+        if let Placement::Embedded { .. } = placement {
+            requirements.push(Requirement::FlatDevices);
+            requirements.sort_by_key(|requirement| requirement.since());
+        }
         options.check_kernel(&requirements)?;
         let start = self.writer.block();
         let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
@@ -364,6 +341,15 @@ impl<'o> Index<'o> {
                 }
             }
         }
+        if let Placement::Embedded { progress } = placement {
+            embed::write(
+                &self.blobs,
+                &mut self.devices,
+                self.block_bits,
+                out,
+                progress,
+            )?;
+        }
         let metadata = ImageMetadata {
             tree: &self.tree,
             data: data_map(
@@ -384,7 +370,10 @@ impl<'o> Index<'o> {
             data_start: self.data_start,
             align_blocks: options.metadata.align_blocks,
         };
-        let finished = metadata.write(out, self.writer)?;
+        let mut finished = metadata.write(out, self.writer)?;
+        if let Placement::Embedded { .. } = placement {
+            finished.size = next.0 << self.block_bits.bits();
+        }
         Ok(Summary::new(
             &self.tree,
             &finished,
@@ -470,98 +459,6 @@ fn check_tar(tree: &FrozenTree, length: u64) -> Result<u64, IndexError> {
         bytes += stored;
     }
     Ok(bytes)
-}
-
-/// How a raw file's end will be kept.
-enum End {
-    Aligned,
-    Inline { tail: u64 },
-    Copied { block_shift: u8, copied: u64 },
-}
-
-impl End {
-    fn of(size: u64, block_bits: BlockBits) -> Self {
-        let tail = block_bits.offset_in_block(size);
-        if tail == 0 {
-            return Self::Aligned;
-        }
-        if can_inline(EXTENDED_INODE_SIZE, size, block_bits) {
-            return Self::Inline { tail };
-        }
-        // A table of 8 bytes for each chunk against half a chunk of copied data: least at the square root.
-        let chunk = size
-            .saturating_mul(16)
-            .isqrt()
-            .next_power_of_two()
-            .max(block_bits.bytes());
-        let block_shift = u8::try_from((chunk >> block_bits.bits()).ilog2()).unwrap_or(0);
-        Self::Copied {
-            block_shift,
-            copied: size % chunk,
-        }
-    }
-
-    /// Bytes of the file that stay outside of the index.
-    const fn outside(&self, size: u64) -> u64 {
-        match self {
-            Self::Aligned => size,
-            Self::Inline { tail } => size - *tail,
-            Self::Copied { copied, .. } => size - *copied,
-        }
-    }
-
-    /// Copies the end of the file, everything behind byte `outside`.
-    fn copy(
-        &self,
-        file: &OpenRawFile,
-        outside: u64,
-        writer: &mut Writer<'_>,
-        tails: &mut Tails,
-    ) -> Result<RawFileEnd, BuildError> {
-        let failed = |source| {
-            let path = file.name.clone();
-            BuildError::from(IndexError::Read { path, source })
-        };
-        if let Self::Aligned = self {
-            return Ok(RawFileEnd::Aligned);
-        }
-        // Reads of neighbouring sectors become one, without a look at whose sectors they are (fs/iomap/buffered-io.c, seen on
-        // Linux 6.12 and 6.16): a copy must not begin in the sector behind the last one that is read on the file's device.
-        if matches!(self, Self::Copied { .. }) && writer.position() == outside {
-            writer.pad_to(outside + 1).map_err(ImageError::from)?;
-            writer.pad_to_block().map_err(ImageError::from)?;
-        }
-        let start = writer.block();
-        let mut at = outside;
-        let mut piece = Vec::new();
-        while at < file.size {
-            piece.clear();
-            let length = (file.size - at).min(1 << 20);
-            let read =
-                directory::read_at(file.file.as_fd(), at, length, &mut piece).map_err(failed)?;
-            if read < length {
-                return Err(failed(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the file became shorter",
-                )));
-            }
-            if let Self::Inline { .. } = self {
-                return Ok(RawFileEnd::Inline(
-                    tails.push(&piece).map_err(ImageError::from)?,
-                ));
-            }
-            writer.write(&piece).map_err(ImageError::from)?;
-            at += length;
-        }
-        writer.pad_to_block().map_err(ImageError::from)?;
-        match self {
-            Self::Copied { block_shift, .. } => Ok(RawFileEnd::Copied {
-                block_shift: *block_shift,
-                start,
-            }),
-            Self::Aligned | Self::Inline { .. } => Ok(RawFileEnd::Aligned),
-        }
-    }
 }
 
 /// The tag by which a mount finds a blob: its path below the folder of the index, else its name.

@@ -481,6 +481,7 @@ const fn advice(requirement: Requirement) -> &'static str {
             " (leave out --xattr-prefix)"
         }
         Requirement::DeviceTable => " (build a full image instead of an index)",
+        Requirement::FlatDevices => " (leave out --embed)",
         Requirement::LongLabel => " (use a label of at most 15 bytes)",
         Requirement::SmallBlocks | Requirement::SmallBlocksCompressed => {
             " (erofs build has 4096-byte blocks)"

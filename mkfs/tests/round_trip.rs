@@ -8,7 +8,7 @@ use erofs_format::inode::Timestamp;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_mkfs::data::fragments::{FragmentDedupe, Packing};
-use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::options::ImageOptions;
 use erofs_mkfs::plan::index_form::IndexForm;
 use erofs_mkfs::source::Rules;
@@ -403,6 +403,7 @@ fn indexes_read_through_their_blobs() {
         IndexSource::RawFiles(arguments),
         &image,
         &ImageOptions::default(),
+        Placement::Apart,
     )
     .unwrap();
     let unopened = Image::open(FileSource::open(&image).unwrap(), ReadOptions::default()).unwrap();
@@ -447,6 +448,7 @@ fn a_raw_file_that_is_a_tar_without_padding_is_refused() {
         IndexSource::Tar { archive, path },
         &image,
         &ImageOptions::default(),
+        Placement::Apart,
     )
     .unwrap_err();
     assert!(error.to_string().contains("truncate"), "{error}");
@@ -492,6 +494,7 @@ fn an_image_neither_holds_itself_nor_takes_the_place_of_its_source() {
         IndexSource::RawFiles(files()),
         &path,
         &ImageOptions::default(),
+        Placement::Apart,
     );
     for error in [built.unwrap_err(), indexed.unwrap_err()] {
         assert!(

@@ -13,8 +13,6 @@ pub enum Ability {
     Blocks(BlockBits),
     /// Reads compressed images of this block size.
     CompressedBlocks(BlockBits),
-    /// Finds the blocks of extra devices behind the image in the same file.
-    FlatDevices,
     /// Mounts a regular file.
     FileBacked,
     /// Reads a regular file past the page cache of its filesystem (`directio`).
@@ -36,7 +34,6 @@ impl Ability {
             }
             Self::Blocks(_) => Requirement::SmallBlocks.since(),
             Self::CompressedBlocks(_) => Requirement::SmallBlocksCompressed.since(),
-            Self::FlatDevices => version(6, 4),
             // directio came with 6.13 and was taken into 6.12.y.
             Self::FileBacked | Self::DirectIo => version(6, 12),
             Self::FsOffset => version(6, 16),
@@ -80,7 +77,6 @@ impl fmt::Display for Ability {
             Self::CompressedBlocks(bits) => {
                 write!(f, "compression with {}-byte blocks", bits.bytes())
             }
-            Self::FlatDevices => f.write_str("extra devices behind the image in one file"),
             Self::FileBacked => f.write_str("file-backed mounts"),
             Self::DirectIo => f.write_str("direct I/O on file-backed mounts"),
             Self::FsOffset => f.write_str("images at an offset (fsoffset=)"),

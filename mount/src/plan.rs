@@ -6,7 +6,7 @@ use crate::capabilities::{
 };
 use crate::requirements::Requirements;
 use crate::wish::{DirectIo, Via, Wish};
-use erofs_format::kernel::KernelVersion;
+use erofs_format::kernel::{KernelVersion, Requirement};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -427,7 +427,7 @@ impl Question<'_> {
             abilities.push(Ability::FsOffset);
         }
         if self.is_flat() {
-            abilities.push(Ability::FlatDevices);
+            abilities.push(Ability::Read(Requirement::FlatDevices));
         }
         abilities
     }

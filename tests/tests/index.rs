@@ -9,7 +9,7 @@ use std::{
     io::{self, BufWriter, Seek, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Instant,
 };
 
@@ -179,6 +179,86 @@ fn whiteouts_of_layers_become_those_of_overlayfs() {
         println!("{what}");
         expected.assert_same(&seen, &[]);
     }
+}
+
+/// The tar is behind its index: one file, whatever way the tar came.
+#[test]
+fn tars_in_the_file_of_their_index() {
+    let ways = require!(needs());
+    let workshop = Workshop::light();
+    let tar = workshop.path("layer.tar");
+    let options = ["--format=posix", "--xattrs", "--xattrs-include=*"];
+    archive::create(&workshop.source, &tar, &options);
+    let expected = archive::extracted(&tar, &[]);
+    succeed(Command::new("gzip").arg("-k").arg(&tar));
+    let whole = workshop.path("whole.erofs");
+    index(std::slice::from_ref(&tar), &whole, &["--embed"]);
+    let again = workshop.path("again.erofs");
+    index(&[workshop.path("layer.tar.gz")], &again, &["--embed"]);
+    assert_eq!(
+        fs::read(&whole).expect("there"),
+        fs::read(&again).expect("there")
+    );
+    let piped = workshop.path("piped.erofs");
+    let mut command = erofs().expect("asked for");
+    command
+        .args(["index", "--quiet", "--embed", "-", "-o"])
+        .arg(&piped);
+    let mut cat = Command::new("cat");
+    let mut cat = cat
+        .arg(&tar)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    succeed(command.stdin(cat.stdout.take().expect("piped")));
+    assert!(cat.wait().expect("ends").success());
+    assert_eq!(
+        fs::read(&whole).expect("there"),
+        fs::read(&piped).expect("there")
+    );
+    fs::remove_file(&tar).expect("there");
+
+    let image = open(&whole, &[]);
+    assert_eq!(image.device_slots()[0].tag_bytes(), b"embedded-1");
+    expected.assert_same(&Manifest::of_image(&image).expect("readable"), &[]);
+    let mut check = erofs().expect("asked for");
+    succeed(check.args(["check", "--quiet", "--data"]).arg(&whole));
+    for way in ways {
+        let mounted = Mounted::new(&whole, way, "").expect("mounts");
+        let seen = Manifest::of_directory(mounted.path()).expect("readable");
+        expected.assert_same(&seen, &[]);
+    }
+}
+
+/// What a tar lacks of its last block the copy has.
+#[test]
+fn an_unpadded_tar_in_the_file_of_its_index() {
+    let ways = require!(needs());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let mut member = ustar::header("name", 700).to_vec();
+    member.resize(512 + 700, b'x');
+    fs::write(path("unpadded.tar"), &member).expect("written");
+    index(
+        &[path("unpadded.tar")],
+        &path("whole.erofs"),
+        &["--embed", "--offset=4096"],
+    );
+    let whole = fs::read(path("whole.erofs")).expect("there");
+    fs::write(path("cut.erofs"), &whole[4096..]).expect("written");
+    assert_eq!(whole.len() % 512, 0);
+    for way in ways {
+        let mounted = Mounted::new(&path("cut.erofs"), way, "").expect("mounts");
+        let read = fs::read(mounted.path().join("name")).expect("readable");
+        assert_eq!(read, [b'x'; 700]);
+    }
+    let mut command = erofs().expect("asked for");
+    let command = command
+        .args(["index", "--embed", "-o"])
+        .arg(path("no.erofs"));
+    let error = refused(command.arg(path("whole.erofs")));
+    assert!(error.contains("erofs build"), "{error}");
+    assert!(!path("no.erofs").exists());
 }
 
 #[test]

@@ -245,13 +245,17 @@ fn an_index_of_images_shows_what_they_hold() {
         let stack = Stack::new(100 + seed as u64, options);
         let image = stack.path("all.toc.erofs");
         merge(&stack.images, &image, &["--index"]);
-        let read = Manifest::of_image(&open(&image, &stack.images)).expect("readable");
-        stack.expected.assert_same(&read, &OVERLAY_COUNTS);
-        for way in &ways {
-            println!("{options:?}: {way:?}");
-            let mounted = Mounted::with_devices(&image, *way, &stack.images).expect("mounts");
-            let shown = Manifest::of_directory(mounted.path()).expect("readable");
-            stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+        let whole = stack.path("all.erofs");
+        merge(&stack.images, &whole, &["--index", "--embed"]);
+        for (image, devices) in [(&image, stack.images.as_slice()), (&whole, &[])] {
+            let read = Manifest::of_image(&open(image, devices)).expect("readable");
+            stack.expected.assert_same(&read, &OVERLAY_COUNTS);
+            for way in &ways {
+                println!("{options:?}: {way:?}, {} devices", devices.len());
+                let mounted = Mounted::with_devices(image, *way, devices).expect("mounts");
+                let shown = Manifest::of_directory(mounted.path()).expect("readable");
+                stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+            }
         }
     }
 }
@@ -269,10 +273,14 @@ fn tars_become_one_image_or_an_index_of_them() {
     let stack = Stack::new(203, &[]);
     let (tars, image) = (stack.tars("tar"), stack.path("all.toc.erofs"));
     merge(&tars, &image, &["--index"]);
-    for way in ways {
-        let mounted = Mounted::with_devices(&image, way, &tars).expect("mounts");
-        let shown = Manifest::of_directory(mounted.path()).expect("readable");
-        stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+    let whole = stack.path("whole.erofs");
+    merge(&stack.tars("tar.gz"), &whole, &["--index", "--embed"]);
+    for (image, devices) in [(&image, tars.as_slice()), (&whole, &[])] {
+        for way in &ways {
+            let mounted = Mounted::with_devices(image, *way, devices).expect("mounts");
+            let shown = Manifest::of_directory(mounted.path()).expect("readable");
+            stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+        }
     }
 }
 
@@ -293,6 +301,17 @@ fn an_index_may_be_a_layer() {
         stack.images[2].clone(),
     ];
     let shown = Manifest::of_image(&open(&image, &devices)).expect("readable");
+    stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+    // In one file; and with a layer that is such a file.
+    let whole = stack.path("whole.erofs");
+    merge(&layers, &whole, &["--index", "--embed"]);
+    let shown = Manifest::of_image(&open(&whole, &[])).expect("readable");
+    stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+    let lower = stack.path("lower.erofs");
+    let embedded = ["--index", "--embed", "--ovlfs-strip=0"];
+    merge(&stack.images[..2], &lower, &embedded);
+    merge(&[lower, stack.images[2].clone()], &whole, &embedded[..2]);
+    let shown = Manifest::of_image(&open(&whole, &[])).expect("readable");
     stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
 }
 

@@ -4,8 +4,10 @@ use super::build::archive;
 use crate::build_report::Report;
 use crate::error::Outcome;
 use crate::image_arguments::ImageArguments;
+use crate::progress::Progress;
+use anyhow::bail;
 use clap::Args;
-use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::source::raw::RawFile;
 use std::path::PathBuf;
 
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Index {
-    /// An uncompressed tar; or files, each as PATH or NAME=PATH
+    /// An uncompressed tar; with --embed any tar, `-` for standard input; or files, each as PATH or NAME=PATH
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
 
@@ -25,6 +27,10 @@ pub(crate) struct Index {
     #[arg(long)]
     raw: bool,
 
+    /// Copy the tar, unpacked if it is compressed, behind the index: one file, which mounts without anything beside it
+    #[arg(long, conflicts_with = "raw")]
+    embed: bool,
+
     #[command(flatten)]
     image: ImageArguments,
 
@@ -34,10 +40,11 @@ pub(crate) struct Index {
 
 const EXAMPLES: &str = "\
 An index over a tar needs Linux 6.4 (blocks of 512 bytes), one over raw files Linux 5.16.
-Keep the index beside its data: a mount finds it there, or takes --device.
+Keep the index beside its data: a mount finds it there, or takes --device; with --embed both are in one file (Linux 6.4).
 
 Examples:
   erofs index layer.tar -o layer.toc.erofs
+  curl -s https://example.org/layer.tar.gz | erofs index --embed - -o layer.erofs
   erofs index model-00001.safetensors model-00002.safetensors config.json -o model.erofs
   erofs mount model.erofs /mnt";
 
@@ -52,6 +59,9 @@ impl Index {
         };
         let source = match archive {
             Some((path, archive)) => IndexSource::Tar { archive, path },
+            None if self.embed => bail!(
+                "--embed is about a tar: an index with single files in it would be a full image, which erofs build makes for older kernels too"
+            ),
             None => IndexSource::RawFiles(
                 self.sources
                     .iter()
@@ -59,7 +69,15 @@ impl Index {
                     .collect::<Result<_, _>>()?,
             ),
         };
-        let summary = index(source, &self.output, &options)?;
+        let progress = Progress::start("copying", self.report.is_quiet());
+        let placement = match self.embed {
+            true => Placement::Embedded {
+                progress: progress.counter(),
+            },
+            false => Placement::Apart,
+        };
+        let summary = index(source, &self.output, &options, placement)?;
+        drop(progress);
         self.report.print(&self.output, &summary)?;
         Ok(Outcome::Fine)
     }

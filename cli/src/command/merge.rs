@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use erofs_format::superblock::SuperblockError;
 use erofs_mkfs::build::{BuildSource, Verify, build};
-use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
 use erofs_mkfs::source::tar::{self, Archive};
@@ -33,6 +33,10 @@ pub(crate) struct Merge {
     /// Write metadata only: the data stays in the layers, which the image then needs as its devices
     #[arg(long)]
     index: bool,
+
+    /// With --index: copy the layers behind the metadata as they are, into one file that mounts without them
+    #[arg(long, requires = "index")]
+    embed: bool,
 
     #[command(flatten)]
     build: BuildArguments,
@@ -75,17 +79,25 @@ impl Merge {
         // What is left of all layers stands for itself, so by default it says nothing of layers below.
         let strip = self.build.image.ovlfs_strip().unwrap_or(true);
         options.image.strip_overlay = false;
+        let progress = Progress::start("merging", self.report.is_quiet());
         let summary = if self.index {
+            let placement = match self.embed {
+                true => Placement::Embedded {
+                    progress: progress.counter(),
+                },
+                false => Placement::Apart,
+            };
             index(
                 IndexSource::Layers { layers, strip },
                 &self.output,
                 &options.image,
+                placement,
             )?
         } else {
-            let progress = Progress::start("merging", self.report.is_quiet());
             let source = BuildSource::Layers { layers, strip };
             build(source, &self.output, &options, progress.counter())?
         };
+        drop(progress);
         self.report.print(&self.output, &summary)?;
         Ok(Outcome::Fine)
     }

@@ -5,7 +5,7 @@ use erofs_format::superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
 use erofs_reader::ByteSource;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom, Take};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -158,6 +158,23 @@ impl Output {
     /// # Errors
     /// As the system says.
     pub fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.begin()?;
+        self.file.write_all_at(bytes, self.in_file(position)?)
+    }
+
+    /// Copies all of `source`, by the kernel where it can, to byte `position` of the image. Returns how many bytes these are.
+    ///
+    /// # Errors
+    /// As the system says, of either file.
+    pub(crate) fn copy_at(&self, position: u64, source: &mut Take<&File>) -> io::Result<u64> {
+        self.begin()?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.in_file(position)?))?;
+        io::copy(source, &mut file)
+    }
+
+    /// Invalidates what is written in place.
+    fn begin(&self) -> io::Result<()> {
         if let State::InPlace(begun) = &self.state
             && !begun.swap(true, Ordering::Relaxed)
         {
@@ -166,7 +183,7 @@ impl Output {
             self.file.write_all_at(&[0; SUPERBLOCK_SIZE], superblock)?;
             self.file.sync_data()?;
         }
-        self.file.write_all_at(bytes, self.in_file(position)?)
+        Ok(())
     }
 
     /// The first `length` bytes of the image, to be read before it has a name.

@@ -3,6 +3,7 @@
 //! A file in consecutive blocks becomes a flat inode that starts at its place in the unified address space, so it takes no
 //! table; what is inlined in a layer is inlined here too. Files in chunks, holes and all, keep chunks.
 
+use super::embed::Blob;
 use super::{Index, IndexError, header, needs_wide, tag};
 use crate::data::output::Output;
 use crate::data::tails::Tails;
@@ -28,11 +29,12 @@ impl<'o> Index<'o> {
     pub(super) fn of_layers(
         layers: Vec<Layer>,
         strip: bool,
+        is_embedded: bool,
         output: &Path,
         options: &ImageOptions,
         out: &'o Output,
     ) -> Result<Self, BuildError> {
-        let block_bits = block_bits(&layers)?;
+        let block_bits = block_bits(&layers, is_embedded)?;
         let rules = LayerRules {
             rules: &options.rules,
             strip,
@@ -76,6 +78,10 @@ impl<'o> Index<'o> {
             }
         }
         let Placer { writer, tails, .. } = placer;
+        let blobs = match is_embedded {
+            true => Blob::of_layers(&merged.content)?,
+            false => Vec::new(),
+        };
         Ok(Self {
             tree: merged.tree,
             block_bits,
@@ -87,17 +93,18 @@ impl<'o> Index<'o> {
             data_start,
             writer,
             bytes_in,
+            blobs,
         })
     }
 }
 
-/// The block size that all layers have.
-fn block_bits(layers: &[Layer]) -> Result<BlockBits, IndexError> {
+/// The block size that all layers have. Tars that are unpacked anyway may be compressed.
+fn block_bits(layers: &[Layer], is_embedded: bool) -> Result<BlockBits, IndexError> {
     let mut all: Option<BlockBits> = None;
     for layer in layers {
         let own = match &layer.source {
             LayerSource::Image { image, .. } => image.superblock().block_bits,
-            LayerSource::Tar(archive) if archive.file().is_some() => BlockBits::B512,
+            LayerSource::Tar(archive) if is_embedded || archive.file().is_some() => BlockBits::B512,
             LayerSource::Tar(_) => return Err(IndexError::NotInPlace(layer.path.clone())),
         };
         let all = *all.get_or_insert(own);
@@ -254,7 +261,7 @@ impl Placer<'_, '_> {
     }
 
     /// Writes bytes into a block of the index. Returns its place, which is not that of the sector behind `before` on
-    /// another device: kernels merge reads of such neighbours (see [`super::End::copy`]).
+    /// another device: kernels merge reads of such neighbours (see [`super::raw_files`]).
     fn copy(&mut self, bytes: &[u8], before: Option<&Piece>) -> Result<u64, BuildError> {
         if before.is_some_and(|piece| piece.offset + piece.length == self.writer.position()) {
             self.writer

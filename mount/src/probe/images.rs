@@ -62,12 +62,12 @@ pub(super) fn of(ability: Ability) -> Option<ProbeImage> {
             Requirement::Zstd => image!("zstd", 9000),
             Requirement::Bit48 => image!("48bit", 9000),
             Requirement::Metabox => image!("metabox", 9000),
-            Requirement::LongLabel | Requirement::PlainXattrPrefixes | Requirement::IndexHoles => {
-                return None;
-            }
+            Requirement::FlatDevices
+            | Requirement::LongLabel
+            | Requirement::PlainXattrPrefixes
+            | Requirement::IndexHoles => return None,
         },
         Ability::FileBacked | Ability::DirectIo | Ability::FsOffset => BASELINE,
-        Ability::FlatDevices => return None,
     })
 }
 

@@ -15,7 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::output::Output;
-use erofs_mkfs::index::{IndexSource, index};
+use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
 use erofs_mkfs::source::tar::Archive;
@@ -342,7 +342,7 @@ fn index_source(path: PathBuf, archive: Archive) -> IndexSource {
 fn make(work: Work, image: &Path, options: &BuildOptions) -> anyhow::Result<Summary> {
     Ok(match work {
         Work::Build(source) => build(source, image, options, &Arc::new(AtomicU64::new(0)))?,
-        Work::Index(source) => index(source, image, &options.image)?,
+        Work::Index(source) => index(source, image, &options.image, Placement::Apart)?,
     })
 }
 

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use erofs_format::{BlockBits, kernel::KernelVersion};
+use erofs_format::{
+    BlockBits,
+    kernel::{KernelVersion, Requirement},
+};
 use erofs_mount::Ability;
 use erofs_tests::workshop::open;
 use rustix::{
@@ -150,6 +153,9 @@ pub(crate) fn tars(list: &mut List, sources: &Sources) -> Result<()> {
     built.more = METADATA_ONCE.into();
     list.add(&built);
     indexed(list, "tar-index", "tar", &sources.tar)?;
+    let mut embedded = list.make("index", "tar-embedded", &sources.tar, &["--embed"])?;
+    embedded.more = "ignore=root".into();
+    list.add(&embedded);
     indexed(list, "huge-tar-index", "tar of 1.5 TiB", &sources.huge_tar)
 }
 
@@ -177,7 +183,7 @@ fn indexed(list: &mut List, name: &str, what: &str, source: &Source) -> Result<(
         file: whole,
         devices: Vec::new(),
         label: format!("{}, everything in one file", entry.label),
-        since: later(&entry.since, Ability::FlatDevices)?,
+        since: later(&entry.since, Ability::Read(Requirement::FlatDevices))?,
         more: "ignore=root".into(),
         ..entry
     };
