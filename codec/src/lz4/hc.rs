@@ -2,6 +2,7 @@
 
 use super::chain::{Chains, Effort};
 use super::optimal::Optimal;
+use super::pair::Pair;
 use super::sequence::{Block, encode};
 use super::{check_distance, lazy};
 use crate::{EncodeError, Encoder, Fill};
@@ -9,14 +10,20 @@ use crate::{EncodeError, Encoder, Fill};
 /// Encodes LZ4 blocks smaller and slower than [`Lz4Encoder`](super::Lz4Encoder)
 /// does; they decode as fast.
 #[derive(Debug)]
-pub struct Lz4HcEncoder {
-    chains: Chains,
-    /// Chooses from them at the levels from [`OPTIMAL`] on.
-    optimal: Option<Optimal>,
+pub struct Lz4HcEncoder(Search);
+
+/// How matches are found and chosen.
+#[derive(Debug)]
+enum Search {
+    /// The better of two positions: the two quickest levels.
+    Pair(Pair),
+    /// The longest nearby, among a chain.
+    Lazy(Chains),
+    /// By what the whole block costs: the levels from [`OPTIMAL`] on.
+    Optimal(Chains, Optimal),
 }
 
-/// The first level whose matches are chosen by what the whole block costs.
-const OPTIMAL: i32 = 8;
+const OPTIMAL: i32 = 9;
 
 impl Lz4HcEncoder {
     /// The levels, numbered as liblz4 does.
@@ -30,14 +37,13 @@ impl Lz4HcEncoder {
     pub fn new(level: i32, max_distance: u16) -> Result<Self, EncodeError> {
         check_distance(max_distance)?;
         let (attempts, nice_length, table_log) = match level {
-            1 => (1, 32, 14),
-            2 => (2, 32, 15),
-            3 => (4, 32, 15),
+            1 | 2 => return Ok(Self(Search::Pair(Pair::new(max_distance)))),
+            3 => (3, 32, 15),
             4 => (8, 32, 15),
             5 => (16, 128, 16),
-            6 => (32, 128, 16),
-            7 => (64, 128, 16),
-            8 => (8, 512, 16),
+            6 => (24, 128, 16),
+            7 => (40, 128, 16),
+            8 => (64, 128, 16),
             9 => (24, 512, 16),
             10 => (64, 512, 16),
             11 => (256, 1024, 16),
@@ -51,30 +57,40 @@ impl Lz4HcEncoder {
                 });
             }
         };
-        Ok(Self {
-            optimal: (level >= OPTIMAL).then(|| Optimal::new(nice_length)),
-            chains: Chains::new(
-                max_distance,
-                Effort {
-                    attempts,
-                    nice_length,
-                    thorough: level >= 6,
-                    table_log,
-                },
-            ),
-        })
+        let chains = Chains::new(
+            max_distance,
+            Effort {
+                attempts,
+                nice_length,
+                thorough: level >= 6,
+                table_log,
+            },
+        );
+        Ok(Self(if level >= OPTIMAL {
+            Search::Optimal(chains, Optimal::new(nice_length))
+        } else {
+            Search::Lazy(chains)
+        }))
     }
 }
 
 impl Encoder for Lz4HcEncoder {
     fn fill(&mut self, input: &[u8], output: &mut [u8]) -> Result<Option<Fill>, EncodeError> {
-        Ok(encode(input, output, |block: &mut Block<'_>| {
-            self.chains.restart(block.input().len(), block.room());
-            match &mut self.optimal {
-                Some(optimal) => optimal.parse(&mut self.chains, block),
-                None => lazy::parse(&mut self.chains, block),
-            }
-        }))
+        Ok(encode(
+            input,
+            output,
+            |block: &mut Block<'_>| match &mut self.0 {
+                Search::Pair(pair) => pair.parse(block),
+                Search::Lazy(chains) => {
+                    chains.restart(block.input().len(), block.room());
+                    lazy::parse(chains, block);
+                }
+                Search::Optimal(chains, optimal) => {
+                    chains.restart(block.input().len(), block.room());
+                    optimal.parse(chains, block);
+                }
+            },
+        ))
     }
 
     /// Nothing to forget: no block depends on the one before.

@@ -14,6 +14,7 @@ mod fast;
 mod hc;
 mod lazy;
 mod optimal;
+mod pair;
 mod sequence;
 mod verifier;
 mod wild;
