@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--brief", action="store_true", help="golden images in the first of their ways only")
     parser.add_argument("--table", action="store_true", help="print every cell, not failures alone")
     parser.add_argument("--only", default="*", help="images with such names")
+    parser.add_argument("--release", action="store_true", help="write images by the program with optimisations")
     parser.add_argument("--fetch-only", action="store_true", help="fetch what is missing in the cache, and end")
     return parser.parse_args()
 
@@ -79,7 +80,7 @@ def matrix(options: argparse.Namespace, kernels: dict[str, debian.Kernel], work:
     """Makes the images, runs everything and leaves the files in the folder."""
     setup = guest.Setup(project.agent(), work, options.patience)
     with TemporaryDirectory(prefix="images.", dir=work) as folder:
-        lists = options.lists or [project.images(Path(folder), setup.agent)]
+        lists = options.lists or [project.images(Path(folder), setup.agent, options.release)]
         images = [image for path in lists for image in read_list(path) if fnmatch.fnmatch(image.name, options.only)]
         if options.brief:
             for image in images:

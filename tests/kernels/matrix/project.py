@@ -38,11 +38,11 @@ def agent() -> Path:
     return folder / MACHINE / "release" / "erofs-kernel-agent"
 
 
-def images(folder: Path, using: Path) -> Path:
+def images(folder: Path, using: Path, release: bool) -> Path:
     """Writes all images into the folder and returns their list. Raises Missing."""
     sudo = as_root()
-    # As tests/run.sh builds: with fewer packages their dependencies have other features, and all is built again.
-    cargo_build("--workspace", "--lib", "--bins", "--tests")
-    debug = built() / "debug"
-    subprocess.run([*sudo, debug / "erofs-kernel-images", debug / "erofs", using, folder], check=True)
+    # As tests/run.sh and .ci/long build: with fewer packages their dependencies have other features, and all is built again.
+    cargo_build("--workspace", "--lib", "--bins", "--tests", *(["--release"] if release else []))
+    programs = built() / ("release" if release else "debug")
+    subprocess.run([*sudo, programs / "erofs-kernel-images", programs / "erofs", using, folder], check=True)
     return folder / "images.list"
