@@ -183,6 +183,7 @@ impl ImageArguments {
                 excluded_patterns: self.exclude_regex.clone(),
                 separate_links: self.hard_dereference,
             },
+            root: None,
             whiteouts: if self.aufs {
                 Whiteouts::Overlay
             } else {

@@ -1,11 +1,13 @@
 //! From sources to a finished image: the whole of `erofs build`.
 
+mod base;
 mod options;
 mod sink;
 mod source;
 mod treatment;
 mod used;
 
+pub use base::{AppendError, Base};
 pub use options::{BuildOptions, Verify};
 pub use source::BuildSource;
 pub(crate) use source::refuse_own_file;
@@ -29,6 +31,7 @@ use crate::source::tar::TarError;
 use crate::summary::Summary;
 use crate::tree::{FrozenTree, Location, TreeError};
 use crate::verify::Expected;
+use base::Kept;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
@@ -52,6 +55,12 @@ pub fn build(
     progress: &Arc<AtomicU64>,
 ) -> Result<Summary, BuildError> {
     let started = std::time::Instant::now();
+    let (base, source) = source.split();
+    let with_base = base
+        .as_ref()
+        .map(|base| base.options(options))
+        .transpose()?;
+    let options = with_base.as_ref().unwrap_or(options);
     check_options(options)?;
     let out_error = |source| BuildError::Output {
         path: output.to_path_buf(),
@@ -76,13 +85,23 @@ pub fn build(
         let configs = &mut reserved.configs;
         pipeline.method().widen(options.block_bits, configs);
     }
+    let mut own_files = out.own_files().map_err(out_error)?;
+    if let Some(base) = &base {
+        base.widen(&mut reserved.configs);
+    }
     let data_start = reserved.end(options.block_bits)?;
+    let behind = match &base {
+        Some(base) => base
+            .copy(&out, &own_files)
+            .map_err(|error| error.at(output))?
+            .max(data_start),
+        None => data_start,
+    };
     let image_writer = Writer::new(
         &out,
-        data_start.0 << options.block_bits.bits(),
+        behind.0 << options.block_bits.bits(),
         options.block_bits,
     );
-    let mut own_files = out.own_files().map_err(out_error)?;
     let data_path = options.blob.as_deref().unwrap_or(output);
     let blob_error = |source| BuildError::Output {
         path: data_path.to_path_buf(),
@@ -111,8 +130,17 @@ pub fn build(
         progress,
     )
     .map_err(|error| error.at(data_path))?;
+    let files_read = stored.files.len();
+    let mut kept = Kept::default();
+    if let Some(base) = &base {
+        let mut merged = base.under(&tree)?;
+        kept = base.keep(&mut merged, &mut stored, &mut writer, options, data_start)?;
+        tree = options.image.settle(merged.tree)?;
+        stored.digest = base.digest(&stored.digest);
+    }
     let fragments = store_fragments(&mut tree, &mut stored, options, &mut writer)
         .map_err(|error| error.at(data_path))?;
+    let fragments = kept.fragments.unwrap_or(fragments);
     let data_end = writer.position();
     let writer = if blob.is_some() {
         writer.flush().map_err(blob_error)?;
@@ -124,7 +152,13 @@ pub fn build(
     if options.metabox.is_some() {
         tree.add_metabox(most_frequent_time(&tree))?;
     }
-    let used = Used::by(&tree, &stored.files, options.compression.as_ref());
+    let packed_by = options
+        .compression
+        .as_ref()
+        .and_then(Compression::packed_method)
+        .map(|method| method.settings.algorithm());
+    let packed_by = packed_by.or_else(|| base.as_ref().map(Base::algorithm));
+    let used = Used::by(&tree, &stored.files, &kept.layer_files, packed_by);
     let used_by_all = match &pipeline {
         Some(pipeline) => used.with_method(pipeline.method(), options.block_bits),
         None => used,
@@ -156,7 +190,7 @@ pub fn build(
     let mut data = DataMap {
         stored: &stored.files,
         raw_files: &[],
-        layer_files: &[],
+        layer_files: &kept.layer_files,
         fingerprints: &stored.fingerprints,
         fragments: Some(&fragments),
         block_bits: options.block_bits,
@@ -220,6 +254,7 @@ pub fn build(
         let expected = Expected {
             tree: &tree,
             digests: &stored.digests,
+            files_read,
             has_fingerprints: options.image.metadata.inode_digest.is_some(),
             workers: options.workers,
             memory: options.memory,

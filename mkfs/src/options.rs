@@ -1,5 +1,6 @@
 //! What full images and indexes have in common: settings, errors, the superblock they start from.
 
+use crate::build::AppendError;
 use crate::data::compression;
 use crate::data::pipeline::PipelineError;
 use crate::image::{Header, ImageError, UnrepresentableError, check_representable};
@@ -33,6 +34,8 @@ pub struct ImageOptions {
     pub label: Vec<u8>,
     /// Changes on the way from the source.
     pub rules: Rules,
+    /// The root of sources that describe none; otherwise root's, mode 0755.
+    pub root: Option<Metadata>,
     /// What becomes of whiteouts of OCI layers.
     pub whiteouts: Whiteouts,
     /// A kernel that must be able to mount the image.
@@ -132,6 +135,7 @@ impl Default for ImageOptions {
             uuid: None,
             label: Vec::new(),
             rules: Rules::default(),
+            root: None,
             whiteouts: Whiteouts::Keep,
             kernel: None,
             offset: 0,
@@ -314,6 +318,9 @@ impl ImageOptions {
 
     /// A tree with the root of a source that describes none.
     pub(crate) fn empty_tree(&self) -> Result<Tree, TreeError> {
+        if let Some(root) = &self.root {
+            return self.tree(root.clone());
+        }
         let mut root = default_root(Timestamp::default());
         self.rules.apply(&mut root);
         self.tree(root)
@@ -427,6 +434,9 @@ pub enum BuildError {
     /// Layers that cannot be merged.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// An image that cannot be continued.
+    #[error(transparent)]
+    Append(#[from] AppendError),
     /// A file whose data an index cannot point at.
     #[error(transparent)]
     Index(#[from] IndexError),

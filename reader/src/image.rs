@@ -166,7 +166,8 @@ impl Image {
         &self.pages
     }
 
-    pub(crate) const fn configs(&self) -> &AlgorithmConfigs {
+    /// Configurations of its algorithms; of LZ4 also where none is stored.
+    pub const fn configs(&self) -> &AlgorithmConfigs {
         &self.configs
     }
 

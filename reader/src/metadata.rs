@@ -37,8 +37,11 @@ impl Window {
 }
 
 impl Image {
-    /// Fills `buffer` from byte `offset` of an area.
-    pub(crate) fn read_metadata(
+    /// Fills `buffer` from byte `offset` of an area; `nid` is the inode that is being read.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when it ends behind the area; I/O errors.
+    pub fn read_metadata(
         &self,
         nid: Option<Nid>,
         area: Area,

@@ -1,6 +1,7 @@
 //! `erofs merge`: layers become one image. The kernel's overlayfs over the very layers says what it must hold.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -9,6 +10,7 @@ use std::{
 use erofs_tests::{
     archive,
     awkward::bytes,
+    golden::Golden,
     kernel::{Mounted, Way},
     manifest::{Field, Manifest},
     numbers::Numbers,
@@ -462,4 +464,144 @@ fn what_cannot_be_merged_is_refused_with_the_reason() {
     build(&stack.path("moved"), &stack.path("moved.erofs"), &[]);
     let reason = merging(&[&stack.path("moved.erofs")], &[]);
     assert!(reason.contains("trusted.overlay.redirect"), "{reason}");
+}
+
+fn append(base: &Path, source: &Path, image: &Path, options: &[&str]) {
+    let mut command = erofs().expect("asked for");
+    command.args(["build", "--quiet", "--append-to"]).arg(base);
+    succeed(command.args(options).arg(source).arg("-o").arg(image));
+}
+
+/// Each day's image goes on from the one before: in the end it shows what overlayfs shows of the layers.
+#[test]
+fn images_that_go_on_show_what_layers_do() {
+    require!(needs());
+    for (seed, first, second, third) in [
+        (500, &[][..], &["-zzstd"][..], &["--chunksize=4096"][..]),
+        (501, &["-zlz4", "-C4k"], &[], &["-zlzma", "-Eztailpacking"]),
+        (
+            502,
+            &["-zzstd", "-Eall-fragments,dedupe"],
+            &["-zlz4hc"],
+            &[],
+        ),
+        (
+            503,
+            &["--chunksize=4096"],
+            &["-zzstd", "-Efragments"],
+            &["-zzstd", "-m4096"],
+        ),
+    ] {
+        println!("{seed}: {first:?}, {second:?}, {third:?}");
+        let stack = Stack::new(seed, first);
+        let (one, two) = (stack.path("one.erofs"), stack.path("two.erofs"));
+        // A layer as a directory, then one as a tar, in place of the image that it goes on from.
+        append(&stack.images[0], &stack.path("source1"), &one, second);
+        fs::copy(&one, &two).expect("copied");
+        append(&two, &stack.tars("tar.gz")[2], &two, third);
+        fsck_accepts(&two);
+        let shown = Manifest::of_image(&open(&two, &[])).expect("readable");
+        stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+        let mounted = Mounted::new(&two, Way::Loop, "").expect("mounts");
+        let shown = Manifest::of_directory(mounted.path()).expect("readable");
+        stack.expected.assert_same(&shown, &OVERLAY_COUNTS);
+    }
+}
+
+/// Images of mkfs.erofs in all its forms: what they hold stays in its blocks, and those that cannot go on say why.
+#[test]
+fn images_of_mkfs_go_on() {
+    require!(needs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source");
+    let mut tree = Tree::new();
+    tree.directory("new");
+    let content =
+        |seed| Content::dense([bytes::text(seed, 30_000), bytes::random(seed, 9_000)].concat());
+    tree.file("new/file", content(1));
+    tree.file("new/small", Content::dense(b"small".to_vec()));
+    fs::create_dir(&source).expect("made");
+    tree.write(&source).expect("written");
+    let image = folder.path().join("image.erofs");
+    let mut refusals = BTreeMap::new();
+    for golden in Golden::all() {
+        let block = format!("-b{}", golden.block_size);
+        let mut command = erofs().expect("asked for");
+        command
+            .args(["build", "--quiet", "--append-to"])
+            .arg(&golden.image);
+        command
+            .args([block.as_str(), "-zzstd"])
+            .arg(&source)
+            .arg("-o")
+            .arg(&image);
+        let output = command.output().expect("starts");
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            refusals.insert(golden.name, error.into_owned());
+            continue;
+        }
+        println!("{}", golden.name);
+        let base = open(&golden.image, &[]);
+        let mut expected = Manifest::of_image(&base).expect("readable");
+        let new = Manifest::of_directory(&source).expect("readable");
+        expected.nodes.extend(new.nodes);
+        let grown = Manifest::of_image(&open(&image, &[])).expect("readable");
+        expected.assert_same(&grown, &[Field::Links, Field::DirectoryLinks]);
+        let mut check = erofs().expect("asked for");
+        succeed(check.args(["check", "--quiet", "--data"]).arg(&image));
+        let (old, new) = (fs::read(&golden.image), fs::read(&image));
+        let (old, new) = (old.expect("readable"), new.expect("readable"));
+        let length = (base.superblock().blocks * base.superblock().block_bits.bytes()) as usize;
+        let front = length.min(8192.max(golden.block_size as usize));
+        assert!(
+            old[front..length] == new[front..length],
+            "{}: blocks changed",
+            golden.name
+        );
+    }
+    println!("{refusals:#?}");
+    // Devices; data in forms that only the C tool writes.
+    for (name, error) in &refusals {
+        let known = ["device", "interlaced", "whole blocks", "a hole"];
+        assert!(
+            known.iter().any(|word| error.contains(word)),
+            "{name}: {error}"
+        );
+    }
+    assert!(refusals.len() < 15, "{refusals:#?}");
+}
+
+#[test]
+fn images_that_cannot_go_on_say_why() {
+    require!(needs());
+    let stack = Stack::new(600, &["-zzstd", "-Eall-fragments"]);
+    let packed = &stack.images[0];
+    let toc = stack.path("all.toc.erofs");
+    merge(&stack.images[..1], &stack.path("plain.erofs"), &[]);
+    merge(&[stack.path("plain.erofs")], &toc, &["--index"]);
+    let cut = stack.path("cut.erofs");
+    let bytes = fs::read(packed).expect("there");
+    fs::write(&cut, &bytes[..bytes.len() - 4096]).expect("written");
+    let source = stack.path("source1");
+    let blob = stack.path("blob");
+    let blob = format!("--blobdev={}", blob.display());
+    for (base, options, reason) in [
+        (packed, &["-zzstd", "-Efragments"][..], "one packed inode"),
+        (packed, &["-b1024"], "-b 4096"),
+        (packed, &["--chunksize=4096", &blob], "--blobdev"),
+        (&toc, &[], "devices"),
+        (&cut, &[], "cut off"),
+        (&source.join("none"), &[], "No such file"),
+    ] {
+        let image = stack.path("no.erofs");
+        let mut command = erofs().expect("asked for");
+        command
+            .args(["build", "--append-to"])
+            .arg(base)
+            .args(options);
+        let error = refused(command.arg(&source).arg("-o").arg(&image));
+        assert!(error.contains(reason), "{reason}: {error}");
+        assert!(!image.exists());
+    }
 }

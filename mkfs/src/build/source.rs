@@ -1,5 +1,6 @@
 //! Sources: what the user names, open, and read into tree and pipeline.
 
+use super::base::Base;
 use super::options::BuildOptions;
 use super::sink::Sink;
 use crate::data::made::NoReader;
@@ -32,6 +33,18 @@ pub enum BuildSource {
         /// Whether whiteouts and overlayfs' attributes are left out.
         strip: bool,
     },
+    /// An image that stays as it is, and what comes over it.
+    Over(Base, Box<Self>),
+}
+
+impl BuildSource {
+    /// The image that is continued, if any is, and the source of what is new.
+    pub(super) fn split(self) -> (Option<Base>, Self) {
+        match self {
+            Self::Over(base, source) => (Some(base), *source),
+            source => (None, source),
+        }
+    }
 }
 
 /// Refuses to put an image in the place of the tar or file that it is made of.
@@ -52,6 +65,8 @@ pub(super) fn refuse_own_files(
             .iter()
             .flat_map(Layer::files)
             .try_for_each(|path| refuse_own_file(path, path.metadata(), own_files)),
+        // The base may: what continues it takes its place when it is whole.
+        BuildSource::Over(_, source) => refuse_own_files(source, own_files),
     }
 }
 
@@ -98,6 +113,8 @@ impl OpenSource {
                 ))
             }
             BuildSource::Tar(archive) => Ok(Self::Tar(archive)),
+            // The base was split off.
+            BuildSource::Over(_, source) => Self::open(*source, folder, options),
             BuildSource::Layers { layers, strip } => {
                 let rules = LayerRules {
                     rules: &options.image.rules,

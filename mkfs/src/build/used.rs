@@ -1,8 +1,9 @@
 //! Which features and algorithms the data of an image really uses.
 
-use crate::data::compression::{Compression, Method};
+use crate::data::compression::Method;
 use crate::data::encode::StoredExtent;
 use crate::data::{StoredData, StoredPclusters};
+use crate::plan::inode_data::LayerFileData;
 use crate::tree::{Body, FrozenTree, Location};
 use erofs_format::BlockBits;
 use erofs_format::compression::Algorithm;
@@ -18,10 +19,12 @@ pub(super) struct Used {
 }
 
 impl Used {
+    /// Of `asked`, an algorithm for fragments, which tell of none.
     pub(super) fn by(
         tree: &FrozenTree,
         stored: &[StoredData],
-        asked: Option<&Compression>,
+        layer_files: &[Option<LayerFileData>],
+        asked: Option<Algorithm>,
     ) -> Self {
         let mut used = Self {
             features: FeatureIncompat::empty(),
@@ -35,6 +38,11 @@ impl Used {
                 // It takes what its method does.
                 Location::Metabox => {}
                 Location::Stored(number) => used.add(&stored[number as usize]),
+                Location::Layer(number)
+                    if matches!(
+                        layer_files.get(number as usize),
+                        Some(Some(LayerFileData::Flat { .. }))
+                    ) => {}
                 _ if size > 0 => used.features |= FeatureIncompat::CHUNKED_FILE,
                 _ => {}
             }
@@ -43,9 +51,9 @@ impl Used {
         // when no fragment compresses.
         if used.algorithms == 0
             && used.features.contains(FeatureIncompat::FRAGMENTS_OR_DEDUPE)
-            && let Some(method) = asked.and_then(Compression::packed_method)
+            && let Some(algorithm) = asked
         {
-            used.add_algorithm(method.settings.algorithm(), false);
+            used.add_algorithm(algorithm, false);
         }
         used
     }

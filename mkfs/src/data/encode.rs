@@ -51,6 +51,17 @@ impl StoredExtent {
         }
     }
 
+    /// An extent of an image that goes on: in a pcluster of this many blocks or plain, and where that is not right behind the
+    /// extent before, its first block.
+    pub fn kept(length: u32, blocks: Option<u32>, elsewhere: Option<u32>, partial: bool) -> Self {
+        Self {
+            length,
+            compressed_blocks: blocks.unwrap_or(0),
+            shared: elsewhere.unwrap_or(0),
+            partial,
+        }
+    }
+
     /// First block of the pcluster when it was stored for another extent.
     pub const fn elsewhere(&self) -> Option<BlockAddr> {
         match self.shared {

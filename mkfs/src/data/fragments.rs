@@ -312,6 +312,13 @@ struct Piece {
 pub struct Offsets(Vec<u64>);
 
 impl Offsets {
+    /// Takes a fragment of a packed inode that is kept; `None` when there are too many.
+    pub fn keep(&mut self, offset: u64) -> Option<FragmentRef> {
+        let number = u32::try_from(self.0.len()).ok()?;
+        self.0.push(offset);
+        Some(FragmentRef { number, skip: 0 })
+    }
+
     /// Offset in the packed inode, in bytes.
     pub fn of(&self, fragment: FragmentRef) -> u64 {
         let start = self.0.get(fragment.number as usize).copied().unwrap_or(0);

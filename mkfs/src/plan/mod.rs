@@ -18,6 +18,7 @@ pub mod directory;
 pub mod encoded_extents;
 pub mod index_form;
 pub mod inode_data;
+pub(crate) mod layer_files;
 pub mod long_prefix;
 mod space;
 pub mod xattrs;

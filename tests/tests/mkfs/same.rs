@@ -1,6 +1,16 @@
 //! Images of both tools by the same arguments hold the same.
 
-use erofs_tests::{archive, manifest::Field, require, workshop, workshop::Workshop};
+use std::fs;
+
+use erofs_tests::{
+    archive,
+    awkward::bytes,
+    manifest::Field,
+    require,
+    tree::{Attributes, Content, Device, Kind, Tree},
+    workshop,
+    workshop::Workshop,
+};
 
 use super::{link, manifest, needs, peer, run};
 
@@ -156,4 +166,48 @@ fn of_directories_with_their_data_elsewhere() {
     let output = run(link(&workshop), &workshop, None, &arguments);
     assert_eq!(output.status.code(), Some(1));
     assert!(!workshop.path("ours.blob").exists());
+}
+
+/// Both go on from an image of the C tool, which also is as compressed as it makes them.
+#[test]
+fn of_directories_over_an_image() {
+    require!(needs());
+    let mut tree = Tree::new();
+    tree.directory("kept");
+    tree.file("kept/file", Content::dense(bytes::text(1, 100_000)));
+    tree.file("kept/tail", Content::dense(bytes::random(2, 5000)));
+    tree.directory("changed");
+    tree.file("changed/gone", Content::dense(bytes::text(3, 50_000)));
+    tree.file("changed/new", Content::dense(bytes::text(4, 50_000)));
+    let workshop = Workshop::new(&tree);
+    let mut changes = Tree::new();
+    changes.directory("changed");
+    changes.file("changed/new", Content::dense(bytes::text(5, 40_000)));
+    let whiteout = Kind::CharacterDevice(Device { major: 0, minor: 0 });
+    changes.add("changed/gone", whiteout, Attributes::with_mode(0));
+    changes.file("more", Content::dense(bytes::random(6, 9000)));
+    fs::create_dir(workshop.path("changes")).unwrap();
+    changes.write(&workshop.path("changes")).unwrap();
+    for row in [
+        &["-zlz4"][..],
+        &["-zzstd", "-C65536"],
+        &["-zlz4hc", "-Eztailpacking"],
+        &["-Enoinline_data"],
+    ] {
+        let base = [row, &["--quiet", "base.erofs", "source"]].concat();
+        assert!(run(peer(), &workshop, None, &base).status.success());
+        let arguments =
+            |image| [row, &["--quiet", "--incremental=data", image, "changes"]].concat();
+        for (command, image) in [(peer(), "theirs.erofs"), (link(&workshop), "ours.erofs")] {
+            fs::copy(workshop.path("base.erofs"), workshop.path(image)).unwrap();
+            let done = run(command, &workshop, None, &arguments(image));
+            assert!(done.status.success(), "{row:?}: {done:?}");
+        }
+        let theirs = manifest(&workshop, "theirs.erofs", &[]);
+        let ours = manifest(&workshop, "ours.erofs", &[]);
+        assert_eq!(ours.nodes.len(), 8, "{:?}", ours.nodes.keys());
+        // Ours says in a directory that it holds a whiteout.
+        theirs.assert_same(&ours, &[Field::Xattrs]);
+        workshop::fsck_accepts(&workshop.path("ours.erofs"));
+    }
 }

@@ -6,7 +6,7 @@
 mod unsupported;
 mod vmdk;
 
-use crate::command::build::{BuildArguments, Defaults, archive};
+use crate::command::build::{BuildArguments, Defaults, archive, base};
 use crate::command::merge::layer;
 use crate::error::one_line;
 use crate::report;
@@ -79,6 +79,10 @@ struct Arguments {
     #[arg(long, value_name = "data", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
     clean: Option<Clean>,
 
+    /// Go on from FILE, which stays as it is until its successor is whole: SOURCE lies over it, its data stays in its blocks
+    #[arg(long, value_name = "data", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
+    incremental: Option<Incremental>,
+
     /// Order of a tar's data: it always is that of the tar
     #[arg(long, value_name = "path|none", default_value = "path")]
     sort: Sort,
@@ -114,6 +118,12 @@ enum TarMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Clean {
     /// All of it
+    Data,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Incremental {
+    /// With all data
     Data,
 }
 
@@ -204,7 +214,7 @@ impl Arguments {
         }
         let mut options = self.build.options_with(Defaults::Mkfs)?;
         self.choose_zone(&mut options)?;
-        let (work, copy) = self.work()?;
+        let (mut work, copy) = self.work()?;
         if let Work::Build(BuildSource::Directory(_)) = work {
             // The C tool writes holes as zeros unless it cuts files into chunks, and knows no sparse members of tars.
             options.sparse &= self.build.chunk_size().is_some();
@@ -215,6 +225,13 @@ impl Arguments {
         }
         if work.is_merge() {
             options.image.strip_overlay = false;
+        }
+        if self.incremental.is_some() {
+            let Work::Build(source) = work else {
+                bail!("--incremental is about full images: an index has no data to go on from");
+            };
+            let strip = self.build.image.ovlfs_strip().unwrap_or(false);
+            work = Work::Build(BuildSource::Over(base(&image, strip)?, Box::new(source)));
         }
         let devices = work.devices();
         let descriptor = self.vmdk_desc.as_deref().map(Companion::create);

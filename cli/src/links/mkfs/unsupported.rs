@@ -8,10 +8,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
         "SELinux labels are taken from the source only yet",
     ),
     ("--gzinfo", "there is no random access to gzip streams"),
-    (
-        "--incremental",
-        "images are written anew, never appended to, yet",
-    ),
     ("--oci", "registries are not this program's business"),
     ("--s3", "object stores are not this program's business"),
     ("--zfeature-bits", "name features by -E instead"),

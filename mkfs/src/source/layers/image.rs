@@ -84,7 +84,7 @@ fn device(inode: &Inode) -> erofs_format::device::DeviceNumber {
     }
 }
 
-fn metadata(image: &Image, inode: &Inode) -> Result<Metadata, erofs_reader::Error> {
+pub(super) fn metadata(image: &Image, inode: &Inode) -> Result<Metadata, erofs_reader::Error> {
     let xattrs = image.xattrs(inode)?.into_iter().map(|xattr| Xattr {
         name: xattr.name.into(),
         value: xattr.value.into(),

@@ -9,7 +9,7 @@ pub use overlay::LayerRules;
 
 use super::tar::{self, Archive, TarError};
 use super::{Rules, Whiteouts, default_root};
-use crate::tree::{FrozenTree, InodeId, Tree, TreeError, display};
+use crate::tree::{FrozenTree, InodeId, Metadata, Tree, TreeError, display};
 use erofs_format::inode::Timestamp;
 use erofs_reader::Image;
 use std::path::{Path, PathBuf};
@@ -106,6 +106,54 @@ pub struct Merged {
     pub tree: FrozenTree,
     /// Layers and files.
     pub content: LayerContent,
+}
+
+/// Root directory of an image, but for what overlayfs' attributes say of layers below it.
+///
+/// # Errors
+/// [`LayerError::Image`].
+pub fn root(image: &Image, path: &Path) -> Result<Metadata, LayerError> {
+    let root = image.root().and_then(|root| image::metadata(image, &root));
+    let root = root.map_err(|source| LayerError::Image {
+        layer: path.to_path_buf(),
+        path: Vec::new(),
+        source,
+    })?;
+    Ok(overlay::inherited(root))
+}
+
+/// Lays the tree of a source, whose files are stored, over an image, whose files stay in their layer. With `strip` what the
+/// source has of overlayfs is left out.
+///
+/// # Errors
+/// [`LayerError`] names the entry.
+pub fn lay_over_image(
+    path: &Path,
+    image: Arc<Image>,
+    upper: &FrozenTree,
+    strip: bool,
+) -> Result<Merged, LayerError> {
+    // Those of the source were applied when it was read, and none is about the image.
+    let rules = LayerRules {
+        rules: &Rules::default(),
+        strip,
+    };
+    let refused = |source| LayerError::Tree {
+        layer: path.to_path_buf(),
+        source,
+    };
+    let mut content = LayerContent::default();
+    let root = default_root(Timestamp::default());
+    let mut tree = Tree::new(root).map_err(refused)?;
+    // What it says of layers below it is its own business.
+    image::scan(&image, path, 0, &mut tree, &mut content.files)?;
+    let source = Path::new("the source");
+    tree = overlay::lay_over(tree, upper, &rules, 1, source, &mut content.files)?;
+    let devices = Vec::new();
+    let layer = OpenLayer::Image { image, devices };
+    content.layers.push((path.to_path_buf(), layer));
+    let tree = tree.finish().map_err(refused)?;
+    Ok(Merged { tree, content })
 }
 
 /// Merges `layers`, the lowest first. What an upper layer deletes or replaces is in the tree no more. Tars that cannot be
