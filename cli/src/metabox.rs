@@ -4,7 +4,7 @@ use crate::compressors;
 use crate::values;
 use anyhow::{Context, bail};
 use erofs_format::BlockBits;
-use erofs_mkfs::data::compression::{AlgorithmSettings, Compression, MAX_EXTENT, Method};
+use erofs_mkfs::data::compression::{AlgorithmSettings, Compression, Method};
 
 /// The argument of `-m`.
 #[derive(Debug, Clone)]
@@ -52,12 +52,7 @@ impl Metabox {
             .settings
             .or_else(first)
             .context("-m: without -z the algorithm has to be named, e.g. -m 4096:zstd")?;
-        Ok(Method {
-            settings,
-            // A pcluster's size in blocks has 11 bits.
-            max_pcluster: usize::try_from(size.min(block * 2047))?,
-            max_extent: MAX_EXTENT,
-        })
+        Ok(Method::new(settings, usize::try_from(size)?, block_bits))
     }
 }
 

@@ -60,9 +60,7 @@ impl PackingOptions {
             bail!("-E fragments packs data in order to compress it: it needs -z");
         };
         if let Some(size) = self.cluster_size
-            && (size < block.max(4096)
-                || size > (1 << 20).min(block * 2047)
-                || !size.is_multiple_of(block))
+            && (size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block))
         {
             bail!(
                 "-E fragments={size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"

@@ -9,7 +9,8 @@ pub(crate) enum Preset {
     Fast,
     /// Zstd in clusters of 64 KiB (Linux 6.10)
     Balanced,
-    /// Small images: Zstd 9 in clusters of 1 MiB, all but large files packed together, shared extents (Linux 6.10)
+    /// Small images: Zstd 9 in clusters of 1 MiB, all but large files packed together, shared extents, compressed inodes
+    /// (Linux 6.17)
     Small,
     /// Many small files: Zstd in clusters of 128 KiB, all but large files packed together, shared extents (Linux 6.10)
     Hpc,
@@ -26,6 +27,8 @@ pub(crate) struct Choice {
     pub(crate) compressors: Option<&'static str>,
     /// `-C`, in bytes.
     pub(crate) cluster_size: Option<u64>,
+    /// `-m`.
+    pub(crate) metabox: Option<&'static str>,
     /// Words of `-E`, in front of those of the user.
     pub(crate) extended: &'static [&'static str],
     /// `--dsunit`, in bytes, for files of no fewer bytes.
@@ -51,6 +54,7 @@ impl Preset {
             Self::Small => Choice {
                 compressors: Some("zstd,9"),
                 cluster_size: Some(1 << 20),
+                metabox: Some("64k"),
                 extended: &["all-fragments", "dedupe"],
                 ..Choice::default()
             },
@@ -111,7 +115,10 @@ mod tests {
         let small = options(&["--preset=small"]);
         let packing = small.compression.as_ref().unwrap().packing;
         assert!(small.share_extents && packing.unwrap().whole_files);
-        let mine = options(&["--preset=small", "-z", "lz4", "-C", "16k"]);
+        let metabox = small.metabox.unwrap();
+        assert_eq!(metabox.max_pcluster, 64 << 10);
+        let mine = options(&["--preset=small", "-z", "lz4", "-C", "16k", "-m", "4k"]);
+        assert_eq!(mine.metabox.unwrap().max_pcluster, 4096);
         let compression = mine.compression.unwrap();
         assert_eq!(compression.max_pcluster, 16 << 10);
         assert_eq!(compression.algorithms, [AlgorithmSettings::Lz4]);

@@ -2,6 +2,7 @@
 
 mod support;
 
+use erofs_format::BlockBits;
 use erofs_fuse::ServeOptions;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
@@ -35,6 +36,7 @@ fn awkward_images(folder: &Path) -> Vec<PathBuf> {
                     window_bits: None,
                 }],
                 65536,
+                BlockBits::B4096,
             )),
             ..BuildOptions::default()
         },
@@ -153,6 +155,7 @@ fn many_readers_at_once() {
                 window_bits: None,
             }],
             65536,
+            BlockBits::B4096,
         )),
         ..BuildOptions::default()
     };
@@ -308,6 +311,7 @@ fn errors_stay_where_they_are() {
                 window_bits: None,
             }],
             65536,
+            BlockBits::B4096,
         )),
         ..BuildOptions::default()
     };

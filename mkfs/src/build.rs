@@ -73,9 +73,7 @@ pub fn build(
         configs: options
             .compression
             .as_ref()
-            .map_or_else(AlgorithmConfigs::default, |compression| {
-                compression.configs(options.block_bits)
-            }),
+            .map_or_else(AlgorithmConfigs::default, Compression::configs),
         devices: options.blob.iter().count(),
         metabox: options.metabox.is_some(),
         prefixes: options.image.metadata.stored_prefixes(),

@@ -142,7 +142,7 @@ fn options() -> impl Strategy<Value = BuildOptions> {
                 max_extent,
                 inline_tails,
                 packing,
-                ..Compression::new(vec![settings], max_pcluster)
+                ..Compression::new(vec![settings], max_pcluster, BlockBits::B4096)
             },
         )
     });
@@ -156,7 +156,10 @@ fn options() -> impl Strategy<Value = BuildOptions> {
             |(compression, [inline_tails, sparse, dedupe, full], bits, chunk_shift)| BuildOptions {
                 block_bits: BlockBits::new(bits).unwrap(),
                 chunk_shift: chunk_shift.filter(|_| compression.is_none()),
-                compression,
+                compression: compression.map(|compression| Compression {
+                    block_bits: BlockBits::new(bits).unwrap(),
+                    ..compression
+                }),
                 inline_tails,
                 sparse,
                 dedupe,
@@ -263,11 +266,11 @@ fn large_files_are_cut_into_segments_and_found_to_be_duplicates() {
     std::fs::write(source.join("d/e"), &mixed).unwrap();
     let packing = Compression {
         packing: Some(Packing::default()),
-        ..Compression::new(vec![zstd(1)], 65536)
+        ..Compression::new(vec![zstd(1)], 65536, BlockBits::B4096)
     };
     for compression in [
         None,
-        Some(Compression::new(vec![zstd(1)], 65536)),
+        Some(Compression::new(vec![zstd(1)], 65536, BlockBits::B4096)),
         Some(packing),
     ] {
         let image = folder.path().join("image");

@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::report;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use erofs_format::BlockBits;
 use erofs_mkfs::build::{BuildOptions, BuildSource, Verify, build};
 use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::options::ImageOptions;
@@ -98,10 +99,9 @@ impl Try {
             ..Rules::default()
         };
         let options = BuildOptions {
-            compression: self
-                .compressors
-                .clone()
-                .map(|Compressors(algorithms)| Compression::new(algorithms, 64 << 10)),
+            compression: self.compressors.clone().map(|Compressors(algorithms)| {
+                Compression::new(algorithms, 64 << 10, BlockBits::B4096)
+            }),
             image: ImageOptions {
                 rules,
                 ..ImageOptions::default()

@@ -21,9 +21,12 @@ pub const MAX_EXTENT: usize = 8 << 20;
 /// Compression settings of an image.
 #[derive(Debug, Clone)]
 pub struct Compression {
+    /// Block size of the image.
+    pub block_bits: BlockBits,
     /// What files are compressed with: the first, unless a hint says otherwise.
     pub algorithms: Vec<AlgorithmSettings>,
-    /// Largest pcluster in bytes of files without a hint: a multiple of the block size, at most 1 MiB.
+    /// Largest pcluster in bytes of files without a hint: a multiple of the block size, at most 1 MiB. An algorithm that
+    /// can do less in blocks of this size does less.
     pub max_pcluster: usize,
     /// Whether and which data becomes fragments.
     pub packing: Option<Packing>,
@@ -87,8 +90,13 @@ pub enum AlgorithmSettings {
 
 impl Compression {
     /// The first of `algorithms` for all files, with pclusters of at most `max_pcluster` bytes.
-    pub fn new(algorithms: Vec<AlgorithmSettings>, max_pcluster: usize) -> Self {
+    pub fn new(
+        algorithms: Vec<AlgorithmSettings>,
+        max_pcluster: usize,
+        block_bits: BlockBits,
+    ) -> Self {
         Self {
+            block_bits,
             algorithms,
             max_pcluster,
             max_extent: MAX_EXTENT,
@@ -101,10 +109,9 @@ impl Compression {
     /// How the packed inode is compressed, when there is one.
     pub fn packed_method(&self) -> Option<Method> {
         let packing = self.packing?;
-        let method = self.chosen(self.default_choice())?;
-        Some(Method {
+        self.chosen(Choice::Compressed {
+            algorithm: 0,
             max_pcluster: packing.max_pcluster.unwrap_or(self.max_pcluster),
-            ..method
         })
     }
 
@@ -132,9 +139,8 @@ impl Compression {
                 algorithm,
                 max_pcluster,
             } => self.algorithms.get(algorithm).map(|settings| Method {
-                settings: *settings,
-                max_pcluster,
                 max_extent: self.max_extent,
+                ..Method::new(*settings, max_pcluster, self.block_bits)
             }),
         }
     }
@@ -156,10 +162,10 @@ impl Compression {
     }
 
     /// What the superblock says about the algorithms in use: whatever any of their settings needs.
-    pub fn configs(&self, block_bits: BlockBits) -> AlgorithmConfigs {
+    pub fn configs(&self) -> AlgorithmConfigs {
         let mut configs = AlgorithmConfigs::default();
         for method in self.methods() {
-            method.widen(block_bits, &mut configs);
+            method.widen(self.block_bits, &mut configs);
         }
         configs
     }
@@ -192,6 +198,15 @@ impl AlgorithmSettings {
         }
     }
 
+    /// Blocks of its largest pcluster: the size is recorded in 11 bits, of which the last value means another thing, and
+    /// Linux takes blocks of the largest LZ4 pcluster for pages, of which it has 256 (`z_erofs_gbuf_growsize`).
+    const fn most_blocks(&self) -> usize {
+        match self.algorithm() {
+            Algorithm::Lz4 => 256,
+            _ => 2047,
+        }
+    }
+
     /// Whether a look at a sample of the data is cheaper than to have the encoder find out that it does not compress
     /// (measured with `codec/examples/compressibility`).
     pub const fn is_worth_sampling(&self) -> bool {
@@ -206,6 +221,16 @@ impl AlgorithmSettings {
 }
 
 impl Method {
+    /// Pclusters of `max_pcluster` bytes, or what the algorithm can do in blocks of this size.
+    pub fn new(settings: AlgorithmSettings, max_pcluster: usize, block_bits: BlockBits) -> Self {
+        let most = settings.most_blocks() * block_bits.len();
+        Self {
+            settings,
+            max_pcluster: max_pcluster.min(most),
+            max_extent: MAX_EXTENT,
+        }
+    }
+
     /// An encoder for pclusters of this size.
     ///
     /// # Errors
@@ -288,5 +313,31 @@ impl Method {
                 configs.zstd = Some(ZstdConfig { window_bits });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 512-byte blocks: what is asked for is more than Linux mounts with LZ4, and more than an index can say.
+    #[test]
+    fn no_pcluster_has_more_blocks_than_its_algorithm_can() {
+        let zstd = AlgorithmSettings::Zstd {
+            level: 3,
+            window_bits: None,
+        };
+        let mut compression =
+            Compression::new(vec![AlgorithmSettings::Lz4, zstd], 1 << 20, BlockBits::B512);
+        let hints = Hints::parse(b"1048576 1 so$\n4096 ^etc", 2, BlockBits::B512).unwrap();
+        compression.hints = hints;
+        compression.packing = Some(Packing {
+            max_pcluster: Some(1 << 19),
+            ..Packing::default()
+        });
+        let sizes: Vec<_> = compression.methods().map(|m| m.max_pcluster).collect();
+        assert_eq!(sizes, [256 * 512, 2047 * 512, 4096, 256 * 512]);
+        let lz4 = compression.configs().lz4.unwrap();
+        assert_eq!(lz4.max_pcluster_blocks, 256);
     }
 }

@@ -140,8 +140,7 @@ impl Hint {
         let block = block_bits.len();
         if bytes != 0
             && !((block.max(MIN_PCLUSTER)..=MAX_PCLUSTER).contains(&bytes)
-                && bytes.is_multiple_of(block)
-                && bytes / block < usize::from(erofs_format::compression::CBLKCNT))
+                && bytes.is_multiple_of(block))
         {
             return Err((size_column, HintRule::Size { size: bytes, block }));
         }

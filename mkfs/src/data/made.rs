@@ -13,7 +13,8 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Sends what `feed` has through a pipeline of its own, behind what was written.
+/// Sends what `feed` has through a pipeline of its own, behind what was written. Duplicates are looked for among files, and files
+/// are what is verified: of `settings` block size, workers, memory and compression count.
 ///
 /// # Errors
 /// [`PipelineError`].
@@ -23,6 +24,13 @@ pub(super) fn store(
     writer: &mut Writer<'_>,
     feed: impl FnOnce(&mut Pipeline<'_>) -> Result<(), StoreError>,
 ) -> Result<Stored, PipelineError> {
+    let settings = Settings {
+        dedupe: false,
+        share_extents: false,
+        fingerprints: false,
+        digested: 0,
+        ..settings
+    };
     std::thread::scope(|scope| {
         // All of this was counted when it was read.
         let progress = Arc::default();
@@ -42,6 +50,19 @@ pub(super) fn store(
             Err(error) => Err(pipeline.finish().err().unwrap_or(error.into())),
         }
     })
+}
+
+/// How data of `size` bytes is stored.
+pub(super) fn treatment(size: u64, method: Method, block_bits: BlockBits) -> Treatment {
+    if !MetadataPipeline::compresses(size, block_bits) {
+        return Treatment::Flat { inline_tail: false };
+    }
+    Treatment::Compressed {
+        inline_tail: false,
+        method,
+        pack_tail: false,
+        tail_room: 0,
+    }
 }
 
 /// How metadata is compressed, in parallel.
@@ -64,14 +85,15 @@ pub struct StoredMetadata {
 pub type MadeFile<'m> = (Vec<u8>, u64, Box<dyn Read + 'm>);
 
 impl MetadataPipeline {
-    /// Compresses by `method`; of `settings` block size, workers and memory count.
+    /// Compresses by `method`, with the workers and the memory of `settings`, in blocks of its size.
     pub fn new(settings: Settings, method: Method) -> Self {
         Self {
             settings: Settings {
-                compression: Some(Compression::new(vec![method.settings], method.max_pcluster)),
-                dedupe: false,
-                share_extents: false,
-                fingerprints: false,
+                compression: Some(Compression::new(
+                    vec![method.settings],
+                    method.max_pcluster,
+                    settings.block_bits,
+                )),
                 ..settings
             },
             method,
@@ -104,16 +126,7 @@ impl MetadataPipeline {
             writer,
             |pipeline| {
                 for (path, size, mut content) in files {
-                    let treatment = if Self::compresses(size, bits) {
-                        Treatment::Compressed {
-                            inline_tail: false,
-                            method: self.method,
-                            pack_tail: false,
-                            tail_room: 0,
-                        }
-                    } else {
-                        Treatment::Flat { inline_tail: false }
-                    };
+                    let treatment = treatment(size, self.method, bits);
                     pipeline.stream(&path, size, None, treatment, &mut content)?;
                 }
                 Ok(())

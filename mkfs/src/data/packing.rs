@@ -5,7 +5,6 @@ use super::compression::Method;
 use super::fragments::{Fragments, Offsets};
 use super::made;
 use super::pipeline::{FileContent, PipelineError, Settings};
-use super::treatment::Treatment;
 use super::writer::Writer;
 use std::sync::Arc;
 
@@ -27,26 +26,12 @@ pub struct Packed {
 pub fn pack(
     fragments: Fragments,
     method: Method,
-    mut settings: Settings,
+    settings: Settings,
     writer: &mut Writer<'_>,
 ) -> Result<Packed, PipelineError> {
-    // Fragments have found their like already.
-    settings.share_extents = false;
-    settings.fingerprints = false;
-    // And files are verified, not what they are made of.
-    settings.digested = 0;
     let file = Arc::new(fragments.arrange());
     let size = file.size();
-    let treatment = if size > settings.block_bits.bytes() {
-        Treatment::Compressed {
-            inline_tail: false,
-            method,
-            pack_tail: false,
-            tail_room: 0,
-        }
-    } else {
-        Treatment::Flat { inline_tail: false }
-    };
+    let treatment = made::treatment(size, method, settings.block_bits);
     let content = FileContent {
         path: Box::from(&b"the packed inode"[..]),
         position: 0,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use erofs_format::BlockBits;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_mkfs::data::fragments::Packing;
@@ -44,7 +45,7 @@ pub(crate) fn compressed(max_pcluster: usize, packing: Option<Packing>) -> Build
     BuildOptions {
         compression: Some(Compression {
             packing,
-            ..Compression::new(vec![zstd], max_pcluster)
+            ..Compression::new(vec![zstd], max_pcluster, BlockBits::B4096)
         }),
         workers: 2,
         ..BuildOptions::default()

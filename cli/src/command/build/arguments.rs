@@ -9,10 +9,9 @@ use crate::values;
 use anyhow::{Context, bail};
 use clap::Args;
 use erofs_format::BlockBits;
-use erofs_format::compression::Algorithm;
 use erofs_format::xattr::MAX_LONG_PREFIXES;
 use erofs_mkfs::build::{BuildOptions, Verify};
-use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
+use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::data::hints::Hints;
 use erofs_mkfs::options::InodeForm;
 use erofs_mkfs::plan::index_form::IndexForm;
@@ -213,7 +212,12 @@ impl BuildArguments {
             options.workers = workers;
         }
         options.compression = layout.compression(defaults)?;
-        if let Some(metabox) = &layout.metabox {
+        let metabox = match (&layout.metabox, preset.metabox) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(text)) => Some(metabox::parse(text).map_err(anyhow::Error::msg)?),
+            (None, None) => None,
+        };
+        if let Some(metabox) = metabox {
             let compression = options.compression.as_ref();
             options.metabox = Some(metabox.method(compression, options.block_bits)?);
             options.image.metadata.bit48 = true;
@@ -358,14 +362,6 @@ impl Layout {
             return Ok(None);
         };
         let block = self.block_size.bytes();
-        // A pcluster's size in blocks has 11 bits, all ones excluded by the kernel's own limit of 1 MiB.
-        // Linux takes the blocks of the largest LZ4 pcluster for pages, of which it has 256 (`z_erofs_gbuf_growsize`).
-        let is_lz4 = |settings: &AlgorithmSettings| settings.algorithm() == Algorithm::Lz4;
-        let blocks = match algorithms.iter().any(is_lz4) {
-            true => 256,
-            false => 2047,
-        };
-        let most = (1 << 20).min(block * blocks);
         let given = self.cluster_size.or(preset.cluster_size);
         let size = given.unwrap_or(match defaults {
             Defaults::Build => 64 << 10,
@@ -377,7 +373,7 @@ impl Layout {
             );
         }
         let count = algorithms.len();
-        let mut compression = Compression::new(algorithms, usize::try_from(size.min(most))?);
+        let mut compression = Compression::new(algorithms, usize::try_from(size)?, self.block_size);
         if let Some(bytes) = self.max_extent_bytes {
             let size = usize::try_from(bytes).unwrap_or(usize::MAX);
             if size < self.block_size.len() {
