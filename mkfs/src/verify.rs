@@ -12,6 +12,7 @@ use erofs_reader::{
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -358,13 +359,19 @@ impl Expected<'_> {
             Location::Stored(number) => self.digests.of_file(number),
             _ => &[],
         };
+        let mut content = Content {
+            image,
+            inode: &inode,
+            path: || self.tree.path(id),
+            buffer,
+        };
         let mut position = 0;
         for piece in pieces {
             let range = piece.range;
-            self.zeros(image, id, &inode, position..range.offset, buffer)?;
+            content.zeros(position..range.offset)?;
             position = range.offset + range.length;
-            self.read(image, id, &inode, range.offset..position, buffer)?;
-            if !piece.is_of(buffer) {
+            content.read(range.offset..position)?;
+            if !piece.is_of(content.buffer) {
                 return Err(VerifyError::Content {
                     path: self.tree.path(id),
                     offset: range.offset,
@@ -372,43 +379,54 @@ impl Expected<'_> {
                 });
             }
         }
-        self.zeros(image, id, &inode, position..size, buffer)
+        content.zeros(position..size)
+    }
+}
+
+/// The content of a file in the image, as it is read.
+struct Content<'a, P> {
+    image: &'a Image,
+    inode: &'a Inode,
+    /// Makes the file's path, for messages.
+    path: P,
+    /// What was read last.
+    buffer: &'a mut Vec<u8>,
+}
+
+impl<P: Fn() -> Vec<u8>> Content<'_, P> {
+    fn at(&self, source: Error) -> VerifyError {
+        VerifyError::Read {
+            path: (self.path)(),
+            source,
+        }
     }
 
-    /// Reads a stretch into `buffer`.
-    fn read(
-        &self,
-        image: &Image,
-        id: InodeId,
-        inode: &Inode,
-        range: std::ops::Range<u64>,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), VerifyError> {
+    /// Reads a stretch into the buffer.
+    fn read(&mut self, range: Range<u64>) -> Result<(), VerifyError> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        buffer.resize(length, 0);
-        let read = image
-            .read(inode, range.start, buffer)
-            .map_err(|error| self.at(id, error))?;
-        buffer.truncate(read);
+        self.buffer.resize(length, 0);
+        let read = self
+            .image
+            .read(self.inode, range.start, self.buffer)
+            .map_err(|error| self.at(error))?;
+        self.buffer.truncate(read);
         Ok(())
     }
 
     /// Sees whether a stretch of which the source has nothing is a hole or zeros.
-    fn zeros(
-        &self,
-        image: &Image,
-        id: InodeId,
-        inode: &Inode,
-        range: std::ops::Range<u64>,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), VerifyError> {
+    fn zeros(&mut self, range: Range<u64>) -> Result<(), VerifyError> {
         let mut position = range.start;
         while position < range.end {
-            let extent = image
-                .extent_at(inode, position)
-                .map_err(|error| self.at(id, error))?;
+            let extent = self
+                .image
+                .extent_at(self.inode, position)
+                .map_err(|error| self.at(error))?;
             let Some(extent) = extent else {
-                return Err(self.differs(id, inode, "the size"));
+                return Err(VerifyError::Inode {
+                    path: (self.path)(),
+                    nid: self.inode.nid(),
+                    what: "the size",
+                });
             };
             let end = extent.end().min(range.end);
             if extent.place == Place::Hole {
@@ -416,10 +434,10 @@ impl Expected<'_> {
                 continue;
             }
             let end = end.min(position + ZEROS);
-            self.read(image, id, inode, position..end, buffer)?;
-            if buffer.iter().any(|byte| *byte != 0) {
+            self.read(position..end)?;
+            if self.buffer.iter().any(|byte| *byte != 0) {
                 return Err(VerifyError::Content {
-                    path: self.tree.path(id),
+                    path: (self.path)(),
                     offset: position,
                     length: end - position,
                 });
