@@ -36,20 +36,24 @@ impl Way {
     /// See [`kernel_erofs`](crate::skip::kernel_erofs).
     pub fn all() -> Result<Vec<Self>, Reason> {
         crate::skip::kernel_erofs()?;
-        let release = rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned();
-        let mut numbers = release
-            .split(['.', '-'])
-            .map_while(|part| part.parse::<u32>().ok());
-        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        Ok(if version >= (6, 12) {
+        Ok(if release() >= (6, 12) {
             vec![Self::File, Self::Loop]
         } else {
             vec![Self::Loop]
         })
     }
+}
+
+/// The running kernel, as `(major, minor)`.
+pub fn release() -> (u32, u32) {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// A mounted image; dropping it unmounts.

@@ -13,11 +13,11 @@ use std::{
     time::Instant,
 };
 
-use erofs_reader::{Extent, Place};
+use erofs_reader::{Extent, Place, Symlinks};
 use erofs_tests::{
     archive,
     awkward::{self, Sizes, bytes},
-    kernel::{Mounted, Way},
+    kernel::{self, Mounted, Way},
     manifest::{Manifest, Type},
     require,
     skip::{self, Reason},
@@ -518,6 +518,60 @@ fn the_data_of_a_huge_file_is_not_read() {
             let mut mark = [0; 8];
             seen.read_exact_at(&mut mark, at).expect("readable");
             assert_eq!(u64::from_le_bytes(mark), at, "{way:?}");
+        }
+    }
+}
+
+/// A tar of 2.3 TiB has more than 2^32 blocks of 512 bytes, two files of 10 TiB as many of 4 KiB: all of it holes but the ends.
+#[test]
+fn blocks_behind_32_bits_are_found() {
+    require!(erofs());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let content = bytes::random(5, 5000);
+    let tar = File::create(path("large.tar")).expect("made");
+    let size: u64 = (8 << 30) - 512;
+    let mut at = 0;
+    for number in 0..300 {
+        let header = ustar::header(&number.to_string(), size);
+        tar.write_all_at(&header, at).expect("written");
+        at += 512 + size;
+    }
+    let last = ustar::header("last", content.len() as u64);
+    tar.write_all_at(&[&last, &*content].concat(), at)
+        .expect("written");
+    tar.set_len(at + 512 + 5120 + 1024).expect("sparse");
+    assert!(at / 512 > 1 << 32);
+    for name in ["one", "last"] {
+        let file = File::create(path(name)).expect("made");
+        file.set_len(10 << 40).expect("sparse");
+        file.write_all_at(&content, (10 << 40) - 5000)
+            .expect("written");
+    }
+    index(&[path("large.tar")], &path("tar.erofs"), &[]);
+    index(&[path("one"), path("last")], &path("raw.erofs"), &[]);
+    for toc in ["tar.erofs", "raw.erofs"] {
+        let toc = path(toc);
+        let devices = blobs(&toc);
+        succeed(
+            erofs()
+                .expect("asked for")
+                .args(["check", "--quiet"])
+                .arg(&toc),
+        );
+        let image = open(&toc, &devices);
+        let inode = image.resolve(b"/last", Symlinks::Keep).expect("there");
+        let mut read = vec![0; content.len()];
+        let start = inode.size - 5000;
+        let length = image.read(&inode, start, &mut read).expect("readable");
+        assert!(length == 5000 && read == content);
+        let ways = require!(needs());
+        for way in ways.into_iter().filter(|_| kernel::release() >= (6, 15)) {
+            let mounted = Mounted::with_devices(&toc, way, &devices).expect("mounts");
+            let seen = File::open(mounted.path().join("last")).expect("opens");
+            let mut read = vec![0; content.len()];
+            seen.read_exact_at(&mut read, start).expect("readable");
+            assert!(read == content, "{way:?}");
         }
     }
 }

@@ -142,7 +142,9 @@ pub enum PipelineError {
     #[error("cannot write the image: {0}")]
     Write(#[source] io::Error),
     /// More blocks than 32-bit addresses reach.
-    #[error("the image needs more than 2^32 blocks")]
+    #[error(
+        "the image needs more than 2^32 blocks: take larger ones (-b), or leave the data where it is (erofs index)"
+    )]
     TooLarge,
     /// A worker ended early.
     #[error("a worker thread ended early")]
