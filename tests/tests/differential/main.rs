@@ -13,7 +13,7 @@ use std::{env, fs, ops::RangeInclusive, path::Path, process::Output};
 
 use erofs_tests::{
     awkward,
-    kernel::{Mounted, Way},
+    kernel::{self, Mounted, Way},
     manifest::{Field, Manifest, Node},
     peers, require,
     skip::{self, Reason},
@@ -83,20 +83,8 @@ fn intended(row: &Row) -> Vec<Field> {
     }
 }
 
-/// The running kernel, as `(major, minor)`.
-fn release() -> (u32, u32) {
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
 fn runs(row: &Row) -> bool {
-    release() >= row.since()
+    kernel::release() >= row.since()
 }
 
 /// Takes files of which fsck.erofs forgets a hole at the end out of both sides.

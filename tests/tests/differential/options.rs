@@ -17,15 +17,16 @@ const fn since(major: u32, minor: u32, options: &'static [&'static str]) -> Valu
     }
 }
 
-/// What the values of each dimension mean together is decided in [`Row::is_possible`].
-const ALGORITHM: usize = 0;
-const CLUSTER: usize = 1;
-const PACKING: usize = 2;
-const INDEX: usize = 3;
-const CHUNKS: usize = 4;
-const METADATA: usize = 5;
-const BLOCK: usize = 6;
-const PLACEMENT: usize = 8;
+/// Dimensions that these rows and those of our own options have in common. What their values mean together is decided in
+/// [`Row::is_possible`].
+pub(super) const ALGORITHM: usize = 0;
+pub(super) const CLUSTER: usize = 1;
+pub(super) const PACKING: usize = 2;
+pub(super) const INDEX: usize = 3;
+pub(super) const CHUNKS: usize = 4;
+pub(super) const METADATA: usize = 5;
+pub(super) const BLOCK: usize = 6;
+pub(super) const PLACEMENT: usize = 8;
 
 const DIMENSIONS: [&[Value]; 10] = [
     &[
