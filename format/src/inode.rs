@@ -389,6 +389,12 @@ impl Inode {
         let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
         let (u, high) = match self.payload {
             InodePayload::StartBlock(None) => (NO_BLOCK_32, if wide { u16::MAX } else { 0 }),
+            // These addresses say that there is no block.
+            InodePayload::StartBlock(Some(BlockAddr(value)))
+                if value == NO_BLOCK_48 || !wide && value == NO_BLOCK_32.into() =>
+            {
+                return Err(too_big("start block", value));
+            }
             InodePayload::StartBlock(Some(BlockAddr(value)))
             | InodePayload::CompressedBlocks(value) => split48(value)
                 .filter(|(_, high)| wide || *high == 0)
@@ -426,8 +432,12 @@ impl Inode {
             out.extend_from_slice(raw.as_bytes());
             return Ok(());
         }
-        let no_block = self.payload == InodePayload::StartBlock(None);
-        let single_link = high != 0 && !no_block;
+        let single_link = match self.payload {
+            InodePayload::StartBlock(None) => false,
+            // Without high bits this address says that there is no block.
+            InodePayload::StartBlock(Some(BlockAddr(value))) if value == NO_BLOCK_32.into() => true,
+            _ => high != 0,
+        };
         if single_link {
             if is_directory || self.nlink != 1 {
                 return Err(too_big("high address bits", high.into()));

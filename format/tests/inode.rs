@@ -254,3 +254,30 @@ fn each_corruption_is_named() {
     assert_eq!(decode(4, &[0, 0xF0]), Err(InodeError::Mode(0o170_000)));
     assert!(matches!(decode(15, &[0x80]), Err(InodeError::Size(_))));
 }
+
+#[test]
+fn addresses_that_mean_no_block_are_told_apart() {
+    let at = |block| file(InodePayload::StartBlock(Some(BlockAddr(block))));
+    let last_of_32_bits = at(u32::MAX.into());
+    round_trip(&last_of_32_bits, &wide());
+    let extended = |inode| Inode {
+        extended: true,
+        ..inode
+    };
+    round_trip(&extended(last_of_32_bits), &wide());
+    for (inode, superblock) in [
+        (last_of_32_bits, narrow()),
+        (extended(last_of_32_bits), narrow()),
+        (at((1 << 48) - 1), wide()),
+        (extended(at((1 << 48) - 1)), wide()),
+        (
+            Inode {
+                nlink: 2,
+                ..last_of_32_bits
+            },
+            wide(),
+        ),
+    ] {
+        assert!(inode.encode(&superblock, &mut Vec::new()).is_err());
+    }
+}

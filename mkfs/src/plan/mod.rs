@@ -26,7 +26,7 @@ pub mod xattrs;
 use crate::data::made::MetadataPipeline;
 use crate::options::{ImageOptions, InodeForm};
 use crate::tree::{Body, FrozenTree, InodeId, Location};
-use erofs_format::inode::{COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, Inode, Timestamp};
+use erofs_format::inode::{COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, Inode, NO_BLOCK_32, Timestamp};
 use erofs_format::superblock::Superblock;
 use erofs_format::xattr::LongPrefix;
 use erofs_format::{BlockAddr, BlockBits, Nid};
@@ -280,7 +280,11 @@ fn shape(
     extended: bool,
 ) -> Shape {
     let inode = tree.inode(id);
+    // In a compact inode the high bits of an address take the place of the number of links.
+    let is_far = |start: BlockAddr| start.0 >= NO_BLOCK_32.into();
+    let far = matches!(data, InodeData::Flat { start: Some(start), .. } if is_far(*start));
     let extended = extended
+        || far && inode.nlink != 1
         || !Inode::fits_compact(
             data.size(),
             inode.uid,
