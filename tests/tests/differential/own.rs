@@ -108,10 +108,13 @@ fn is_possible(row: &pairwise::Row<COUNT>) -> bool {
     let compressed = chosen(ALGORITHM);
     let needs_compression = chosen(CLUSTER) || chosen(PACKING) || chosen(INDEX);
     let chunked = row[CHUNKS] >= 2;
-    (compressed || !needs_compression)
-        && !(compressed && chunked)
-        && !(row[CHUNKS] == 4 && row[PLACEMENT] == 2)
-        && !(row[SOURCE] == 2 && matches!(row[PACKING], 5..=7))
+    let refused = [
+        !compressed && needs_compression,
+        compressed && chunked,
+        row[CHUNKS] == 4 && row[PLACEMENT] == 2,
+        row[SOURCE] == 2 && matches!(row[PACKING], 5..=7),
+    ];
+    !refused.contains(&true)
 }
 
 #[derive(Clone, Copy)]
