@@ -7,10 +7,12 @@ use erofs_format::inode::Timestamp;
 use erofs_format::kernel::KernelVersion;
 use erofs_format::xattr::MAX_BODY_SIZE;
 use erofs_mkfs::options::{ImageOptions, MetadataOptions};
+use erofs_mkfs::source::file_contexts::FileContexts;
 use erofs_mkfs::source::{Rules, Whiteouts};
 use regex::bytes::Regex;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What an image is called and what is changed on the way into it.
 #[derive(Debug, Args)]
@@ -36,6 +38,15 @@ pub(crate) struct ImageArguments {
         allow_negative_numbers = true
     )]
     xattr_tolerance: i64,
+
+    /// SELinux labels of files by their paths, as file_contexts(5) has them, in place of those of the source; with the files
+    /// beside it that end in .homedirs, .local, .subs and .subs_dist
+    #[arg(long, value_name = "FILE")]
+    file_contexts: Option<PathBuf>,
+
+    /// Where the image will be mounted: --file-contexts goes by paths below it
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    mount_point: PathBuf,
 
     /// Time of the image and of all files (Unix seconds)
     #[arg(short = 'T', value_name = "SECONDS", value_parser = values::timestamp, allow_negative_numbers = true)]
@@ -161,6 +172,14 @@ impl ImageArguments {
             ),
             Err(_) => None,
         };
+        // Without attributes there are no labels, as in mkfs.erofs.
+        let labels = match &self.file_contexts {
+            Some(path) if self.xattr_tolerance >= 0 => {
+                let mount_point = self.mount_point.as_os_str().as_bytes();
+                Some(Arc::new(FileContexts::read(path, mount_point)?))
+            }
+            _ => None,
+        };
         let owner = |forced: Option<u32>| forced.or(self.all_root.then_some(0));
         Ok(ImageOptions {
             // A negative tolerance means no attributes at all, as in mkfs.erofs.
@@ -175,6 +194,7 @@ impl ImageArguments {
                 fixed_time: self.time.filter(|_| !self.mkfs_time),
                 clamp_time,
                 drop_xattrs: self.xattr_tolerance < 0,
+                labels,
                 excluded: self
                     .exclude_path
                     .iter()

@@ -15,7 +15,7 @@ use crate::tree::{FrozenTree, Metadata, Tree, TreeError, XattrSetId};
 use crate::verify::VerifyError;
 use erofs_format::compression::Algorithm;
 use erofs_format::feature::{FeatureCompat, FeatureIncompat};
-use erofs_format::inode::Timestamp;
+use erofs_format::inode::{FileType, Timestamp};
 use erofs_format::kernel::{KernelVersion, Requirement};
 use erofs_format::superblock::Superblock;
 use erofs_format::xattr::{LongPrefix, MAX_LONG_PREFIXES};
@@ -293,11 +293,22 @@ impl ImageOptions {
         self.settle(tree.finish()?)
     }
 
-    /// Looks whether an image can hold all of a tree, and changes the times that the options want changed.
+    /// Looks whether an image can hold all of a tree, labels directories that the source did not mention and changes the times
+    /// that the options want changed.
     ///
     /// # Errors
-    /// [`BuildError::Unrepresentable`].
+    /// [`BuildError::Tree`], [`BuildError::Unrepresentable`].
     pub(crate) fn settle(&self, mut tree: FrozenTree) -> Result<FrozenTree, BuildError> {
+        if let Some(labels) = &self.rules.labels {
+            // The others got theirs on the way: what a file's attributes take decides where its tail goes.
+            let all = tree.breadth_first();
+            let implied: Vec<_> = all.filter(|id| tree.is_implied(*id)).collect();
+            for id in implied {
+                let mut xattrs = tree.metadata(id).xattrs;
+                labels.apply(&tree.path(id), FileType::Directory, &mut xattrs);
+                tree.set_xattrs(id, xattrs)?;
+            }
+        }
         check_representable(&tree)?;
         let compact = self.metadata.inode_form == InodeForm::Compact;
         if self.metadata.ignore_mtime || compact {
@@ -322,7 +333,7 @@ impl ImageOptions {
             return self.tree(root.clone());
         }
         let mut root = default_root(Timestamp::default());
-        self.rules.apply(&mut root);
+        self.rules.apply(b"", FileType::Directory, &mut root);
         self.tree(root)
     }
 

@@ -196,7 +196,7 @@ fn field(text: &str, start: usize) -> (usize, &str, usize) {
 }
 
 /// The last line of what the library says: the others show the expression.
-fn reason(error: &regex::Error) -> String {
+pub(crate) fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()

@@ -111,7 +111,7 @@ pub fn root_metadata(root: BorrowedFd<'_>, rules: &Rules) -> Result<Metadata, Di
         .map_err(|errno| system(b"", "read the metadata", errno))?;
     let mut metadata = metadata(&stat);
     metadata.xattrs = xattrs(root, c".", b"")?;
-    rules.apply(&mut metadata);
+    rules.apply(b"", FileType::Directory, &mut metadata);
     Ok(metadata)
 }
 
@@ -223,7 +223,7 @@ impl Scanner<'_> {
         if !self.options.rules.drop_xattrs {
             metadata.xattrs = xattrs(directory, name, path)?;
         }
-        self.options.rules.apply(&mut metadata);
+        self.options.rules.apply(path, file_type, &mut metadata);
         let number = DeviceNumber {
             major: stat.stx_rdev_major,
             minor: stat.stx_rdev_minor,

@@ -1,14 +1,17 @@
 //! Where trees come from: directories, tars, raw files, layers.
 
 pub mod directory;
+pub mod file_contexts;
 pub mod layers;
 pub mod raw;
 pub mod tar;
 
 use crate::tree::{DataRange, Location, Metadata, Xattr, display};
-use erofs_format::inode::Timestamp;
+use erofs_format::inode::{FileType, Timestamp};
+use file_contexts::FileContexts;
 use regex::bytes::Regex;
 use std::io::Read;
+use std::sync::Arc;
 
 /// What a user wants changed on the way from a source into the tree.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,8 @@ pub struct Rules {
     pub clamp_time: Option<Timestamp>,
     /// Extended attributes are left out.
     pub drop_xattrs: bool,
+    /// SELinux labels by path, in place of those of the source.
+    pub labels: Option<Arc<FileContexts>>,
     /// Paths, relative to the root, left out with all below them.
     pub excluded: Vec<Vec<u8>>,
     /// Paths, relative to the root, that one of these matches are left out with all below them.
@@ -36,8 +41,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Applies the rules to an entry's metadata.
-    pub fn apply(&self, metadata: &mut Metadata) {
+    /// Applies the rules to the metadata of the entry at `path`.
+    pub fn apply(&self, path: &[u8], file_type: FileType, metadata: &mut Metadata) {
         let uid = self.force_uid.unwrap_or(metadata.uid);
         metadata.uid = uid.saturating_add(self.uid_offset);
         let gid = self.force_gid.unwrap_or(metadata.gid);
@@ -48,6 +53,9 @@ impl Rules {
         }
         if self.drop_xattrs {
             metadata.xattrs = Vec::new();
+        }
+        if let Some(labels) = &self.labels {
+            labels.apply(path, file_type, &mut metadata.xattrs);
         }
     }
 
@@ -222,7 +230,7 @@ mod tests {
         let moved = |rules: Rules| {
             let mut metadata = default_root(Timestamp::default());
             metadata.uid = 7;
-            rules.apply(&mut metadata);
+            rules.apply(b"", FileType::Directory, &mut metadata);
             metadata.uid
         };
         let rules = |force_uid, uid_offset| Rules {

@@ -3,7 +3,7 @@
 use super::{Rules, StoreError};
 use crate::data::pipeline::{ContentReader, FileContent};
 use crate::tree::{Body, Location, Metadata, Tree, TreeError, display};
-use erofs_format::inode::Timestamp;
+use erofs_format::inode::{FileType, Timestamp};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -122,7 +122,7 @@ pub fn scan(
             },
             xattrs: Vec::new(),
         };
-        rules.apply(&mut metadata);
+        rules.apply(name, FileType::Regular, &mut metadata);
         let location = if size == 0 {
             Location::Nowhere
         } else {

@@ -3,7 +3,7 @@
 use super::names::NameArena;
 use super::{
     Body, DataRange, Entry, EntryId, InodeId, Location, Metadata, NameRef, SparseId, TreeError,
-    TreeInode, XattrSetId, XattrSets,
+    TreeInode, Xattr, XattrSetId, XattrSets,
 };
 use erofs_format::inode::{FileType, Timestamp};
 use std::collections::HashSet;
@@ -303,6 +303,16 @@ impl FrozenTree {
     /// Gives an inode another modification time.
     pub fn set_time(&mut self, inode: InodeId, mtime: Timestamp) {
         self.inodes[inode.index()].mtime = mtime;
+    }
+
+    /// Gives an inode other attributes.
+    ///
+    /// # Errors
+    /// [`TreeError::Xattr`] for what EROFS cannot hold.
+    pub fn set_xattrs(&mut self, inode: InodeId, xattrs: Vec<Xattr>) -> Result<(), TreeError> {
+        let set = self.xattrs.intern(&self.path(inode), xattrs)?;
+        self.inodes[inode.index()].xattrs = set;
+        Ok(())
     }
 
     /// Points a regular file to where its data is now.

@@ -7,11 +7,12 @@ use erofs_tests::{require, workshop::Workshop};
 use super::{link, needs, peer, run};
 
 /// Values of options that take one.
-const VALUES: [(&str, &str); 22] = [
+const VALUES: [(&str, &str); 23] = [
     ("--async-queue-limit", "=100"),
     ("--chunksize", "=4096"),
     ("--exclude-path", "=none"),
     ("--exclude-regex", "=none"),
+    ("--file-contexts", "=/dev/null"),
     ("--force-uid", "=1"),
     ("--force-gid", "=1"),
     ("--fsalignblks", "=2"),

@@ -15,7 +15,7 @@ use erofs_tests::{
 use super::{link, manifest, needs, peer, run};
 
 /// Arguments in front of image and source, all that are taken by both.
-const ROWS: [&[&str]; 16] = [
+const ROWS: [&[&str]; 18] = [
     &[],
     &["-Enoinline_data", "-b512"],
     &["-T77"],
@@ -36,12 +36,40 @@ const ROWS: [&[&str]; 16] = [
         "-Eplain-xattr-prefixes",
         "--xattr-prefix=user.l",
     ],
+    &["--file-contexts=contexts"],
+    &["--file-contexts=contexts", "--mount-point=vendor/"],
 ];
+
+/// Labels by every rule of file_contexts(5). Not of single hard links: which name counts depends on the order of the walk.
+const CONTEXTS: &str = "\
+/types(/.*)?\t\tu:object_r:types_t:s0
+/vendor(/.*)?\t\tu:object_r:vendor_t:s0
+/types/fifo.* -p u:object_r:fifo_t:s0
+/(vendor/)?[^lv].*/[[:alpha:]_]+ -- u:object_r:words_t:s0
+/(vendor/)?names/.*\\.[^.]+$ u:object_r:ending_t:s0
+/(vendor/)?types/.* -l u:object_r:link_t:s0
+/vendor/names -d u:object_r:names_t:s0
+/names <<none>>
+/other/.* u:object_r:other_t:s0
+/(vendor/)?[^lv].*[0-9]{2,} -- <<none>>
+";
 
 #[test]
 fn of_directories() {
     require!(needs());
     let workshop = Workshop::light();
+    fs::write(workshop.path("contexts"), CONTEXTS).unwrap();
+    fs::write(
+        workshop.path("contexts.local"),
+        "/types/.* -c u:object_r:char_t:s0\n",
+    )
+    .unwrap();
+    fs::write(workshop.path("contexts.subs"), "/xattrs /other\n").unwrap();
+    fs::write(
+        workshop.path("contexts.subs_dist"),
+        "/vendor/modes /other\n",
+    )
+    .unwrap();
     for row in ROWS {
         let mut arguments = row.to_vec();
         arguments.extend(["--quiet", "theirs.erofs", "source"]);

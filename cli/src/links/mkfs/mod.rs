@@ -91,10 +91,6 @@ struct Arguments {
     #[arg(long, value_name = "N")]
     async_queue_limit: Option<u64>,
 
-    /// Without effect: it tells --file-contexts where the image will be mounted
-    #[arg(long, value_name = "X")]
-    mount_point: Option<PathBuf>,
-
     /// Write a descriptor of a virtual disk that joins the image and the tar or images where its data is
     #[arg(long, value_name = "X")]
     vmdk_desc: Option<PathBuf>,

@@ -3,10 +3,6 @@
 
 /// Options, and the words of `-E` as `-EWORD`, with what is missing.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    (
-        "--file-contexts",
-        "SELinux labels are taken from the source only yet",
-    ),
     ("--gzinfo", "there is no random access to gzip streams"),
     ("--oci", "registries are not this program's business"),
     ("--s3", "object stores are not this program's business"),

@@ -79,7 +79,8 @@ impl Overlay<'_> {
         let mut metadata = self.upper.metadata(InodeId::ROOT);
         self.keep_hiding(InodeId::ROOT, &mut metadata);
         self.clean(&mut metadata);
-        self.rules.rules.apply(&mut metadata);
+        let rules = self.rules.rules;
+        rules.apply(b"", FileType::Directory, &mut metadata);
         let layer = self.layer;
         let refused = |source| refused(layer, source);
         if markers.is_opaque {
@@ -152,7 +153,8 @@ impl Overlay<'_> {
         }
         self.clean(&mut metadata);
         if inherits.is_none() {
-            self.rules.rules.apply(&mut metadata);
+            let rules = self.rules.rules;
+            rules.apply(&path, inode.body.file_type(), &mut metadata);
         }
         if markers.is_opaque {
             self.tree.remove_child(directory.merged, name);

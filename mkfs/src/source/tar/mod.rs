@@ -31,6 +31,7 @@ pub use sparse::SparseError;
 use super::{Rules, StreamSink, Whiteouts};
 use crate::tree::{Body, Location, Metadata, Tree, TreeError, components};
 use decompress::{Content, Decoded, sniff};
+use erofs_format::inode::FileType;
 use header::{BLOCK_SIZE, Header};
 use input::{Input, Source};
 use members::{Kind, Member, Members};
@@ -325,7 +326,7 @@ pub fn scan(
             xattrs,
             ..member.metadata
         };
-        rules.apply(&mut metadata);
+        rules.apply(&member.path, file_type(member.kind), &mut metadata);
         let location = match (member.kind, member.stored) {
             (Kind::Regular, 1..) => {
                 summary.data += member.stored;
@@ -345,6 +346,19 @@ pub fn scan(
     summary.trailing = members.trailing();
     markers.apply(tree, rules)?;
     Ok(summary)
+}
+
+/// The type of a member's inode; what a hard link is is known with its target, whose metadata counts.
+const fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Regular | Kind::HardLink => FileType::Regular,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::CharDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Socket => FileType::Socket,
+    }
 }
 
 fn is_excluded(member: &Member, rules: &Rules) -> Result<bool, TarError> {

@@ -159,7 +159,7 @@ impl Markers {
                         mtime: deletion.mtime,
                         xattrs: Vec::new(),
                     };
-                    rules.apply(&mut metadata);
+                    rules.apply(&deletion.path, FileType::CharDevice, &mut metadata);
                     let nothing = Body::CharDevice(DeviceNumber::default());
                     tree.insert(&deletion.path, metadata, nothing)
                         .map_err(TarError::Whiteout)?;
