@@ -431,6 +431,25 @@ fn an_index_shows_no_other_layer_through_addresses_that_are_none() {
 }
 
 #[test]
+fn a_tar_without_members_changes_nothing() {
+    require!(needs());
+    let stack = Stack::new(600, &[]);
+    let empty = stack.path("empty.tar");
+    fs::write(&empty, [0; 10240]).expect("written");
+    let packed = stack.path("empty.tgz");
+    let gzip = Command::new("gzip").arg("-c").arg(&empty).output();
+    fs::write(&packed, gzip.expect("starts").stdout).expect("written");
+    let mut layers = stack.images.clone();
+    merge(&layers, &stack.path("without.erofs"), &[]);
+    layers.extend([empty, packed]);
+    merge(&layers, &stack.path("with.erofs"), &[]);
+    assert_eq!(
+        fs::read(stack.path("with.erofs")).expect("there"),
+        fs::read(stack.path("without.erofs")).expect("there")
+    );
+}
+
+#[test]
 fn what_cannot_be_merged_is_refused_with_the_reason() {
     require!(needs());
     let stack = Stack::new(500, &["-zzstd"]);
@@ -444,6 +463,8 @@ fn what_cannot_be_merged_is_refused_with_the_reason() {
     };
     let text = stack.path("text");
     fs::write(&text, "neither").expect("written");
+    assert!(merging(&[&text], &[]).contains("neither a tar nor an EROFS image"));
+    fs::write(&text, []).expect("written");
     assert!(merging(&[&text], &[]).contains("neither a tar nor an EROFS image"));
     let image = &*stack.images[0];
     let compressed = merging(&[image], &["--index"]);

@@ -115,6 +115,13 @@ pub(crate) fn layer(path: &Path) -> anyhow::Result<Layer> {
             ..
         }) = Requirements::read(path, 0)
         {
+            if tar::is_end_mark(&file) {
+                let source = LayerSource::Tar(Archive::open(file).with_context(named)?);
+                return Ok(Layer {
+                    path: path.to_path_buf(),
+                    source,
+                });
+            }
             bail!("{}: neither a tar nor an EROFS image", path.display());
         }
         let (image, devices) = open_with_devices(path)?;

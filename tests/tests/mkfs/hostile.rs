@@ -43,6 +43,11 @@ fn nothing_is_left_of_a_failure() {
             "a link to nothing",
             tar(&[ustar::hard_link("a", "b")], 1024),
         ),
+        ("an image", {
+            let mut image = tar(&[], 4096);
+            image[1024..1028].copy_from_slice(&0xE0F5_E1E2u32.to_le_bytes());
+            image
+        }),
         ("a wrong checksum", tar(&[damaged], 1024)),
         ("a negative size", tar(&[negative], 1024)),
         (

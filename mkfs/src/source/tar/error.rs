@@ -7,6 +7,7 @@ use super::pax::PaxError;
 use super::sparse::SparseError;
 use crate::source::StoreError;
 use crate::tree::{TreeError, display};
+use std::path::PathBuf;
 
 /// Why a tar cannot be read. Offsets are bytes from the start of the (uncompressed) archive.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,17 @@ pub enum TarError {
     /// The first block is no tar header.
     #[error("this is not a tar archive: its first block is no tar header")]
     NotTar,
+    /// Zeros, as at the end of a tar, with a superblock behind them.
+    #[error("this is an EROFS image, not a tar: `erofs merge` takes images")]
+    Image,
+    /// A compressed tar cannot be unpacked to where its data can be read at any place.
+    #[error("unpacking the tar to a file in {}: {source}", folder.display())]
+    Unpack {
+        /// The folder.
+        folder: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
     /// Compressed by a program that is not supported.
     #[error(
         "the archive is compressed with {0}, which is not supported; decompress it first and pass the tar on stdin"

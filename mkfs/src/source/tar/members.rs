@@ -12,6 +12,7 @@ use crate::source::{StoreError, StreamSink, default_root};
 use crate::tree::{DataRange, Location, Metadata};
 use erofs_format::device::DeviceNumber;
 use erofs_format::inode::Timestamp;
+use erofs_format::superblock;
 use std::io::{self, Read};
 
 /// Longest name or link target in an extension header in bytes. Paths of 2048 names fit.
@@ -217,6 +218,13 @@ impl<'a> Members<'a> {
             }
             Ok(_) | Err(ReadError::Truncated) => {}
             Err(error) => return Err(self.failed(error)),
+        }
+        // Where an image has its superblock, behind zeros.
+        if offset == 0
+            && let Ok(Some(block)) = self.input.block()
+            && block.starts_with(&superblock::MAGIC.to_le_bytes())
+        {
+            return Err(TarError::Image);
         }
         self.input.drain().map_err(|error| self.failed(error))
     }

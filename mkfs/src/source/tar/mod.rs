@@ -32,6 +32,7 @@ use super::{Rules, StreamSink, Whiteouts};
 use crate::tree::{Body, Location, Metadata, Tree, TreeError, components};
 use decompress::{Content, Decoded, sniff};
 use erofs_format::inode::FileType;
+use erofs_format::superblock;
 use header::{BLOCK_SIZE, Header};
 use input::{Input, Source};
 use members::{Kind, Member, Members};
@@ -45,6 +46,8 @@ use whiteout::Markers;
 
 /// Longest target of a symlink in bytes (`PATH_MAX` without its NUL).
 const MAX_SYMLINK: usize = 4095;
+/// Bytes that are unpacked at once.
+const UNPACK_SIZE: usize = 256 << 10;
 /// Capacity that a pipe on stdin is raised to, in bytes; more needs privileges.
 const PIPE_CAPACITY: usize = 1 << 20;
 
@@ -151,13 +154,27 @@ impl Archive {
     /// in `folder`.
     ///
     /// # Errors
-    /// [`TarError::Read`], also when the file cannot be written.
+    /// [`TarError::Read`], [`TarError::Unpack`].
     pub fn in_place(self, folder: &Path) -> Result<Self, TarError> {
         let ArchiveSource::Stream(mut stream) = self.source else {
             return Ok(self);
         };
-        let mut file = tempfile::tempfile_in(folder).map_err(unreadable)?;
-        let length = io::copy(&mut stream, &mut file).map_err(unreadable)?;
+        let failed = |source| TarError::Unpack {
+            folder: folder.to_path_buf(),
+            source,
+        };
+        let mut file = tempfile::tempfile_in(folder).map_err(failed)?;
+        let mut piece = vec![0; UNPACK_SIZE];
+        let mut length = 0;
+        loop {
+            let count = read_full(|out, _| stream.read(out), &mut piece)?;
+            file.write_all(piece.get(..count).unwrap_or_default())
+                .map_err(failed)?;
+            length += count as u64;
+            if count < UNPACK_SIZE {
+                break;
+            }
+        }
         Ok(Self {
             source: ArchiveSource::File {
                 file: Arc::new(file),
@@ -170,28 +187,37 @@ impl Archive {
 
 /// Whether a file is a tar, plain or compressed, by its first header. Its position stays where it is.
 pub fn is_tar(file: &File) -> bool {
+    let mut first = [0; BLOCK_SIZE];
+    unpacked_start(file, &mut first) == Some(BLOCK_SIZE) && Header::new(&first).is_some()
+}
+
+/// Whether a file may be a tar without members, plain or compressed: it begins with the end mark, and is no image.
+pub fn is_end_mark(file: &File) -> bool {
+    const MARK: usize = 2 * BLOCK_SIZE;
+    let mut start = [0; MARK + superblock::MAGIC.to_le_bytes().len()];
+    let count = unpacked_start(file, &mut start).unwrap_or(0);
+    let (mark, behind) = start.split_at(MARK);
+    count >= MARK && mark == [0; MARK] && behind != superblock::MAGIC.to_le_bytes()
+}
+
+/// Fills `out` with the first bytes of what is in a file, plain or compressed, as far as there are as many.
+fn unpacked_start(file: &File, out: &mut [u8]) -> Option<usize> {
     let mut start = [0; BLOCK_SIZE];
-    let Ok(count) = read_full(|out, at| file.read_at(out, at), &mut start) else {
-        return false;
+    let count = read_full(|out, at| file.read_at(out, at), &mut start).ok()?;
+    let mut decoded;
+    let mut reader = FromStart {
+        file: Arc::new(file.try_clone().ok()?),
+        position: 0,
     };
-    match sniff(start.get(..count).unwrap_or_default()) {
-        Content::Plain => Header::new(&start).is_some(),
-        Content::Unsupported(_) => false,
+    let reader: &mut dyn Read = match sniff(start.get(..count).unwrap_or_default()) {
+        Content::Plain => &mut reader,
+        Content::Unsupported(_) => return None,
         Content::Compressed(compression) => {
-            let Ok(copy) = file.try_clone() else {
-                return false;
-            };
-            let reader = Box::new(FromStart {
-                file: Arc::new(copy),
-                position: 0,
-            });
-            let Ok(mut decoded) = Decoded::start(compression, reader) else {
-                return false;
-            };
-            let mut first = [0; BLOCK_SIZE];
-            decoded.read_exact(&mut first).is_ok() && Header::new(&first).is_some()
+            decoded = Decoded::start(compression, Box::new(reader)).ok()?;
+            &mut decoded
         }
-    }
+    };
+    read_full(|out, _| reader.read(out), out).ok()
 }
 
 /// Reads a file from its start, whatever its position.

@@ -16,6 +16,15 @@ fn file(name: &str) -> Header {
 }
 
 #[test]
+fn an_image_is_no_empty_tar() {
+    let mut image = vec![0; 4096];
+    assert!(list(&image).expect("an empty tar").is_empty());
+    image[1024..1028].copy_from_slice(&0xE0F5_E1E2u32.to_le_bytes());
+    let message = list(&image).expect_err("an image").to_string();
+    assert!(message.contains("EROFS image"), "{message}");
+}
+
+#[test]
 fn what_cannot_be_represented_names_the_member() {
     let first = || Tar::default().file("first", b"abc");
     for (header, problem) in [
