@@ -1,5 +1,6 @@
 //! How a command ends: its exit code, and errors as one line with all their causes.
 
+use crate::output;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
@@ -12,15 +13,19 @@ pub(crate) enum Outcome {
     Problems,
 }
 
-/// Prints an error and chooses the exit code: 0 fine, 1 found problems, 2 could not run.
-pub(crate) fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
+/// Prints an error, as a JSON document too if asked for, and chooses the exit code: 0 fine, 1 found problems, 2 could not run.
+pub(crate) fn exit_code(result: anyhow::Result<Outcome>, json: bool) -> ExitCode {
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Problems) => ExitCode::from(1),
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain!("erofs: {}", one_line(&error));
+            let error = one_line(&error);
+            complain!("erofs: {error}");
+            if json {
+                output::json_error(&error);
+            }
             ExitCode::from(2)
         }
     }

@@ -74,7 +74,13 @@ fn main() -> ExitCode {
     if let Some(link) = links::find(name) {
         return link(words.collect());
     }
-    let arguments = Arguments::parse();
+    let words: Vec<_> = words.collect();
+    let json = words.iter().take_while(|word| *word != "--");
+    let json = json.into_iter().any(|word| word == "--json");
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error, json),
+    };
     let result = match arguments.command {
         Command::Try(try_) => try_.run(),
         Command::Build(build) => build.run(),
@@ -94,5 +100,20 @@ fn main() -> ExitCode {
         Command::Diff(diff) => diff.run(),
         Command::Bench(bench) => bench.run(),
     };
-    error::exit_code(result)
+    error::exit_code(result, json)
+}
+
+/// Prints help, or what is wrong with the arguments.
+fn refuse(error: &clap::Error, json: bool) -> ExitCode {
+    // Nobody is left to tell when this fails.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        output::json_error(first.strip_prefix("error: ").unwrap_or(first));
+    }
+    ExitCode::from(2)
 }
