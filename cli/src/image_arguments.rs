@@ -73,11 +73,11 @@ pub(crate) struct ImageArguments {
     all_root: bool,
 
     /// Everything belongs to this user
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", value_parser = values::owner)]
     force_uid: Option<u32>,
 
     /// Everything belongs to this group
-    #[arg(long, value_name = "GID")]
+    #[arg(long, value_name = "GID", value_parser = values::owner)]
     force_gid: Option<u32>,
 
     /// Add this to all user ids, after --force-uid

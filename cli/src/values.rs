@@ -3,6 +3,7 @@
 use erofs_format::BlockBits;
 use erofs_format::inode::Timestamp;
 use regex::bytes::{Regex, RegexBuilder};
+use std::num::NonZeroUsize;
 
 /// A number of bytes: decimal, with a suffix `k`, `M`, `G` or `T` for powers of 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -25,6 +26,18 @@ pub(crate) fn number(text: &str) -> Result<u64, String> {
         None => text.parse(),
     };
     parsed.map_err(|_| format!("{text:?} is not a number: expected e.g. 4096 or 0x1000"))
+}
+
+/// A number of threads.
+pub(crate) fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no number of threads: expected 1 or more"))
+}
+
+/// The id of a user or a group. The largest number is none: chown(2) takes it for "unchanged".
+pub(crate) fn owner(text: &str) -> Result<u32, String> {
+    let id = text.parse().ok().filter(|id| *id != u32::MAX);
+    id.ok_or_else(|| format!("{text:?} is no id: expected a number up to 4294967294"))
 }
 
 /// A block size in bytes.
@@ -196,6 +209,18 @@ mod tests {
         ] {
             let seconds = point_in_time(text).ok().map(|time| time.seconds);
             assert_eq!(seconds, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_and_no_number_of_threads() {
+        assert_eq!(owner("4294967294"), Ok(u32::MAX - 1));
+        for text in ["4294967295", "4294967296", "-1", "root", ""] {
+            assert!(owner(text).is_err(), "{text:?}");
+        }
+        assert_eq!(workers("2").map(usize::from), Ok(2));
+        for text in ["0", "-1", "x", ""] {
+            assert!(workers(text).unwrap_err().contains("1 or more"), "{text:?}");
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) struct Check {
     strict: bool,
 
     /// Threads that decode data, by default one for each processor, at most 8
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::workers)]
     workers: Option<NonZeroUsize>,
 
     /// Most memory for the lists of names and extents; what is more goes to a temporary file in $TMPDIR (/var/tmp). By

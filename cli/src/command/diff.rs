@@ -57,7 +57,7 @@ pub(crate) struct Diff {
     json: bool,
 
     /// Threads that compare contents, by default one for each processor
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::workers)]
     workers: Option<NonZeroUsize>,
 }
 

@@ -4,11 +4,14 @@ use crate::tree::{FrozenTree, XattrSetId};
 use erofs_format::xattr::{LongPrefix, MAX_LONG_PREFIXES, MAX_NAME_LENGTH, Prefix, entry_size};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Reads a prefix as a user writes it, e.g. `trusted.overlay.`; `None` for what is empty, a mere namespace, or too long.
+/// Reads a prefix as a user writes it, e.g. `trusted.overlay.` or a mere namespace; `None` for what is empty or too long.
 pub fn parse(text: &[u8]) -> Option<LongPrefix> {
-    let (base, infix) = Prefix::split(text).unwrap_or((Prefix::None, text));
-    let is_namespace = text.ends_with(b".") && Prefix::split(&[text, b"x"].concat())?.1 == b"x";
-    (!infix.is_empty() && infix.len() <= MAX_NAME_LENGTH && !is_namespace).then(|| LongPrefix {
+    let longer = [text, b"x"].concat();
+    let (base, infix) = match Prefix::split(&longer) {
+        Some((namespace, b"x")) => (namespace, &b""[..]),
+        _ => Prefix::split(text).unwrap_or((Prefix::None, text)),
+    };
+    (!text.is_empty() && infix.len() <= MAX_NAME_LENGTH).then(|| LongPrefix {
         base: base.value(),
         infix: infix.to_vec(),
     })
@@ -19,11 +22,12 @@ pub fn stored_size(prefix: &LongPrefix) -> u64 {
     (3 + prefix.infix.len() as u64).next_multiple_of(4)
 }
 
-/// The longest prefix that a name (`suffix` behind its namespace `base`) begins with: its number, and the rest.
+/// The longest prefix that a name (`suffix` behind its namespace `base`) begins with: its number, and the rest. A mere
+/// namespace saves nothing, so no name is told by it.
 pub fn find<'n>(prefixes: &[LongPrefix], base: Prefix, suffix: &'n [u8]) -> Option<(u8, &'n [u8])> {
     let fitting = (0u8..).zip(prefixes).filter_map(|(number, prefix)| {
         let rest = suffix.strip_prefix(prefix.infix.as_slice())?;
-        (prefix.base == base.value()).then_some((number, rest))
+        (prefix.base == base.value() && !prefix.infix.is_empty()).then_some((number, rest))
     });
     fitting.min_by_key(|(number, rest)| (rest.len(), *number))
 }
@@ -117,11 +121,15 @@ mod tests {
     use erofs_format::inode::Timestamp;
 
     #[test]
-    fn prefixes_are_more_than_a_namespace() {
+    fn prefixes_are_read_as_written() {
         let overlay = parse(b"trusted.overlay.").unwrap();
         assert_eq!((overlay.base, &*overlay.infix), (4, &b"overlay."[..]));
         assert_eq!(parse(b"erofs.x").unwrap().base, 0);
-        for text in [&b""[..], b"user.", b"trusted.", &[b'x'; 300]] {
+        // Stored, as mkfs.erofs does, and of no use.
+        let user = parse(b"user.").unwrap();
+        assert_eq!((user.base, &*user.infix), (1, &b""[..]));
+        assert_eq!(find(&[user], Prefix::User, b"x"), None);
+        for text in [&b""[..], &[b'x'; 300]] {
             assert!(parse(text).is_none(), "{text:?}");
         }
     }

@@ -15,7 +15,7 @@ use erofs_tests::{
 use super::{link, manifest, needs, peer, run};
 
 /// Arguments in front of image and source, all that are taken by both.
-const ROWS: [&[&str]; 18] = [
+const ROWS: [&[&str]; 19] = [
     &[],
     &["-Enoinline_data", "-b512"],
     &["-T77"],
@@ -36,6 +36,7 @@ const ROWS: [&[&str]; 18] = [
         "-Eplain-xattr-prefixes",
         "--xattr-prefix=user.l",
     ],
+    &["--xattr-prefix=user.", "--xattr-prefix=trusted."],
     &["--file-contexts=contexts"],
     &["--file-contexts=contexts", "--mount-point=vendor/"],
 ];
@@ -150,6 +151,8 @@ fn of_what_neither_takes() {
         &["-Uzz", "a.erofs", "source"],
         &["-Tx", "a.erofs", "source"],
         &["-L1234567890123456", "a.erofs", "source"],
+        &["--force-uid=4294967295", "a.erofs", "source"],
+        &["--force-gid=4294967295", "a.erofs", "source"],
         &["-d10", "a.erofs", "source"],
         &["--chunksize=5000", "a.erofs", "source"],
         &["--tar=f", "a.erofs", "missing"],

@@ -17,6 +17,7 @@ use erofs_mkfs::options::InodeForm;
 use erofs_mkfs::plan::index_form::IndexForm;
 use erofs_mkfs::plan::long_prefix;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -128,7 +129,7 @@ struct Content {
     #[arg(long)]
     one_file_system: bool,
 
-    /// Take files as they are when they change while they are read
+    /// Take files as they are when they change while they are read, and leave out those that vanish before
     #[arg(long)]
     ignore_changed: bool,
 }
@@ -138,8 +139,8 @@ struct Content {
 #[command(next_help_heading = "Work")]
 struct Run {
     /// Worker threads, by default one for each processor
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = values::workers)]
+    workers: Option<NonZeroUsize>,
 
     /// Memory in bytes, half for data on its way and half for tails of files that wait for the metadata
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "128M")]
@@ -206,10 +207,7 @@ impl BuildArguments {
             ..BuildOptions::default()
         };
         if let Some(workers) = run.workers {
-            if workers == 0 {
-                bail!("--workers must be at least 1");
-            }
-            options.workers = workers;
+            options.workers = workers.get();
         }
         options.compression = layout.compression(defaults)?;
         let metabox = match (&layout.metabox, preset.metabox) {
@@ -268,11 +266,13 @@ impl BuildArguments {
             let parsed = long_prefix::parse(prefix.as_bytes());
             metadata.prefixes.push(parsed.with_context(|| {
                 let text = prefix.display();
-                format!("--xattr-prefix {text}: expected a namespace and up to 255 bytes more")
+                format!(
+                    "--xattr-prefix {text}: expected the beginning of a name of up to 255 bytes"
+                )
             })?);
         }
         if let Some(name) = &layout.inode_digest {
-            let parsed = long_prefix::parse(name.as_bytes());
+            let parsed = long_prefix::parse(name.as_bytes()).filter(|name| !name.infix.is_empty());
             metadata.inode_digest = Some(parsed.with_context(|| {
                 let text = name.display();
                 format!("--xattr-inode-digest={text}: expected a name, with a namespace or without, of up to 255 bytes")

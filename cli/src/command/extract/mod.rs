@@ -6,7 +6,7 @@ mod tar;
 use crate::error::Outcome;
 use crate::image::ImageInput;
 use crate::progress::Progress;
-use crate::report;
+use crate::{report, values};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use erofs_reader::extract::{self, ExtractOptions, Globs};
@@ -38,7 +38,7 @@ pub(crate) struct Extract {
     attributes: Attributes,
 
     /// Worker threads, by default one for each processor, at most 8
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::workers)]
     workers: Option<NonZeroUsize>,
 
     /// Print a summary as JSON
