@@ -1,6 +1,7 @@
 //! A mount with its whole story: what was planned, what was tried, and what to do when nothing worked.
 
 use crate::command::fuse;
+use crate::names::shown;
 use crate::report;
 use erofs_format::superblock::SuperblockError;
 use erofs_mount::requirements::RequirementsError;
@@ -230,7 +231,7 @@ fn try_mount(
             } else {
                 ""
             };
-            let (image, target) = (&account.image, &account.target);
+            let (image, target) = (shown(&request.image), shown(&request.target));
             say!("{image} mounted on {target}: {}{direct}", mounted.way);
         }
     }
@@ -250,8 +251,8 @@ fn tell_plan(prepared: &PreparedMount) {
             prepared.capabilities.release
         );
     }
-    for (index, path) in devices(&prepared.sources).iter().enumerate() {
-        say!("device {}: {path}", index + 1);
+    for (index, device) in prepared.sources.devices.iter().enumerate() {
+        say!("device {}: {}", index + 1, shown(&device.path));
     }
     say!("plan:");
     for line in prepared.plan.to_string().lines() {

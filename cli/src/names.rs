@@ -1,6 +1,8 @@
 //! Names of any bytes, shown so that they cannot do anything to a terminal or look like another name.
 
 use std::fmt::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Shows a name on one line: backslashes, control characters and those that change the direction of text or are
 /// invisible are escaped, as is what is not UTF-8. Different names look different.
@@ -32,6 +34,11 @@ impl fmt::Display for Printable<'_> {
         }
         Ok(())
     }
+}
+
+/// A path of this machine, shown likewise.
+pub(crate) fn shown(path: &Path) -> Printable<'_> {
+    Printable(path.as_os_str().as_bytes())
 }
 
 /// Prints an error of a path of an image on standard error, and the path once.

@@ -34,7 +34,7 @@ pub(crate) fn print_table<const N: usize>(
     Ok(out.flush()?)
 }
 
-/// A path as text, for JSON too; bytes that are no UTF-8 are replaced.
+/// A path as text of JSON; bytes that are no UTF-8 are replaced.
 pub(crate) fn path(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Outcome;
 use crate::mounting::{self, Detail};
+use crate::names::{Printable, shown};
 use crate::{report, values};
 use anyhow::anyhow;
 use clap::Args;
@@ -132,11 +133,10 @@ struct ListedImage {
 
 impl From<MountedImage> for ListedImage {
     fn from(image: MountedImage) -> Self {
-        let (way, backing_file) = match image.carrier {
-            Carrier::File => (Way::File, None),
-            Carrier::Loop { backing } => (Way::Loop, backing),
-            Carrier::Block => (Way::Block, None),
-            Carrier::Fuse => (Way::Fuse, None),
+        let way = way(&image.carrier);
+        let backing_file = match image.carrier {
+            Carrier::Loop { backing } => backing,
+            _ => None,
         };
         Self {
             source: report::path(&image.source),
@@ -148,23 +148,36 @@ impl From<MountedImage> for ListedImage {
     }
 }
 
+const fn way(carrier: &Carrier) -> Way {
+    match carrier {
+        Carrier::File => Way::File,
+        Carrier::Loop { .. } => Way::Loop,
+        Carrier::Block => Way::Block,
+        Carrier::Fuse => Way::Fuse,
+    }
+}
+
 fn list(json: bool) -> anyhow::Result<Outcome> {
-    let images: Vec<ListedImage> = table::list()?.into_iter().map(Into::into).collect();
+    let images = table::list()?;
     if json {
+        let images: Vec<ListedImage> = images.into_iter().map(Into::into).collect();
         report::print_json(&images)?;
         return Ok(Outcome::Fine);
     }
     let heading = ["IMAGE", "MOUNTED ON", "WAY", "OPTIONS"].map(str::to_owned);
     let rows = images.into_iter().map(|image| {
-        let source = match image.backing_file {
-            Some(file) => format!("{file} ({})", image.source),
-            None => image.source,
+        let own = shown(&image.source);
+        let source = match &image.carrier {
+            Carrier::Loop {
+                backing: Some(file),
+            } => format!("{} ({own})", shown(file)),
+            _ => own.to_string(),
         };
         [
             source,
-            image.mount_point,
-            image.way.to_string(),
-            image.options,
+            shown(&image.mount_point).to_string(),
+            way(&image.carrier).to_string(),
+            Printable(image.options.as_bytes()).to_string(),
         ]
     });
     report::print_table(std::iter::once(heading).chain(rows))?;

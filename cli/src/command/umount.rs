@@ -1,6 +1,7 @@
 //! `erofs umount`: an image is taken down, with the loop device or the daemon behind it.
 
 use crate::error::Outcome;
+use crate::names::shown;
 use anyhow::bail;
 use clap::Args;
 use std::path::PathBuf;
@@ -34,7 +35,7 @@ impl Umount {
         for directory in &self.directories {
             match erofs_mount::umount(directory, self.lazy) {
                 Ok(unmounted) => {
-                    let (path, source) = (directory.display(), unmounted.image.source.display());
+                    let (path, source) = (shown(directory), shown(&unmounted.image.source));
                     if self.verbose {
                         say!("{source} unmounted from {path}");
                     }
@@ -42,7 +43,7 @@ impl Umount {
                     if let Some(device) = unmounted.left_over.filter(|_| !self.lazy) {
                         complain!(
                             "erofs: {path}: {} is still attached: somebody else uses it, or set it up to stay",
-                            device.display()
+                            shown(&device)
                         );
                     }
                 }
