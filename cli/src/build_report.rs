@@ -1,5 +1,6 @@
 //! What `erofs build` and `erofs index` say at their end.
 
+use crate::names::Printable;
 use crate::report;
 use clap::Args;
 use erofs_format::kernel::Requirement;
@@ -27,12 +28,21 @@ impl Report {
 
     /// Prints the summary as asked.
     pub(crate) fn print(&self, image: &Path, summary: &Summary) -> anyhow::Result<()> {
+        warn(summary);
         if self.json {
             report::print_json(&JsonSummary::new(image, summary))?;
         } else if !self.quiet {
             print_summary(image, summary);
         }
         Ok(())
+    }
+}
+
+/// Tells on standard error what is not in the image, where that was to be no error.
+pub(crate) fn warn(summary: &Summary) {
+    for path in &summary.vanished {
+        let path = Printable(path);
+        complain!("erofs: {path}: it vanished while its directory was read, and is left out");
     }
 }
 

@@ -37,7 +37,7 @@ use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::{BlockAddr, DeviceId};
 use options::{check_options, pipeline_settings};
-use source::{OpenSource, refuse_own_files};
+use source::{Fed, OpenSource, refuse_own_files};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ pub fn build(
     }
     .with_alignment(options.alignment, options.aligned_from);
     refuse_own_files(&source, &own_files)?;
-    let (mut tree, mut stored) = store_data(
+    let (Fed { mut tree, vanished }, mut stored) = store_data(
         source,
         folder(output),
         &own_files,
@@ -280,6 +280,7 @@ pub fn build(
         started.elapsed(),
     );
     summary.verified = verified;
+    summary.vanished = vanished;
     Ok(summary)
 }
 
@@ -291,7 +292,7 @@ fn store_data(
     options: &BuildOptions,
     writer: &mut Writer<'_>,
     progress: &Arc<AtomicU64>,
-) -> Result<(FrozenTree, Stored), BuildError> {
+) -> Result<(Fed, Stored), BuildError> {
     let settings = pipeline_settings(options);
     let packing = options.compression.as_ref().and_then(|all| all.packing);
     // The other half of the memory.
@@ -316,7 +317,7 @@ fn store_data(
         );
         let fed = source.feed(options, own_files, &mut pipeline);
         match fed {
-            Ok(tree) => Ok((tree, pipeline.finish()?)),
+            Ok(fed) => Ok((fed, pipeline.finish()?)),
             Err(error) if stopped(&error) => match pipeline.finish() {
                 // The pipeline failed first: it knows why.
                 Err(cause) => Err(cause.into()),

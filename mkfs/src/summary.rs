@@ -28,6 +28,8 @@ pub struct Summary {
     pub requirements: Vec<Requirement>,
     /// Whether it was read back and compared with what went in.
     pub verified: bool,
+    /// Entries of the source that are left out because they vanished while it was read, where that was to be ignored.
+    pub vanished: Vec<Vec<u8>>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -53,6 +55,7 @@ impl Summary {
             uuid: finished.superblock.uuid,
             requirements,
             verified: false,
+            vanished: Vec::new(),
             elapsed,
         }
     }

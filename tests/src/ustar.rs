@@ -10,6 +10,11 @@ pub fn hard_link(name: &str, target: &str) -> [u8; 512] {
     block(name, 0, "1", target)
 }
 
+/// That of PAX records for the next member, `size` bytes of them.
+pub fn pax(size: u64) -> [u8; 512] {
+    block("pax", size, "x", "")
+}
+
 fn block(name: &str, size: u64, flag: &str, link: &str) -> [u8; 512] {
     assert!(
         name.len() <= 100 && link.len() <= 100 && size < 8 << 30,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{Seek, SeekFrom, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -19,6 +19,7 @@ use erofs_tests::{
     workshop::{Workshop, build, erofs, open, refused, succeed},
 };
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A folder for images, in which nothing may be left.
@@ -137,6 +138,48 @@ fn damaged_tars() {
     }
 }
 
+/// A file of 2^62 bytes of which the last are data: the best chunks of it take 4 GiB of zeros and a table as large.
+#[test]
+fn a_sparse_member_with_too_large_a_table_is_refused_before_it_is_stored() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source.tar");
+    let size = 1u64 << 62;
+    let mut records = String::new();
+    for (key, value) in [
+        ("GNU.sparse.major", "1"),
+        ("GNU.sparse.minor", "0"),
+        ("GNU.sparse.name", "hole"),
+        ("GNU.sparse.realsize", &size.to_string()),
+    ] {
+        let rest = format!(" {key}={value}\n");
+        records.push_str(&format!("{}{rest}", rest.len() + 2));
+    }
+    let mut stored = format!("1\n{}\n4\n", size - 5000).into_bytes();
+    stored.resize(512, 0);
+    stored.extend(b"data");
+    let content = tar(&[
+        (ustar::pax(records.len() as u64), records.as_bytes()),
+        (ustar::header("hole", stored.len() as u64), &stored),
+    ]);
+    fs::write(&source, content).expect("written");
+    let images = Images::new();
+    let output = Command::new("prlimit")
+        .args(["--fsize=16777216", "--"])
+        .arg(skip::erofs_binary().expect("asked for"))
+        .args(["build", "--tar=f"])
+        .args([&source, Path::new("-o"), &images.image()])
+        .output()
+        .expect("prlimit of util-linux");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("hole: a sparse file of 4611686018427387904"),
+        "{error}"
+    );
+    images.nothing_left();
+}
+
 #[test]
 fn missing_sources() {
     require!(erofs());
@@ -207,9 +250,14 @@ fn files_that_end_early() {
 /// Size of a file that one worker compresses for a second or more, a piece after the other.
 const LARGE: u64 = 12 << 20;
 
-/// Grows a file after its folder was read and before the file is: when the last piece of the large file before it has
+/// Writes to a file after its folder was read and before the file is: when the last piece of the large file before it has
 /// been read and is being compressed.
-fn build_while_a_file_grows(source: &Path, image: &Path, options: &[&str]) -> Output {
+fn build_while_a_file_changes(
+    source: &Path,
+    image: &Path,
+    options: &[&str],
+    change: impl Fn(&mut File),
+) -> Output {
     let child = erofs()
         .expect("asked for")
         .args([
@@ -233,10 +281,10 @@ fn build_while_a_file_grows(source: &Path, image: &Path, options: &[&str]) -> Ou
         thread::sleep(Duration::from_millis(1));
     }
     let mut log = File::options()
-        .append(true)
+        .write(true)
         .open(source.join("z.log"))
         .expect("opens");
-    log.write_all(b"one more line\n").expect("written");
+    change(&mut log);
     child.wait_with_output().expect("waited")
 }
 
@@ -250,7 +298,11 @@ fn files_that_grow() {
     let log = bytes::text(2, 5000);
     fs::write(source.join("z.log"), &log).expect("written");
     let images = Images::new();
-    let refused = build_while_a_file_grows(&source, &images.image(), &[]);
+    let grow = |log: &mut File| {
+        log.seek(SeekFrom::End(0)).expect("a file");
+        log.write_all(b"one more line\n").expect("written");
+    };
+    let refused = build_while_a_file_changes(&source, &images.image(), &[], grow);
     let error = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
@@ -261,13 +313,37 @@ fn files_that_grow() {
     images.nothing_left();
 
     fs::write(source.join("z.log"), &log).expect("written");
-    let taken = build_while_a_file_grows(&source, &images.image(), &["--ignore-changed"]);
+    let options = ["--ignore-changed"];
+    let taken = build_while_a_file_changes(&source, &images.image(), &options, grow);
     assert!(taken.status.success(), "{taken:?}");
     // What was there when the tree was read.
     let seen = Manifest::of_image(&open(&images.image(), &[])).expect("readable");
     let node = &seen.nodes[b"z.log".as_slice()];
     let (expected, _) = digest(&mut log.as_slice()).expect("memory reads");
     assert_eq!((node.size, node.digest), (5000, Some(expected)));
+}
+
+/// A file that is written to after its folder was read keeps its size.
+#[test]
+fn files_that_are_rewritten() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source");
+    fs::create_dir(&source).expect("made");
+    fs::write(source.join("a.large"), bytes::text(1, LARGE as usize)).expect("written");
+    fs::write(source.join("z.log"), bytes::text(2, 5000)).expect("written");
+    let images = Images::new();
+    let rewrite = |log: &mut File| {
+        log.write_all(b"new").expect("written");
+    };
+    let refused = build_while_a_file_changes(&source, &images.image(), &[], rewrite);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("z.log: it was changed"), "{error}");
+    images.nothing_left();
+    let options = ["--ignore-changed"];
+    let taken = build_while_a_file_changes(&source, &images.image(), &options, rewrite);
+    assert!(taken.status.success(), "{taken:?}");
 }
 
 #[test]
@@ -428,6 +504,42 @@ fn images_that_were_cut_off_are_told_from_broken_ones() {
 }
 
 #[test]
+fn every_command_that_cannot_run_says_so_in_json() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    for words in [
+        &["build", "absent", "-o", "x"][..],
+        &["index", "absent", "-o", "x"],
+        &["merge", "absent", "-o", "x"],
+        &["bench", "absent"],
+        &["mount", "absent", "."],
+        &["ls", "absent"],
+        &["stat", "absent"],
+        &["find", "absent"],
+        &["check", "absent"],
+        &["dump", "absent"],
+        &["dump", "--tree", "absent"],
+        &["extract", "absent", "out"],
+        &["diff", "absent", "."],
+        &["try", "absent"],
+        &["features", "--bogus"],
+        &["build"],
+    ] {
+        let mut command = erofs().expect("asked for");
+        command.arg(words[0]).arg("--json").args(&words[1..]);
+        let output = command.current_dir(folder.path()).output().expect("starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {error}");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let told = document["error"].as_str().expect("a text");
+        assert!(
+            !told.is_empty() && error.contains(told),
+            "{words:?}: {told:?} {error:?}"
+        );
+    }
+}
+
+#[test]
 fn results_name_images_of_any_name_in_json() {
     use std::os::unix::ffi::OsStrExt;
     require!(erofs());
@@ -441,5 +553,5 @@ fn results_name_images_of_any_name_in_json() {
         .args(["build", "--json"])
         .arg(folder.path().join("file"));
     let output = succeed(command.arg("-o").arg(&image));
-    serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
+    serde_json::from_slice::<Value>(&output.stdout).expect("JSON");
 }

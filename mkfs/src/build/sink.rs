@@ -3,11 +3,17 @@
 use super::options::BuildOptions;
 use super::treatment::treatment;
 use crate::data::pipeline::{FileContent, Pipeline};
+use crate::data::treatment::Treatment;
+use crate::plan::chunk_table;
 use crate::source::directory::FileSink;
 use crate::source::{StoreError, StreamSink};
 use crate::tree::{DataRange, Location, Metadata, Xattr};
+use erofs_format::inode::Timestamp;
 use std::io::Read;
 use std::sync::Arc;
+
+/// Least bytes that a chunk takes in a table.
+const ENTRY_SIZE: u64 = 4;
 
 /// Takes files into the pipeline.
 pub(super) struct Sink<'p, 's, 'o> {
@@ -21,23 +27,32 @@ impl<'p, 's, 'o> Sink<'p, 's, 'o> {
         Self { pipeline, options }
     }
 
-    /// Sends in a file that a [`ContentReader`] finds by path or `position`.
+    /// How a file is to be stored, unless that is known to fail.
+    fn treatment(
+        &self,
+        path: &[u8],
+        size: u64,
+        ranges: Option<&[DataRange]>,
+        xattrs: &[Xattr],
+    ) -> Result<Treatment, StoreError> {
+        let treatment = treatment(self.options, path, size, ranges, xattrs);
+        if let Treatment::Chunked(map) = &treatment {
+            let chunk_bits = u32::from(self.options.block_bits.bits() + map.block_shift);
+            let chunks = size.div_ceil(1 << chunk_bits);
+            // Looked at again when the form of the table is known.
+            chunk_table::check(|| path.to_vec(), size, chunks, ENTRY_SIZE)?;
+        }
+        Ok(treatment)
+    }
+
+    /// Sends in a file that a [`ContentReader`] finds.
     pub(super) fn send(
         &mut self,
-        path: Vec<u8>,
-        position: u64,
-        size: u64,
-        ranges: Option<Vec<DataRange>>,
+        content: FileContent,
         xattrs: &[Xattr],
     ) -> Result<Location, StoreError> {
-        let treatment = treatment(self.options, &path, size, ranges.as_deref(), xattrs);
-        let ranges = ranges.map(Arc::from);
-        let content = FileContent {
-            path: path.into(),
-            position,
-            size,
-            ranges,
-        };
+        let ranges = content.ranges.as_deref();
+        let treatment = self.treatment(&content.path, content.size, ranges, xattrs)?;
         let number = self.pipeline.file(content, treatment)?;
         Ok(number.map_or(Location::Nowhere, Location::Stored))
     }
@@ -50,8 +65,16 @@ impl FileSink for Sink<'_, '_, '_> {
         metadata: &Metadata,
         size: u64,
         ranges: Option<Vec<DataRange>>,
+        changed: Timestamp,
     ) -> Result<Location, StoreError> {
-        self.send(path.to_vec(), 0, size, ranges, &metadata.xattrs)
+        let content = FileContent {
+            path: path.into(),
+            position: 0,
+            size,
+            ranges: ranges.map(Arc::from),
+            changed: Some(changed),
+        };
+        self.send(content, &metadata.xattrs)
     }
 }
 
@@ -64,7 +87,7 @@ impl StreamSink for Sink<'_, '_, '_> {
         ranges: Option<&[DataRange]>,
         data: &mut dyn Read,
     ) -> Result<Location, StoreError> {
-        let treatment = treatment(self.options, path, size, ranges, &metadata.xattrs);
+        let treatment = self.treatment(path, size, ranges, &metadata.xattrs)?;
         let number = self.pipeline.stream(path, size, ranges, treatment, data)?;
         Ok(number.map_or(Location::Nowhere, Location::Stored))
     }

@@ -5,7 +5,7 @@ use super::options::BuildOptions;
 use super::sink::Sink;
 use crate::data::made::NoReader;
 use crate::data::output::FileIdentity;
-use crate::data::pipeline::{ContentReader, Pipeline, PipelineError};
+use crate::data::pipeline::{ContentReader, FileContent, Pipeline, PipelineError};
 use crate::options::BuildError;
 use crate::source::directory::{self, DirectoryReader, ScanOptions};
 use crate::source::layers::{self, Layer, LayerReader, LayerRules, Merged};
@@ -92,6 +92,23 @@ pub(super) enum OpenSource {
     Layers(Box<FrozenTree>, Arc<LayerReader>),
 }
 
+/// What came of reading a source.
+pub(super) struct Fed {
+    /// The tree.
+    pub(super) tree: FrozenTree,
+    /// Entries that are left out because they vanished on the way.
+    pub(super) vanished: Vec<Vec<u8>>,
+}
+
+impl From<FrozenTree> for Fed {
+    fn from(tree: FrozenTree) -> Self {
+        Self {
+            tree,
+            vanished: Vec::new(),
+        }
+    }
+}
+
 impl OpenSource {
     /// Opens what is to be read.
     pub(super) fn open(
@@ -147,7 +164,7 @@ impl OpenSource {
         options: &BuildOptions,
         own_files: &[FileIdentity],
         pipeline: &mut Pipeline<'_>,
-    ) -> Result<FrozenTree, BuildError> {
+    ) -> Result<Fed, BuildError> {
         let rules = &options.image.rules;
         let mut sink = Sink::new(pipeline, options);
         match self {
@@ -158,10 +175,12 @@ impl OpenSource {
                     rules,
                     find_holes: options.sparse,
                     one_file_system: options.one_file_system,
+                    ignore_vanished: options.ignore_changed,
                     left_out: own_files,
                 };
-                directory::scan(root, scan, &mut tree, &mut sink)?;
-                options.image.finish(tree)
+                let vanished = directory::scan(root, scan, &mut tree, &mut sink)?;
+                let tree = options.image.finish(tree)?;
+                Ok(Fed { tree, vanished })
             }
             Self::Tar(archive) => {
                 let mut tree = options.image.empty_tree()?;
@@ -173,7 +192,7 @@ impl OpenSource {
                     &mut tree,
                     tar::Data::Through(&mut sink),
                 )?;
-                options.image.finish(tree)
+                Ok(options.image.finish(tree)?.into())
             }
             Self::RawFiles(tree, _) => {
                 let mut tree = options.image.finish(*tree)?;
@@ -186,12 +205,17 @@ impl OpenSource {
                     else {
                         continue;
                     };
-                    let location = sink
-                        .send(tree.path(id), number.into(), size, None, &[])
-                        .map_err(PipelineError::from)?;
+                    let content = FileContent {
+                        path: tree.path(id).into(),
+                        position: number.into(),
+                        size,
+                        ranges: None,
+                        changed: None,
+                    };
+                    let location = sink.send(content, &[]).map_err(PipelineError::from)?;
                     tree.set_location(id, size, location);
                 }
-                Ok(tree)
+                Ok(tree.into())
             }
             Self::Layers(mut tree, reader) => {
                 let files: Vec<InodeId> = tree.depth_first().collect();
@@ -205,13 +229,18 @@ impl OpenSource {
                         continue;
                     };
                     let ranges = reader.ranges(number, || tree.path(id))?;
+                    let content = FileContent {
+                        path: tree.path(id).into(),
+                        position: number.into(),
+                        size,
+                        ranges: ranges.map(Arc::from),
+                        changed: None,
+                    };
                     let xattrs = tree.xattrs.get(inode.xattrs);
-                    let location = sink
-                        .send(tree.path(id), number.into(), size, ranges, xattrs)
-                        .map_err(PipelineError::from)?;
+                    let location = sink.send(content, xattrs).map_err(PipelineError::from)?;
                     tree.set_location(id, size, location);
                 }
-                Ok(*tree)
+                Ok((*tree).into())
             }
         }
     }

@@ -37,6 +37,7 @@ pub fn pack(
         position: 0,
         size,
         ranges: None,
+        changed: None,
     };
     let reader = Arc::clone(&file);
     let mut stored = made::store(settings, reader, writer, |pipeline| {

@@ -16,6 +16,7 @@ use crate::data::pipeline::PipelineError;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
 use crate::plan::Plan;
+use crate::plan::chunk_table::ChunkTableError;
 use crate::plan::inode_data::DataMap;
 use crate::tree::{FrozenTree, InodeId, display};
 use erofs_format::BlockAddr;
@@ -80,20 +81,9 @@ pub enum ImageError {
         /// Which chunk.
         chunk: u64,
     },
-    /// A sparse file with holes so large, in chunks so small, that their table would fill disks.
-    #[error(
-        "{}: a sparse file of {size} bytes needs a table of {table} bytes, which is too large: larger chunks \
-         (--chunksize) make it smaller, or leave the file out (--exclude-path)",
-        display(path)
-    )]
-    ChunkTable {
-        /// The file.
-        path: Vec<u8>,
-        /// Its size in bytes.
-        size: u64,
-        /// Size of the table in bytes.
-        table: u64,
-    },
+    /// A sparse file with too large a table.
+    #[error(transparent)]
+    ChunkTable(#[from] ChunkTableError),
     /// A device whose size or address needs more bits.
     #[error("device {0} is too large for 32-bit block addresses")]
     Device(usize),

@@ -1,9 +1,46 @@
 //! Tables of chunk-based files: where each chunk is, and how large chunks are.
 
 use crate::data::treatment::ChunkMap;
-use crate::tree::DataRange;
+use crate::tree::{DataRange, display};
 use erofs_format::chunk::{Chunk, ChunkFormat};
 use erofs_format::{BlockAddr, BlockBits, DeviceId};
+
+/// Largest table of chunks in bytes: a file of 1 TiB in chunks of 4 KiB has one.
+const MAX_CHUNK_TABLE: u64 = 1 << 30;
+
+/// A sparse file with holes so large, in chunks so small, that their table would fill disks.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{}: a sparse file of {size} bytes needs a table of {table} bytes, which is too large: larger chunks \
+     (--chunksize) make it smaller, or leave the file out (--exclude-path)",
+    display(path)
+)]
+pub struct ChunkTableError {
+    /// The file.
+    path: Vec<u8>,
+    /// Its size in bytes.
+    size: u64,
+    /// Size of the table in bytes.
+    table: u64,
+}
+
+/// Whether the table of a file of `size` bytes in so many `chunks` is not too large.
+///
+/// # Errors
+/// [`ChunkTableError`].
+pub fn check(
+    path: impl Fn() -> Vec<u8>,
+    size: u64,
+    chunks: u64,
+    entry_size: u64,
+) -> Result<(), ChunkTableError> {
+    let table = chunks.saturating_mul(entry_size);
+    if table > MAX_CHUNK_TABLE {
+        let path = path();
+        return Err(ChunkTableError { path, size, table });
+    }
+    Ok(())
+}
 
 /// Where the chunks of a file are.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What each inode's data looks like, from wherever it was stored.
 
-use super::chunk_table::{ChunkPiece, ChunkTable, aligned_shift, covering_shift};
+use super::chunk_table::{self, ChunkPiece, ChunkTable, aligned_shift, covering_shift};
 use super::encoded_extents::FileExtents;
 use super::index_form::{FileIndex, IndexForm, index_end};
 use super::xattrs::XattrPlan;
@@ -186,9 +186,6 @@ pub enum InodeData<'d> {
     },
 }
 
-/// Largest table of chunks in bytes: a file of 1 TiB in chunks of 4 KiB has one.
-const MAX_CHUNK_TABLE: u64 = 1 << 30;
-
 impl<'d> DataMap<'d> {
     /// Refuses files whose table of chunks would fill disks: a sparse file of any size takes a few bytes in a tar.
     ///
@@ -205,11 +202,7 @@ impl<'d> DataMap<'d> {
             else {
                 continue;
             };
-            let table = chunks.saturating_mul(format.entry_size());
-            if table > MAX_CHUNK_TABLE {
-                let path = tree.path(id);
-                return Err(ImageError::ChunkTable { path, size, table });
-            }
+            chunk_table::check(|| tree.path(id), size, chunks, format.entry_size())?;
         }
         Ok(())
     }

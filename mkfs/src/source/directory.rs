@@ -7,7 +7,9 @@ use crate::tree::{Body, DataRange, InodeId, Location, Metadata, Tree, TreeError,
 use erofs_format::device::DeviceNumber;
 use erofs_format::inode::{FileType, Timestamp};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Statx, StatxFlags};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Statx, StatxFlags, StatxTimestamp,
+};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -46,7 +48,8 @@ pub enum DirectoryError {
 
 /// Takes regular files as a scan comes by, so that their data is on its way while the tree is still being read.
 pub trait FileSink {
-    /// Takes a file of `size` bytes, more than none, with data in `ranges` only (everywhere without ranges).
+    /// Takes a file of `size` bytes, more than none, with data in `ranges` only (everywhere without ranges), of which anything
+    /// was `changed` last then.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -56,6 +59,7 @@ pub trait FileSink {
         metadata: &Metadata,
         size: u64,
         ranges: Option<Vec<DataRange>>,
+        changed: Timestamp,
     ) -> Result<Location, StoreError>;
 }
 
@@ -70,6 +74,7 @@ impl FileSink for InPlace {
         _metadata: &Metadata,
         _size: u64,
         _ranges: Option<Vec<DataRange>>,
+        _changed: Timestamp,
     ) -> Result<Location, StoreError> {
         Ok(Location::Directory)
     }
@@ -84,6 +89,8 @@ pub struct ScanOptions<'r> {
     pub find_holes: bool,
     /// Entries of other filesystems are left out (their mount points stay, empty).
     pub one_file_system: bool,
+    /// Entries that vanish after their directory was listed are left out; otherwise they are errors.
+    pub ignore_vanished: bool,
     /// Files that are left out wherever they are: an image does not hold itself.
     pub left_out: &'r [FileIdentity],
 }
@@ -116,7 +123,7 @@ pub fn root_metadata(root: BorrowedFd<'_>, rules: &Rules) -> Result<Metadata, Di
 }
 
 /// Adds everything below `root` to `tree`, files directory by directory in byte order of their names. Regular files get
-/// the location that `sink` returns.
+/// the location that `sink` returns. Returns the paths of entries that vanished.
 ///
 /// # Errors
 /// [`DirectoryError`] names the entry.
@@ -125,12 +132,13 @@ pub fn scan(
     options: ScanOptions<'_>,
     tree: &mut Tree,
     sink: &mut dyn FileSink,
-) -> Result<(), DirectoryError> {
+) -> Result<Vec<Vec<u8>>, DirectoryError> {
     Scanner {
         root,
         options,
         sink,
         links: HashMap::new(),
+        vanished: Vec::new(),
     }
     .walk(tree)
 }
@@ -141,18 +149,23 @@ struct Scanner<'a> {
     sink: &'a mut dyn FileSink,
     /// Inodes with several links that were seen.
     links: HashMap<FileIdentity, InodeId>,
+    /// Paths of entries that were listed and are there no more.
+    vanished: Vec<Vec<u8>>,
 }
 
 impl Scanner<'_> {
-    fn walk(&mut self, tree: &mut Tree) -> Result<(), DirectoryError> {
+    fn walk(mut self, tree: &mut Tree) -> Result<Vec<Vec<u8>>, DirectoryError> {
         let root_stat =
             rustix::fs::statx(self.root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
                 .map_err(|errno| system(b"", "read the metadata", errno))?;
         let root_device = device(&root_stat);
         let mut stack = vec![(Vec::new(), InodeId::ROOT)];
         while let Some((path, inode)) = stack.pop() {
-            let directory = open_below(self.root, &path, OFlags::RDONLY | OFlags::DIRECTORY)
-                .map_err(|errno| system(&path, "open the directory", errno))?;
+            let opened = open_below(self.root, &path, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(|errno| system(&path, "open the directory", errno));
+            let Some(directory) = self.unless_vanished(&path, opened)? else {
+                continue;
+            };
             let mut names = list(directory.as_fd())
                 .map_err(|errno| system(&path, "list the directory", errno))?;
             // Not the order of the filesystem: the same tree gives the same image anywhere.
@@ -170,9 +183,9 @@ impl Scanner<'_> {
                         continue;
                     }
                 }
-                let Some((child, stat)) =
-                    self.entry(tree, directory.as_fd(), inode, &name, &child_path)?
-                else {
+                let entry = self.entry(tree, directory.as_fd(), inode, &name, &child_path);
+                let entry = self.unless_vanished(&child_path, entry)?;
+                let Some((child, stat)) = entry.flatten() else {
                     continue;
                 };
                 let is_directory = tree.inode(child).body.file_type() == FileType::Directory;
@@ -182,7 +195,25 @@ impl Scanner<'_> {
             }
             stack[first_directory..].reverse();
         }
-        Ok(())
+        Ok(self.vanished)
+    }
+
+    /// The result, or `None` when the entry is there no more and that is to be ignored. A directory that was there stays,
+    /// empty.
+    fn unless_vanished<T>(
+        &mut self,
+        path: &[u8],
+        result: Result<T, DirectoryError>,
+    ) -> Result<Option<T>, DirectoryError> {
+        match result {
+            Err(DirectoryError::System { source, .. })
+                if self.options.ignore_vanished && source.kind() == io::ErrorKind::NotFound =>
+            {
+                self.vanished.push(path.to_vec());
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
     }
 
     fn entry(
@@ -272,7 +303,8 @@ impl Scanner<'_> {
         } else {
             None
         };
-        Ok(self.sink.file(path, metadata, size, ranges)?)
+        let changed = timestamp(stat.stx_ctime);
+        Ok(self.sink.file(path, metadata, size, ranges, changed)?)
     }
 }
 
@@ -359,18 +391,18 @@ impl ContentReader for DirectoryReader {
             other => Err(other),
         })
         .map_err(|errno| failed(errno.into()))?;
-        let size = rustix::fs::fstat(&opened)
-            .map_err(|errno| failed(errno.into()))?
-            .st_size;
-        let found = u64::try_from(size).unwrap_or(0);
-        if found != file.size && !self.ignore_changed {
+        let read = read_at(opened.as_fd(), offset, length, out).map_err(failed)?;
+        // What is changed from now on changes nothing of what was read.
+        let wanted = StatxFlags::SIZE | StatxFlags::CTIME;
+        let stat = rustix::fs::statx(&opened, c"", AtFlags::EMPTY_PATH, wanted)
+            .map_err(|errno| failed(errno.into()))?;
+        if stat.stx_size != file.size && !self.ignore_changed {
             return Err(StoreError::Changed {
                 path: file.path.to_vec(),
                 expected: file.size,
-                found,
+                found: stat.stx_size,
             });
         }
-        let read = read_at(opened.as_fd(), offset, length, out).map_err(failed)?;
         if read < length {
             if !self.ignore_changed {
                 return Err(StoreError::Short {
@@ -380,6 +412,12 @@ impl ContentReader for DirectoryReader {
                 });
             }
             out.resize(out.len() + (length - read) as usize, 0);
+        }
+        let is_changed = file
+            .changed
+            .is_some_and(|time| time != timestamp(stat.stx_ctime));
+        if is_changed && !self.ignore_changed {
+            return Err(StoreError::Touched(file.path.to_vec()));
         }
         Ok(())
     }
@@ -513,11 +551,15 @@ fn metadata(stat: &Statx) -> Metadata {
         permissions: stat.stx_mode & 0o7777,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
-        mtime: Timestamp {
-            seconds: stat.stx_mtime.tv_sec,
-            nanoseconds: stat.stx_mtime.tv_nsec,
-        },
+        mtime: timestamp(stat.stx_mtime),
         xattrs: Vec::new(),
+    }
+}
+
+const fn timestamp(time: StatxTimestamp) -> Timestamp {
+    Timestamp {
+        seconds: time.tv_sec,
+        nanoseconds: time.tv_nsec,
     }
 }
 
@@ -532,3 +574,6 @@ fn system(path: &[u8], operation: &'static str, errno: Errno) -> DirectoryError 
         source: errno.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

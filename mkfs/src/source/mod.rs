@@ -6,6 +6,7 @@ pub mod layers;
 pub mod raw;
 pub mod tar;
 
+use crate::plan::chunk_table::ChunkTableError;
 use crate::tree::{DataRange, Location, Metadata, Xattr, display};
 use erofs_format::inode::{FileType, Timestamp};
 use file_contexts::FileContexts;
@@ -180,6 +181,15 @@ pub enum StoreError {
         /// Size now, in bytes.
         found: u64,
     },
+    /// The file has the size of a moment ago, but was written to, or anything else of it was changed.
+    #[error(
+        "{}: it was changed after the tree was read: it is being changed",
+        display(.0)
+    )]
+    Touched(Vec<u8>),
+    /// A sparse file with too large a table.
+    #[error(transparent)]
+    ChunkTable(#[from] ChunkTableError),
     /// The image could not be written; the pipeline has the reason.
     #[error("the image could not be written")]
     Stopped,

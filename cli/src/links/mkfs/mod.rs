@@ -6,6 +6,7 @@
 mod unsupported;
 mod vmdk;
 
+use crate::build_report::warn;
 use crate::command::build::{BuildArguments, Defaults, archive, base};
 use crate::command::merge::layer;
 use crate::error::one_line;
@@ -242,6 +243,7 @@ impl Arguments {
             file.write_all(text.as_bytes())?;
             descriptor.publish()?;
         }
+        warn(&summary);
         if !self.quiet && self.verbosity > 0 {
             print(&summary);
         }

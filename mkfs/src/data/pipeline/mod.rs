@@ -28,6 +28,7 @@ use committer::Committer;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use erofs_codec::EncodeError;
 use erofs_format::BlockBits;
+use erofs_format::inode::Timestamp;
 use range_stream::RangeStream;
 use std::collections::HashMap;
 use std::io;
@@ -122,6 +123,8 @@ pub struct FileContent {
     pub size: u64,
     /// The stretches that hold data, when it is sparse.
     pub ranges: Option<Arc<[DataRange]>>,
+    /// When anything of it was changed last, where a reader can tell and looks for changes.
+    pub changed: Option<Timestamp>,
 }
 
 /// Why the pipeline stopped.
