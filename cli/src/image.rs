@@ -62,6 +62,30 @@ impl ImageInput {
     }
 }
 
+/// What is left of an image that does not open.
+pub(crate) struct Ruin {
+    /// Its superblock, with what belongs to it but for prefixes of attributes.
+    pub(crate) image: Image,
+    /// Why it does not open.
+    pub(crate) error: anyhow::Error,
+}
+
+impl ImageInput {
+    /// Opens the image for its superblock alone after [`Self::open_for_metadata`] gave `error`, which is given back when that
+    /// fails too.
+    pub(crate) fn open_superblock(&self, error: anyhow::Error) -> anyhow::Result<Ruin> {
+        let options = ImageOptions {
+            offset: ByteOffset(self.offset),
+            superblock_only: true,
+            ..ImageOptions::default()
+        };
+        match Image::open(open(&self.image)?, options) {
+            Ok(image) => Ok(Ruin { image, error }),
+            Err(_) => Err(error),
+        }
+    }
+}
+
 /// Bytes that several threads read.
 pub(crate) type Source = Arc<dyn ByteSource>;
 

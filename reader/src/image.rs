@@ -29,6 +29,8 @@ pub struct ImageOptions {
     pub offset: ByteOffset,
     /// Refuse images whose superblock has another checksum than it says, as the kernel does.
     pub checksum: bool,
+    /// Look at no inode and no long xattr prefix: an image whose root is broken still has a superblock and devices.
+    pub superblock_only: bool,
     /// Most bytes of decoded extents to keep.
     pub extent_cache: usize,
     /// Most bytes of metadata to keep.
@@ -41,6 +43,7 @@ impl Default for ImageOptions {
             devices: Vec::new(),
             offset: ByteOffset(0),
             checksum: true,
+            superblock_only: false,
             extent_cache: 64 << 20,
             metadata_cache: 16 << 20,
         }
@@ -53,6 +56,7 @@ impl fmt::Debug for ImageOptions {
             .field("devices", &self.devices.len())
             .field("offset", &self.offset)
             .field("checksum", &self.checksum)
+            .field("superblock_only", &self.superblock_only)
             .field("extent_cache", &self.extent_cache)
             .field("metadata_cache", &self.metadata_cache)
             .finish()
@@ -118,6 +122,9 @@ impl Image {
             packed: None,
             xattr_prefixes: Vec::new(),
         };
+        if options.superblock_only {
+            return Ok(image);
+        }
         // In this order: inodes and prefixes may lie in the metabox, prefixes in the packed inode.
         image.metabox = image.special_inode(image.superblock.metabox)?;
         image.packed = image.special_inode(image.superblock.packed)?;

@@ -78,6 +78,7 @@ fn open_draft(
     }
     let mut draft = stored;
     let without_prefixes = draft.mend(findings);
+    draft.check_blocks(bits, primary.size(), findings);
     let (mut image, without_algorithms) = draft.open(primary, devices, findings)?;
     if stored.raw.xattr_prefix_count != 0 {
         // The prefixes come last, so that what breaks before is not taken for them.
@@ -312,6 +313,17 @@ impl Draft {
         raw.feature_compat &= !share_bit();
         raw.xattr_prefix_count = 0;
         bad_share
+    }
+
+    /// Whether all of the image is there, which may be why the rest cannot be read.
+    fn check_blocks(&self, bits: BlockBits, size: u64, findings: &mut Findings) {
+        let blocks = bits.blocks_for(size);
+        if let Ok(superblock) = Superblock::decode(&self.bytes())
+            && blocks < superblock.blocks
+        {
+            let value = format!("{} blocks, the image has {blocks}", superblock.blocks);
+            findings.image(Rule::SuperblockBlocks, SUPERBLOCK_OFFSET + 36, value);
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {

@@ -16,14 +16,6 @@ impl Checker<'_> {
     /// What can be said before anything is walked.
     pub(super) fn whole_image(&mut self, opened: &Opened) -> io::Result<()> {
         let superblock = self.image.superblock();
-        let bits = superblock.block_bits;
-        let size = self.image.devices().size(DeviceId::PRIMARY);
-        let blocks = bits.blocks_for(size);
-        if blocks < superblock.blocks {
-            let value = format!("{} blocks, the image has {blocks}", superblock.blocks);
-            self.findings
-                .image(Rule::SuperblockBlocks, SUPERBLOCK_OFFSET + 36, value);
-        }
         self.own(SUPERBLOCK_OFFSET, superblock.size() as u64)?;
         let slots = self.image.device_slots();
         if !slots.is_empty() {

@@ -176,6 +176,26 @@ fn unusual_findings_count_only_if_asked_for() {
 }
 
 #[test]
+fn an_image_without_its_end_is_told_from_one_with_a_broken_root() {
+    require!(erofs());
+    let workshop = small_tree();
+    let image = small(&workshop, &["-Enoinline_data"]);
+    // Metadata is behind the data: now there is none.
+    fs::File::options()
+        .write(true)
+        .open(&image)
+        .unwrap()
+        .set_len(8192)
+        .unwrap();
+    let (report, code) = json(&[], &image);
+    assert_eq!(code, Some(1));
+    let rules = rules(&report);
+    for rule in ["sb-blocks", "root"] {
+        assert!(rules.contains(&rule.to_owned()), "{rules:?}");
+    }
+}
+
+#[test]
 fn what_cannot_run_ends_with_2() {
     require!(erofs());
     let workshop = small_tree();
@@ -185,6 +205,7 @@ fn what_cannot_run_ends_with_2() {
         (&["--path", "/nowhere"], &image, "nowhere"),
         (&["--device", "/dev/null"], &image, "device"),
         (&["--bogus"], &image, "--bogus"),
+        (&["--workers=0"], &image, "\"0\" is no number of threads"),
     ] {
         let output = check(options, image);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -248,6 +248,50 @@ fn malformed() -> Vec<PathBuf> {
 }
 
 #[test]
+fn an_image_without_a_root_still_has_a_superblock() {
+    let binary = require!(skip::erofs_binary());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let link = folder.path().join("dump.erofs");
+    std::os::unix::fs::symlink(&binary, &link).expect("made");
+    let workshop = Workshop::new(&small_tree());
+    // Metadata is behind the data.
+    let whole_image = workshop.build("whole.erofs", &["-Enoinline_data"]);
+    let image = folder.path().join("image.erofs");
+    fs::copy(&whole_image, &image).expect("copied");
+    let cut = fs::File::options().write(true).open(&image);
+    cut.expect("opens").set_len(4096).expect("cut");
+    for arguments in [&["dump", "--json"][..], &["dump"], &["dump", "-s"]] {
+        let mut whole = Command::new(&binary);
+        let whole = whole
+            .args(arguments)
+            .arg(&whole_image)
+            .output()
+            .expect("starts");
+        let mut command = Command::new(&binary);
+        let command = command.args(arguments).arg(&image);
+        let output = command.output().expect("starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains("cut off"), "{error}");
+        // Of the values one differs: how many bytes the file has.
+        let lines = |output: &Output| output.stdout.split(|byte| *byte == b'\n').count();
+        assert_eq!(lines(&output), lines(&whole), "{arguments:?}");
+    }
+    let output = Command::new(&link).arg("-s").arg(&image).output();
+    let output = output.expect("starts");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("Filesystem root nid"), "{text}");
+    // Nothing else can be shown.
+    let output = Command::new(&binary)
+        .args(["dump", "-S"])
+        .arg(&image)
+        .output();
+    assert_eq!(output.expect("starts").status.code(), Some(2));
+}
+
+#[test]
 fn broken_images_are_told_and_end_quickly_in_bounded_memory() {
     let binary = require!(skip::erofs_binary());
     let images = malformed();

@@ -6,8 +6,8 @@ mod statistics;
 mod superblock;
 mod tree;
 
-use crate::error::Outcome;
-use crate::image::ImageInput;
+use crate::error::{Outcome, one_line};
+use crate::image::{ImageInput, Ruin};
 use crate::names::Printable;
 use crate::output::Output;
 use crate::sheet::Sheet;
@@ -18,6 +18,7 @@ use erofs_reader::{Error, Image, Inode, Symlinks};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::BufWriter;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 
 /// Show what is stored in an image, and where.
@@ -69,8 +70,8 @@ pub(crate) struct Dump {
     tree: bool,
 
     /// With --tree: threads that read and digest; by default one for each processor
-    #[arg(long, value_name = "N", requires = "tree")]
-    workers: Option<usize>,
+    #[arg(long, value_name = "N", requires = "tree", value_parser = values::workers)]
+    workers: Option<NonZeroUsize>,
 
     /// With --tree: most bytes of content to digest; by default 64G or 16 times the size of the image and its devices,
     /// whichever is more
@@ -131,24 +132,28 @@ impl Problems {
 impl Dump {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let image = if self.tree {
-            self.input.open()?
+        let wants_inode = !self.nid.is_empty() || !self.path.is_empty();
+        let nothing_else =
+            !(self.stats || self.map || self.all || wants_inode) && self.at.is_empty();
+        let opened = if self.tree {
+            self.input.open()
         } else {
-            self.input.open_for_metadata()?
+            self.input.open_for_metadata()
+        };
+        let image = match opened {
+            Err(error) if nothing_else && !self.tree => return self.ruin(error),
+            opened => opened?,
         };
         let mut problems = Problems(0);
         if self.tree {
             let options = tree::Options {
-                workers: self.workers,
+                workers: self.workers.map(NonZeroUsize::get),
                 digest_limit: self.digest_limit,
                 json: self.json,
             };
             tree::print(&image, &options, &mut problems)?;
             return Ok(problems.outcome());
         }
-        let wants_inode = !self.nid.is_empty() || !self.path.is_empty();
-        let nothing_else =
-            !(self.stats || self.map || self.all || wants_inode) && self.at.is_empty();
         let out = BufWriter::with_capacity(64 << 10, Output::new());
         let mut sheet = Sheet::new(out, self.json)?;
         if self.superblock || self.all || nothing_else {
@@ -170,6 +175,16 @@ impl Dump {
         }
         sheet.finish()?;
         Ok(problems.outcome())
+    }
+
+    /// Shows the superblock of an image that does not open for the reason given.
+    fn ruin(&self, error: anyhow::Error) -> anyhow::Result<Outcome> {
+        let Ruin { image, error } = self.input.open_superblock(error)?;
+        let mut sheet = Sheet::new(BufWriter::new(Output::new()), self.json)?;
+        superblock::print(&image, &mut sheet)?;
+        sheet.finish()?;
+        complain!("erofs: {}", one_line(&error));
+        Ok(Outcome::Problems)
     }
 
     fn inodes(

@@ -7,7 +7,7 @@ mod statistics;
 mod superblock;
 
 use crate::error::{is_broken_pipe, one_line};
-use crate::image::ImageInput;
+use crate::image::{ImageInput, Ruin};
 use crate::listing::{self, Utc};
 use crate::names::Printable;
 use crate::output::Output;
@@ -33,7 +33,8 @@ const FAILURE: u8 = 1;
 #[command(
     name = "dump.erofs",
     infer_long_args = true,
-    disable_version_flag = true
+    disable_version_flag = true,
+    after_help = EXAMPLES
 )]
 struct Arguments {
     /// Print the version and exit
@@ -85,6 +86,14 @@ struct Arguments {
     image: Option<PathBuf>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  dump.erofs rootfs.erofs                         superblock
+  dump.erofs -S rootfs.erofs                      statistics
+  dump.erofs --path=/usr/bin/ls -e rootfs.erofs   one file and its extents
+
+More, and results as JSON: erofs dump --help.";
+
 /// Exit code of the C tool for an error number: what is left of its negative in 8 bits.
 fn code(errno: Errno) -> u8 {
     let number = errno.raw_os_error().rem_euclid(256);
@@ -119,6 +128,10 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
     let image = match arguments.open() {
         Ok(image) => image,
         Err((code, error)) => {
+            let (code, error) = match arguments.show_ruin(error) {
+                Ok(error) => (FAILURE, error),
+                Err(error) => (code, error),
+            };
             complain!("dump.erofs: {}", one_line(&error));
             return ExitCode::from(code);
         }
@@ -152,6 +165,34 @@ impl Out {
 }
 
 impl Arguments {
+    /// Whether the superblock is to be shown: nothing else was asked for, or it was.
+    const fn wants_superblock(&self) -> bool {
+        let else_wanted =
+            self.statistics || self.extents || self.nid.is_some() || self.path.is_some();
+        !self.blkid_udev && !self.cat && (self.superblock || !else_wanted)
+    }
+
+    /// Shows the superblock of an image that does not open because of `error`, which it returns: as an error when nothing
+    /// could be shown, or was to be.
+    fn show_ruin(&self, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
+        if !self.wants_superblock() {
+            return Err(error);
+        }
+        let Ruin { image, error } = self.input().open_superblock(error)?;
+        let mut out = BufWriter::new(Output::new());
+        superblock::show(&image, &mut out)?;
+        out.flush()?;
+        Ok(error)
+    }
+
+    fn input(&self) -> ImageInput {
+        ImageInput {
+            image: self.image.clone().unwrap_or_default(),
+            devices: self.device.clone(),
+            offset: self.offset,
+        }
+    }
+
     fn open(&self) -> Result<Image, (u8, anyhow::Error)> {
         let path = self.image.clone().unwrap_or_default();
         if let Err(error) = FileSource::open(&path) {
@@ -159,12 +200,7 @@ impl Arguments {
             let error = anyhow::Error::from(error).context(path.display().to_string());
             return Err((code(errno), error));
         }
-        let input = ImageInput {
-            image: path,
-            devices: self.device.clone(),
-            offset: self.offset,
-        };
-        input.open_for_metadata().map_err(|error| {
+        self.input().open_for_metadata().map_err(|error| {
             let checksum = error.chain().any(|cause| {
                 matches!(
                     cause.downcast_ref(),
@@ -211,7 +247,7 @@ impl Arguments {
             return self.write_content(image, out);
         }
         let inode_wanted = self.nid.is_some() || self.path.is_some();
-        if self.superblock || !(self.statistics || self.extents || inode_wanted) {
+        if self.wants_superblock() {
             superblock::show(image, &mut out.lock)?;
         }
         let mut whole = true;
