@@ -76,6 +76,21 @@ fn every_form_is_measured_in_every_way() {
 }
 
 #[test]
+fn a_source_without_data_is_refused() {
+    require!(needs());
+    let mut tree = Tree::new();
+    tree.file("empty", Content::dense(Vec::new()));
+    let workshop = Workshop::new(&tree);
+    let mut command = erofs().expect("asked for");
+    command.args(["bench", "--form="]).arg(&workshop.source);
+    let output = command.output().expect("starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("nothing to measure"), "{error}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn wrong_forms_are_refused_before_anything_is_built() {
     require!(needs());
     let workshop = source();

@@ -120,6 +120,11 @@ struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
+Examples:
+  fsck.erofs rootfs.erofs                     metadata
+  fsck.erofs --extract rootfs.erofs           metadata and all data
+  fsck.erofs --extract=rootfs/ rootfs.erofs   the same, and the files
+
 Exit codes: 0 the image is fine, or was extracted; 1 it is not, or could not be read.
 
 Without effect, since there is nothing to ask about or to repair: -a, -A, -y.

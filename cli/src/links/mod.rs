@@ -22,7 +22,12 @@ const LINKS: [(&str, Link); 4] = [
 /// Commands of links that have a man page.
 #[cfg(test)]
 pub(crate) fn commands() -> Vec<clap::Command> {
-    vec![dump::command(), fsck::command(), mkfs::command()]
+    vec![
+        dump::command(),
+        fsck::command(),
+        mkfs::command(),
+        mount::command(),
+    ]
 }
 
 /// The program of this name, unless it is this one's own.

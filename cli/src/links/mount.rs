@@ -3,6 +3,7 @@
 //! Exit codes are those that mount(8) expects of its helpers.
 
 use crate::mounting::{self, Detail};
+use clap::{Arg, ArgAction, Command};
 use erofs_mount::helper::HelperCall;
 use erofs_mount::{MountError, MountRequest, PlanError, Rejection};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -19,17 +20,93 @@ const SYSTEM: u8 = 2;
 /// Mount failure.
 const FAILURE: u8 = 32;
 
-const HELP: &str = "\
-Usage: mount.erofs SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t erofs[.auto|.file|.loop|.fuse]]
-The helper of mount(8): \"mount -t erofs.auto IMAGE DIR\" calls it. See \"erofs mount --help\".";
+const EXAMPLES: &str = "\
+mount(8) calls it when it is in /sbin or /usr/sbin: for -t erofs, and for -t erofs.auto, erofs.file, erofs.loop and erofs.fuse, \
+    which say the way and keep mount(8) from making a loop device.
+
+Examples:
+  mount -t erofs.auto rootfs.erofs /mnt
+  mount.erofs rootfs.erofs /mnt -v -o fsoffset=4096
+  rootfs.erofs /mnt erofs.auto ro,nofail 0 0      a line of /etc/fstab
+
+Exit codes: 0 mounted, 1 wrong call or not allowed, 2 system error, 32 not mounted.";
+
+/// What [`HelperCall`] takes, for help and man page.
+pub(super) fn command() -> Command {
+    let flag = |name: &'static str, short, help: &'static str| {
+        Arg::new(name)
+            .short(short)
+            .help(help)
+            .action(ArgAction::SetTrue)
+    };
+    let value = |name: &'static str, short, value: &'static str, help: &'static str| {
+        Arg::new(name).short(short).value_name(value).help(help)
+    };
+    Command::new("mount.erofs")
+        .about("Mount an EROFS image, as mount(8) calls its helpers")
+        .disable_version_flag(true)
+        .after_help(EXAMPLES)
+        .arg(
+            Arg::new("source")
+                .value_name("SOURCE")
+                .required(true)
+                .help("Image file or block device"),
+        )
+        .arg(
+            Arg::new("directory")
+                .value_name("DIR")
+                .required(true)
+                .help("Directory to mount on"),
+        )
+        .arg(flag(
+            "sloppy",
+            's',
+            "Ignore mount options that nobody knows",
+        ))
+        .arg(flag("fake", 'f', "Check everything, mount nothing"))
+        .arg(flag(
+            "no-mtab",
+            'n',
+            "Without effect: there is no mtab to write",
+        ))
+        .arg(flag(
+            "verbose",
+            'v',
+            "Tell which ways were considered and tried",
+        ))
+        .arg(value(
+            "namespace",
+            'N',
+            "NAMESPACE",
+            "Mount namespace to mount in: a process id or a path",
+        ))
+        .arg(value(
+            "options",
+            'o',
+            "OPTIONS",
+            "Mount options by commas, see erofs mount --help; may be repeated",
+        ))
+        .arg(value(
+            "type",
+            't',
+            "TYPE",
+            "erofs, or erofs.auto, erofs.file, erofs.loop or erofs.fuse for the way",
+        ))
+        .arg(flag("version", 'V', "Print the version and exit").long("version"))
+}
 
 /// Runs the helper on the arguments after its name.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    if arguments
-        .iter()
-        .any(|argument| argument == "--help" || argument == "-h")
-    {
-        say!("{HELP}");
+    let asks = |long: &str, short: &str| {
+        let mut words = arguments.iter();
+        words.any(|word| word == long || word == short)
+    };
+    if asks("--help", "-h") {
+        say!("{}", command().render_long_help());
+        return ExitCode::SUCCESS;
+    }
+    if asks("--version", "-V") {
+        say!("mount.erofs (erofs) {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
     match serve(arguments) {
@@ -42,7 +119,10 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn serve(arguments: Vec<OsString>) -> Result<(), (u8, String)> {
-    let call = HelperCall::parse(arguments).map_err(|error| (USAGE, format!("{error}\n{HELP}")))?;
+    let call = HelperCall::parse(arguments).map_err(|error| {
+        let usage = command().render_usage();
+        (USAGE, format!("{error}\n{usage}\nSee mount.erofs --help."))
+    })?;
     if let Some(namespace) = &call.namespace {
         enter(namespace).map_err(|error| {
             let name = namespace.to_string_lossy();

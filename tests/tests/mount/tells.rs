@@ -216,6 +216,41 @@ fn mistakes_are_named_in_one_line() {
 }
 
 #[test]
+fn names_of_two_lines_are_told_on_one() {
+    require!(skip::kernel_erofs());
+    let workshop = require!(Workshop::new());
+    let (image, target) = ("image\nof two", "target\nof two");
+    std::fs::rename(workshop.at("image"), workshop.at(image)).expect("renamed");
+    std::fs::create_dir(workshop.at(target)).expect("made");
+    let told = workshop.fine(&["mount", "-v", image, target]);
+    let listed = workshop.fine(&["mount", "--list"]);
+    let gone = workshop.fine(&["umount", "-v", target]);
+    for text in [told, listed, gone] {
+        let line = text.lines().find(|line| line.contains("image\\nof two"));
+        assert!(
+            line.is_some_and(|line| line.contains("target\\nof two")),
+            "{text}"
+        );
+    }
+    std::fs::remove_dir(workshop.at(target)).expect("empty");
+    std::fs::rename(workshop.at(image), workshop.at("image")).expect("renamed");
+    workshop.nothing_is_left();
+}
+
+#[test]
+fn the_helper_has_a_version_and_help() {
+    let workshop = require!(Workshop::new());
+    let helper = workshop.at("mount.erofs");
+    std::os::unix::fs::symlink(&workshop.erofs, &helper).expect("made");
+    for (word, expected) in [("-V", "mount.erofs (erofs) "), ("--help", "Examples:\n")] {
+        let output = std::process::Command::new(&helper).arg(word).output();
+        let output = output.expect("starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(text(&output.stdout).contains(expected), "{output:?}");
+    }
+}
+
+#[test]
 fn the_kernel_names_an_unknown_option() {
     require!(skip::kernel_erofs());
     let workshop = require!(Workshop::new());

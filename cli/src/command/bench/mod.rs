@@ -154,7 +154,11 @@ impl Bench {
                     &image,
                 )?);
             }
-            measured.push(Measured::median(runs));
+            let median = Measured::median(runs);
+            if median.summary.bytes_in == 0 {
+                bail!("the source has no data in its files: there is nothing to measure");
+            }
+            measured.push(median);
         }
         let choice = recommend::choose(&measured);
         if let Some(path) = &self.svg {
@@ -226,7 +230,7 @@ fn print(measured: &[Measured], choice: &recommend::Choice<'_>) -> anyhow::Resul
             report::bytes(summary.image_size),
             format!(
                 "{:.1} %",
-                summary.image_size as f64 * 100.0 / summary.bytes_in.max(1) as f64
+                summary.image_size as f64 * 100.0 / summary.bytes_in as f64
             ),
             format!("{:.2} s", form.build_seconds),
             format!("{:.2} s", form.build_cpu_seconds),

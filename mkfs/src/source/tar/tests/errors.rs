@@ -18,7 +18,7 @@ fn file(name: &str) -> Header {
 #[test]
 fn an_image_is_no_empty_tar() {
     let mut image = vec![0; 4096];
-    assert!(list(&image).expect("an empty tar").is_empty());
+    list(&image).expect("an empty tar");
     image[1024..1028].copy_from_slice(&0xE0F5_E1E2u32.to_le_bytes());
     let message = list(&image).expect_err("an image").to_string();
     assert!(message.contains("EROFS image"), "{message}");
