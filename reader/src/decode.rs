@@ -299,11 +299,10 @@ impl Image {
         let Workplace {
             stored, decoders, ..
         } = &mut lease.place;
-        self.encoded(stored, decoders, nid, extent, ahead)
-            .and_then(|(decoder, encoded)| {
-                let decoded = decoder.decode(encoded, output);
-                decoded.map_err(|error| extent.corrupt(nid, Rule::Decode(error)))
-            })
+        let (decoder, encoded) = self.encoded(stored, decoders, nid, extent, ahead)?;
+        decoder
+            .decode(encoded, output)
+            .map_err(|error| extent.corrupt(nid, Rule::Decode(error)))
     }
 
     /// Tells what [`Image::decode`] would of the whole extent, for who does not want its bytes.
@@ -321,11 +320,10 @@ impl Image {
             decoders,
             room,
         } = &mut lease.place;
-        self.encoded(stored, decoders, nid, extent, ahead)
-            .and_then(|(decoder, encoded)| {
-                let verified = decoder.verify(encoded, length, room);
-                verified.map_err(|error| extent.corrupt(nid, Rule::Decode(error)))
-            })
+        let (decoder, encoded) = self.encoded(stored, decoders, nid, extent, ahead)?;
+        decoder
+            .verify(encoded, length, room)
+            .map_err(|error| extent.corrupt(nid, Rule::Decode(error)))
     }
 
     /// The encoded data of `extent`, and what decodes it.
