@@ -1,7 +1,7 @@
 //! Sequences away from the ends of both buffers, copied in pieces of a fixed size
 //! that write more than is needed: what is too much is written over later.
 //!
-//! The one module of this crate with `unsafe`: bounds are compared once for all
+//! One of two modules of this crate with `unsafe`: bounds are compared once for all
 //! pieces of a sequence instead of for each, see decision 18 in docs/design.md.
 //! Every unchecked access passes [`Encoded::piece`], [`Output::piece`] or
 //! [`Output::put`], which do check where debug assertions are on: in tests and
