@@ -60,7 +60,7 @@ pub enum AppendError {
         base: u64,
     },
     /// A second packed inode.
-    #[error("{}: an image has one packed inode, and this one has it: leave out -E fragments", .0.display())]
+    #[error("{}: an image has one packed inode, and this one has it: leave out -E fragments, also where a preset says it", .0.display())]
     Fragments(PathBuf),
     /// Data in a file of its own.
     #[error("--blobdev has no use here: the data of the base is in the image")]
