@@ -149,7 +149,17 @@ fn repeat(output: &mut [u8], position: usize, distance: usize, length: usize) {
             output[to..to + WIDE].copy_from_slice(&chunk);
             to += WIDE;
         }
-    } else if distance == 1 {
+    } else {
+        repeat_bytes(output, position, distance, end);
+    }
+}
+
+/// The same for what overlaps or ends close to the end of `output`, up to `end`.
+///
+/// Not inlined: what the compiler makes of its loop takes registers from everything else.
+#[inline(never)]
+fn repeat_bytes(output: &mut [u8], position: usize, distance: usize, end: usize) {
+    if distance == 1 {
         let byte = output[position - 1];
         output[position..end].fill(byte);
     } else {

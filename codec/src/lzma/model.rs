@@ -82,8 +82,8 @@ impl Properties {
     /// below [`LITERAL_SETS`].
     #[inline(always)]
     pub(super) fn literal_set(self, position: usize, previous: u8) -> usize {
-        let low = position & ((1 << self.literal_position) - 1);
-        (low << self.literal_context) + (usize::from(previous) >> (8 - self.literal_context))
+        let kept = (0x100 << self.literal_position) - 1;
+        ((position << 8 | usize::from(previous)) & kept) >> (8 - self.literal_context)
     }
 }
 
