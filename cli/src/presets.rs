@@ -12,7 +12,8 @@ pub(crate) enum Preset {
     /// Small images: Zstd 9 in clusters of 1 MiB, all but large files packed together, shared extents, compressed inodes
     /// (Linux 6.17)
     Small,
-    /// Many small files: Zstd in clusters of 128 KiB, all but large files packed together, shared extents (Linux 6.10)
+    /// Many small files: Zstd in clusters of 128 KiB, all but large files packed together, shared extents, compressed inodes
+    /// (Linux 6.17)
     Hpc,
     /// Models: nothing compressed, files from 2 MiB on begin at multiples of 2 MiB, all data in blocks (Linux 5.4)
     Model,
@@ -61,6 +62,7 @@ impl Preset {
             Self::Hpc => Choice {
                 compressors: Some("zstd"),
                 cluster_size: Some(128 << 10),
+                metabox: Some("64k"),
                 extended: &["all-fragments", "dedupe"],
                 ..Choice::default()
             },
