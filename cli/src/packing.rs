@@ -1,5 +1,5 @@
 //! Extended options about fragments, in the spelling of mkfs.erofs: `fragments[=SIZE]`, `all-fragments[=SIZE]`,
-//! `fragdedupe=inode|full`, `^fragdedupe`.
+//! `fragdedupe=inode|full`, and each with `^` in front.
 
 use crate::values;
 use anyhow::bail;
@@ -33,6 +33,10 @@ impl PackingOptions {
                     );
                 }
             }
+            ("^fragments" | "^all-fragments", None) => {
+                self.wanted = false;
+                self.whole_files = false;
+            }
             ("^fragdedupe", None) => self.dedupe = Some(FragmentDedupe::Off),
             ("fragdedupe", None | Some("full")) => self.dedupe = Some(FragmentDedupe::Full),
             ("fragdedupe", Some("inode")) => self.dedupe = Some(FragmentDedupe::Inode),
@@ -42,6 +46,14 @@ impl PackingOptions {
         Ok(true)
     }
 
+    /// Refuses to share fragments of which there are none.
+    pub(crate) fn check_dedupe(&self) -> anyhow::Result<()> {
+        if !self.wanted && self.dedupe.is_some() {
+            bail!("-E fragdedupe is about fragments: it needs -E fragments or -E all-fragments");
+        }
+        Ok(())
+    }
+
     /// Adds what was said to the compression of an image with blocks of `block` bytes.
     pub(crate) fn apply(
         self,
@@ -49,11 +61,6 @@ impl PackingOptions {
         block: u64,
     ) -> anyhow::Result<()> {
         if !self.wanted {
-            if self.dedupe.is_some() {
-                bail!(
-                    "-E fragdedupe is about fragments: it needs -E fragments or -E all-fragments"
-                );
-            }
             return Ok(());
         }
         let Some(compression) = compression else {

@@ -4,6 +4,7 @@
 
 mod containerd;
 mod forms;
+mod gzip_index;
 mod hostile;
 mod options;
 mod same;

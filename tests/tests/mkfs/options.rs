@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-use erofs_tests::{require, workshop::Workshop};
+use erofs_format::feature::FeatureIncompat;
+use erofs_tests::{
+    require,
+    workshop::{Workshop, open},
+};
 
-use super::{link, needs, peer, run};
+use super::{link, manifest, needs, peer, run};
 
 /// Values of options that take one.
-const VALUES: [(&str, &str); 23] = [
+const VALUES: [(&str, &str); 24] = [
     ("--async-queue-limit", "=100"),
     ("--chunksize", "=4096"),
     ("--exclude-path", "=none"),
@@ -26,6 +30,7 @@ const VALUES: [(&str, &str); 23] = [
     ("--vmdk-desc", "=disk.vmdk"),
     ("--dsunit", "=1"),
     ("--xattr-prefix", "=user.x"),
+    ("--zfeature-bits", "=3"),
     ("-b", "4096"),
     ("-x", "2"),
     ("-m", "4096:lz4"),
@@ -126,7 +131,7 @@ fn every_option_of_the_c_tool_is_taken_or_refused_with_a_reason() {
         if refused {
             assert_eq!(output.status.code(), Some(1), "{option}");
             assert!(error.contains("is not supported: "), "{option}: {error}");
-        } else if !["--tar", "--ungzip", "--unxz"].contains(&option.as_str()) {
+        } else if !["--tar", "--ungzip", "--unxz", "--gzinfo"].contains(&option.as_str()) {
             assert_eq!(output.status.code(), Some(0), "{option}: {error}");
         }
     }
@@ -157,6 +162,13 @@ fn every_extended_option_of_the_manual_is_known() {
         "xattr-name-filter",
         "^xattr-name-filter",
         "ztailpacking",
+        "^48bit",
+        "^all-fragments",
+        "^dedupe",
+        "^dot-omitted",
+        "^fragments",
+        "^legacy-compress",
+        "^ztailpacking",
     ] {
         let extended = format!("-E{word}");
         let arguments = [&extended, "--ignore-mtime", "e.erofs", "source/names"];
@@ -168,5 +180,56 @@ fn every_extended_option_of_the_manual_is_known() {
             ours.status.success() || error.contains("is not supported: "),
             "{word}: {error}"
         );
+    }
+}
+
+/// The features of an image that words of -E say.
+const SWITCHED: FeatureIncompat = FeatureIncompat::ZTAILPACKING
+    .union(FeatureIncompat::FRAGMENTS_OR_DEDUPE)
+    .union(FeatureIncompat::BIT48);
+
+/// Bits are words of -E, of which the later ones count: what the image holds and which features it has are the C tool's.
+#[test]
+fn feature_bits_are_those_of_the_c_tool() {
+    require!(needs());
+    let workshop = Workshop::light();
+    for row in [
+        &["--zfeature-bits=2"][..],
+        &["--zfeature-bits=0x6"],
+        &["--zfeature-bits=014", "-Enoinline_data"],
+        &["--zfeature-bits=52"],
+        &["--zfeature-bits=128"],
+        &["-Eztailpacking", "--zfeature-bits=4"],
+        &["--zfeature-bits=12", "--zfeature-bits=0x10"],
+    ] {
+        let mut features = Vec::new();
+        for (tool, image) in [(peer(), "theirs.erofs"), (link(&workshop), "ours.erofs")] {
+            let mut arguments = vec!["--quiet", "-zzstd", "-C65536", "-T0"];
+            arguments.extend(row);
+            arguments.extend([image, "source"]);
+            let output = run(tool, &workshop, None, &arguments);
+            assert!(output.status.success(), "{row:?}: {output:?}");
+            let incompat = open(&workshop.path(image), &[]).superblock().incompat;
+            // Ours packs all tails where it packs any: none is left to stand behind an index.
+            let packs = incompat.contains(FeatureIncompat::FRAGMENTS_OR_DEDUPE);
+            let ignored = match packs {
+                true => FeatureIncompat::ZTAILPACKING,
+                false => FeatureIncompat::empty(),
+            };
+            features.push(incompat & SWITCHED & !ignored);
+        }
+        let (theirs, ours) = (
+            manifest(&workshop, "theirs.erofs", &[]),
+            manifest(&workshop, "ours.erofs", &[]),
+        );
+        assert!(theirs.differences(&ours, &[]).is_empty(), "{row:?}");
+        assert_eq!(features[0], features[1], "{row:?}");
+    }
+    for bits in ["256", "-1", "x"] {
+        let option = format!("--zfeature-bits={bits}");
+        for tool in [peer(), link(&workshop)] {
+            let output = run(tool, &workshop, None, &[&option, "o.erofs", "source/names"]);
+            assert_eq!(output.status.code(), Some(1), "{bits}");
+        }
     }
 }

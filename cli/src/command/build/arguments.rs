@@ -83,7 +83,7 @@ struct Layout {
     /// together, in clusters of BYTES; Linux 6.1), all-fragments[=BYTES] (all but large files), fragdedupe=full|inode,
     /// ^fragdedupe; dedupe (files share compressed data that they have in common; Linux 6.1); force-inode-compact,
     /// force-inode-extended, force-inode-blockmap, force-chunk-indexes, nosbcrc, ^xattr-name-filter, xattr-name-filter,
-    /// 48bit and dot-omitted (Linux 6.15), plain-xattr-prefixes
+    /// 48bit and dot-omitted (Linux 6.15), plain-xattr-prefixes; ^ in front of a feature switches it off
     #[arg(short = 'E', value_name = "OPTION", value_delimiter = ',')]
     extended: Vec<String>,
 
@@ -170,6 +170,11 @@ impl BuildArguments {
         &self.layout.extended
     }
 
+    /// The words of `-E`, to be put in another way.
+    pub(crate) const fn extended_mut(&mut self) -> &mut Vec<String> {
+        &mut self.layout.extended
+    }
+
     /// The chunk size, if one is asked for, in bytes.
     pub(crate) const fn chunk_size(&self) -> Option<u64> {
         self.layout.chunk_size
@@ -218,7 +223,6 @@ impl BuildArguments {
         if let Some(metabox) = metabox {
             let compression = options.compression.as_ref();
             options.metabox = Some(metabox.method(compression, options.block_bits)?);
-            options.image.metadata.bit48 = true;
         }
         options.compress_directories = layout.compress_directories == "1";
         if options.compress_directories
@@ -292,23 +296,36 @@ impl BuildArguments {
             match extended {
                 "noinline_data" | "^inline_data" => options.inline_tails = false,
                 "inline_data" => options.inline_tails = true,
-                "dedupe" => options.share_extents = true,
+                "dedupe" => {
+                    options.share_extents = true;
+                    options.dedupe = !layout.no_dedupe;
+                }
+                "^dedupe" => {
+                    options.share_extents = false;
+                    // Chunks are shared unless that is said, files of one content always.
+                    options.dedupe &= options.chunk_shift.is_none();
+                }
                 "legacy-compress" => options.index_form = IndexForm::Full,
+                "^legacy-compress" => options.index_form = IndexForm::default(),
                 "ztailpacking" => match &mut options.compression {
                     Some(compression) => compression.inline_tails = true,
                     // mkfs.erofs says nothing then.
                     None if defaults == Defaults::Mkfs => {}
                     None => bail!("-E ztailpacking is about compressed files: it needs -z"),
                 },
+                "^ztailpacking" => {
+                    if let Some(compression) = &mut options.compression {
+                        compression.inline_tails = false;
+                    }
+                }
                 "force-inode-compact" => metadata.inode_form = InodeForm::Compact,
                 "force-inode-extended" => metadata.inode_form = InodeForm::Extended,
                 "force-chunk-indexes" => options.chunk_indexes = true,
                 "force-inode-blockmap" => options.chunk_indexes = false,
                 "48bit" => metadata.bit48 = true,
-                "dot-omitted" => {
-                    metadata.bit48 = true;
-                    metadata.omit_dot = true;
-                }
+                "^48bit" => metadata.bit48 = false,
+                "dot-omitted" => metadata.omit_dot = true,
+                "^dot-omitted" => metadata.omit_dot = false,
                 // So they always are.
                 "plain-xattr-prefixes" => {}
                 "nosbcrc" => metadata.checksum = false,
@@ -317,8 +334,12 @@ impl BuildArguments {
                 other => bail!("-E {other}: there is no such extended option"),
             }
         }
+        metadata.bit48 |= metadata.omit_dot || options.metabox.is_some();
         // Without a compressor mkfs.erofs packs and shares nothing and says nothing.
         if defaults == Defaults::Build || options.compression.is_some() {
+            if defaults == Defaults::Build {
+                packing.check_dedupe()?;
+            }
             packing.apply(options.compression.as_mut(), block)?;
             if options.share_extents && options.compression.is_none() {
                 bail!("-E dedupe is about compressed data: it needs -z");

@@ -3,6 +3,7 @@
 //! What is spelled as in `erofs build` is its definition; here is what only the C tool has. UUIDs and times are
 //! reproducible unless asked otherwise, and what the C tool warns of and goes on with is refused.
 
+mod feature_bits;
 mod unsupported;
 mod vmdk;
 
@@ -19,11 +20,13 @@ use erofs_mkfs::data::output::Output;
 use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
-use erofs_mkfs::source::tar::Archive;
+use erofs_mkfs::source::tar::{Archive, Compression, TarError};
 use erofs_mkfs::summary::Summary;
+use feature_bits::FeatureBits;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -69,12 +72,16 @@ struct Arguments {
     tar: Option<TarMode>,
 
     /// The tar is compressed by gzip, which is seen anyway; write it to X uncompressed
-    #[arg(long, value_name = "X", num_args = 0..=1, require_equals = true)]
+    #[arg(long, alias = "gzip", value_name = "X", num_args = 0..=1, require_equals = true)]
     ungzip: Option<Option<PathBuf>>,
 
     /// The tar is compressed by xz, which is seen anyway; write it to X uncompressed
-    #[arg(long, value_name = "X", num_args = 0..=1, require_equals = true)]
+    #[arg(long, alias = "unlzma", value_name = "X", num_args = 0..=1, require_equals = true)]
     unxz: Option<Option<PathBuf>>,
+
+    /// The tar is compressed by gzip; write to X where decoding can begin, every 4 MiB: zinfo (version 2) of AWS SOCI
+    #[arg(long, value_name = "X", num_args = 0..=1, require_equals = true)]
+    gzinfo: Option<Option<PathBuf>>,
 
     /// Build anew, which is the default; =data copies the data of images that get merged, which otherwise stays in them
     #[arg(long, value_name = "data", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
@@ -99,6 +106,11 @@ struct Arguments {
     /// What of the metadata goes where -m says: inodes (i, the default), directories (d); 0 for nothing
     #[arg(long = "MZ", value_name = "0|id", num_args = 0..=1, require_equals = true, default_missing_value = "i", value_parser = ["0", "i", "d", "id", "di"], hide_possible_values = true)]
     metadata_zone: Option<String>,
+
+    /// Extended options as bits: 1 legacy-compress, 2 ztailpacking, 4 fragments, 8 all-fragments, 16 dedupe, 32 fragdedupe,
+    /// 64 48bit, 128 dot-omitted; those below the highest bit that are not set are switched off
+    #[arg(long, value_name = "N", value_parser = feature_bits::parse, action = clap::ArgAction::Append)]
+    zfeature_bits: Vec<FeatureBits>,
 
     #[command(flatten)]
     build: BuildArguments,
@@ -142,9 +154,11 @@ More options, and the result as JSON: erofs build --help, erofs index --help.";
 pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
     let words = std::iter::once(OsString::from("mkfs.erofs")).chain(arguments);
     let command = command();
-    let parsed = command
-        .try_get_matches_from(words)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let parsed = command.try_get_matches_from(words).and_then(|matches| {
+        let mut arguments = Arguments::from_arg_matches(&matches)?;
+        arguments.join_features(&matches);
+        Ok(arguments)
+    });
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
@@ -199,6 +213,18 @@ enum Work {
 }
 
 impl Arguments {
+    /// Puts the features of `--zfeature-bits` among the words of `-E`, of which the later ones count.
+    fn join_features(&mut self, matches: &clap::ArgMatches) {
+        let places = |option: &str| matches.indices_of(option).into_iter().flatten();
+        let words = std::mem::take(self.build.extended_mut());
+        let words = places("extended").zip(words);
+        let bits = places("zfeature_bits").zip(&self.zfeature_bits);
+        let mut all: Vec<_> = words.collect();
+        all.extend(bits.flat_map(|(place, bits)| bits.words().map(move |word| (place, word))));
+        all.sort_by_key(|(place, _)| *place);
+        *self.build.extended_mut() = all.into_iter().map(|(_, word)| word).collect();
+    }
+
     fn run(&self) -> anyhow::Result<()> {
         let image = self.image.clone().unwrap_or_default();
         for word in self.build.extended() {
@@ -211,7 +237,7 @@ impl Arguments {
         }
         let mut options = self.build.options_with(Defaults::Mkfs)?;
         self.choose_zone(&mut options)?;
-        let (mut work, copy) = self.work()?;
+        let (mut work, companions) = self.work()?;
         if let Work::Build(BuildSource::Directory(_)) = work {
             // The C tool writes holes as zeros unless it cuts files into chunks, and knows no sparse members of tars.
             options.sparse &= self.build.chunk_size().is_some();
@@ -234,8 +260,8 @@ impl Arguments {
         let descriptor = self.vmdk_desc.as_deref().map(Companion::create);
         let descriptor = descriptor.transpose()?;
         let summary = make(work, &image, &options)?;
-        if let Some(copy) = copy {
-            copy.publish()?;
+        for companion in companions {
+            companion.publish()?;
         }
         if let Some(descriptor) = descriptor {
             let text = vmdk::descriptor(&image, &devices, &summary);
@@ -269,40 +295,51 @@ impl Arguments {
         Ok(())
     }
 
-    /// What the arguments want made, and where a tar goes that is to be kept uncompressed.
-    fn work(&self) -> anyhow::Result<(Work, Option<Companion>)> {
+    /// What the arguments want made, and the files that are written as a tar passes by.
+    fn work(&self) -> anyhow::Result<(Work, Vec<Companion>)> {
         let Some(mode) = self.tar else {
+            if self.gzinfo.is_some() {
+                bail!("--gzinfo is about a compressed tar: it needs --tar");
+            }
             return match self.sources.as_slice() {
                 [] => bail!("SOURCE is missing"),
-                [single] if single.is_dir() => {
-                    Ok((Work::Build(BuildSource::Directory(single.clone())), None))
-                }
-                images => Ok((self.merge(images)?, None)),
+                [single] if single.is_dir() => Ok((
+                    Work::Build(BuildSource::Directory(single.clone())),
+                    Vec::new(),
+                )),
+                images => Ok((self.merge(images)?, Vec::new())),
             };
         };
-        let sources = match self.sources.as_slice() {
-            [] => vec![PathBuf::from("-")],
-            sources => sources.to_vec(),
+        let path = match self.sources.as_slice() {
+            [] => PathBuf::from("-"),
+            [single] => single.clone(),
+            _ => bail!("a tar must be the only source"),
         };
-        let Some((path, mut archive)) = archive(&sources, true)? else {
-            bail!("a tar must be the only source");
+        let mut companions = Vec::new();
+        let mut archive = match &self.gzinfo {
+            Some(Some(target)) => {
+                let index = Companion::create(target)?;
+                let archive =
+                    gzip_archive(&path, &index).with_context(|| path.display().to_string())?;
+                companions.push(index);
+                archive
+            }
+            _ => tar_archive(&path)?,
         };
-        let mut copy = None;
-        if let Some(target) = [&self.ungzip, &self.unxz]
-            .into_iter()
-            .flatten()
-            .flatten()
-            .next()
-        {
+        if self.gzinfo.is_some() && archive.compression() != Some(Compression::Gzip) {
+            bail!("{}: {}", path.display(), TarError::NotGzip);
+        }
+        let copies = [&self.ungzip, &self.unxz];
+        if let Some(target) = copies.into_iter().flatten().flatten().next() {
             let made = Companion::create(target)?;
             archive = archive.copied_to(made.writer()?);
-            copy = Some(made);
+            companions.push(made);
         }
         let work = match mode {
             TarMode::F => Work::Build(BuildSource::Tar(archive)),
             TarMode::I => Work::Index(index_source(path, archive)),
         };
-        Ok((work, copy))
+        Ok((work, companions))
     }
 }
 
@@ -343,6 +380,21 @@ impl Work {
             _ => Vec::new(),
         }
     }
+}
+
+/// The tar at `path`, `-` for standard input.
+fn tar_archive(path: &Path) -> anyhow::Result<Archive> {
+    let archive = archive(&[path.to_path_buf()], true)?;
+    Ok(archive.context("a tar must be the only source")?.1)
+}
+
+/// The tar at `path`, `-` for standard input, compressed by gzip; `index` will tell where decoding can begin.
+fn gzip_archive(path: &Path, index: &Companion) -> anyhow::Result<Archive> {
+    let file = match path.as_os_str() == "-" {
+        true => std::io::stdin().as_fd().try_clone_to_owned()?.into(),
+        false => File::open(path)?,
+    };
+    Ok(Archive::with_gzip_index(file, index.writer()?)?)
 }
 
 /// An index of a tar in a file tells its name; one of a stream leaves it to the mount where the tar is.

@@ -3,10 +3,8 @@
 
 /// Options, and the words of `-E` as `-EWORD`, with what is missing.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("--gzinfo", "there is no random access to gzip streams"),
     ("--oci", "registries are not this program's business"),
     ("--s3", "object stores are not this program's business"),
-    ("--zfeature-bits", "name features by -E instead"),
 ];
 
 /// Why an option is refused; `None` for one that is not in the list. `option` may have a value behind it.
@@ -44,7 +42,7 @@ mod tests {
 
     #[test]
     fn options_are_found_with_their_values() {
-        for option in ["--gzinfo=x", "--oci=f", "--s3"] {
+        for option in ["--oci=f", "--s3"] {
             assert!(reason(option).is_some(), "{option}");
         }
         for option in ["-T0", "--s3X", "-E", "-Enoinline_data", "--quiet"] {

@@ -134,6 +134,17 @@ impl Decoded {
         compression: Compression,
         reader: Box<dyn Read + Send>,
     ) -> io::Result<Self> {
+        Self::start_with(compression, reader, move |input, output| {
+            decode(compression, input, output)
+        })
+    }
+
+    /// The same by a decoder of `compression` that does more than decode.
+    pub(super) fn start_with(
+        compression: Compression,
+        reader: Box<dyn Read + Send>,
+        decode: impl FnOnce(&mut Counted, &mut Pieces) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let (sender, pieces) = sync_channel(QUEUE);
         std::thread::Builder::new()
             .name(format!("{compression} decoder"))
@@ -148,7 +159,7 @@ impl Decoded {
                     piece: Vec::new(),
                     filled: 0,
                 };
-                let result = decode(compression, &mut input, &mut output);
+                let result = decode(&mut input, &mut output);
                 let last = match result.and_then(|()| output.send()) {
                     // An empty piece is the end; a thread that dies leaves none.
                     Ok(()) => Ok(Vec::new()),
@@ -217,7 +228,7 @@ fn decode(compression: Compression, input: &mut Counted, output: &mut Pieces) ->
 }
 
 /// After the end of a stream: whether another one begins. Zeros fill up tapes and disk blocks; anything else is damage.
-fn another_stream(input: &mut Counted, first_byte: u8) -> io::Result<bool> {
+pub(super) fn another_stream(input: &mut Counted, first_byte: u8) -> io::Result<bool> {
     loop {
         let buffered = input.fill_buf()?;
         if buffered.is_empty() {
@@ -272,9 +283,16 @@ fn decode_zstd(input: &mut Counted, output: &mut Pieces) -> io::Result<()> {
 }
 
 /// Compressed bytes with their position.
-struct Counted {
+pub(super) struct Counted {
     reader: BufReader<Box<dyn Read + Send>>,
     position: Rc<Cell<u64>>,
+}
+
+impl Counted {
+    /// Bytes read so far.
+    pub(super) fn position(&self) -> u64 {
+        self.position.get()
+    }
 }
 
 impl Read for Counted {
@@ -304,7 +322,7 @@ impl BufRead for Counted {
 }
 
 /// Gathers decoded bytes to pieces.
-struct Pieces {
+pub(super) struct Pieces {
     sender: SyncSender<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
     filled: usize,
@@ -323,6 +341,15 @@ impl Pieces {
     /// Counts bytes that were put into the room.
     fn wrote(&mut self, count: usize) {
         self.filled += count;
+    }
+
+    /// Takes decoded bytes.
+    pub(super) fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = bytes.read(self.room()?)?;
+            self.wrote(count);
+        }
+        Ok(())
     }
 
     /// Hands over what there is.

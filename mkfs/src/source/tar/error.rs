@@ -44,6 +44,9 @@ pub enum TarError {
         "the archive is compressed with {0}, which is not supported; decompress it first and pass the tar on stdin"
     )]
     UnknownCompression(&'static str),
+    /// An index of a gzip stream was asked for.
+    #[error("the archive is not compressed by gzip, so there is nothing to index")]
+    NotGzip,
     /// The data must stay where it is, and this is not a plain tar in a file.
     #[error("{}", not_seekable(*compression))]
     NotSeekable {

@@ -13,6 +13,7 @@
 mod acl;
 mod decompress;
 mod error;
+mod gzip_index;
 mod header;
 mod input;
 mod members;
@@ -120,6 +121,32 @@ impl Archive {
             }),
             Content::Unsupported(name) => Err(TarError::UnknownCompression(name)),
         }
+    }
+
+    /// Takes an archive that is compressed by gzip, and writes to `index`, from its start on, where decoding can begin: zinfo
+    /// of AWS SOCI, with 32 KiB for every 4 MiB of data. It is complete when the archive was read to its end.
+    ///
+    /// # Errors
+    /// [`TarError::Read`], [`TarError::NotGzip`].
+    pub fn with_gzip_index(
+        mut reader: impl Read + Send + 'static,
+        mut index: impl Write + Seek + Send + 'static,
+    ) -> Result<Self, TarError> {
+        let mut start = [0; BLOCK_SIZE];
+        let count = read_full(|out, _| reader.read(out), &mut start)?;
+        let start = start.get(..count).unwrap_or_default().to_vec();
+        let content = sniff(&start);
+        if content != Content::Compressed(Compression::Gzip) {
+            return Err(TarError::NotGzip);
+        }
+        let whole = Box::new(Cursor::new(start).chain(reader));
+        let decoded = Decoded::start_with(Compression::Gzip, whole, move |input, output| {
+            gzip_index::decode(input, output, &mut index)
+        });
+        Ok(Self {
+            source: ArchiveSource::Stream(Box::new(decoded.map_err(unreadable)?)),
+            compression: Some(Compression::Gzip),
+        })
     }
 
     /// Writes the uncompressed archive to `copy` as it is read.
