@@ -246,9 +246,21 @@ impl Image {
                 Lookup::Lead(lead) => {
                     let mut decoded: Arc<[u8]> = std::iter::repeat_n(0, whole).collect();
                     let output = Arc::get_mut(&mut decoded).expect("nobody else has it yet");
-                    self.decode_checked(lease, nid, extent, ahead, output)?;
-                    lead.insert(&decoded);
-                    decoded
+                    match self.decode_checked(lease, nid, extent, ahead, output) {
+                        Ok(()) => {
+                            lead.insert(&decoded);
+                            decoded
+                        }
+                        // What is asked for may lie in front of what is broken. Linux decodes no further and reads it.
+                        Err(error) if end < whole => {
+                            drop(lead);
+                            let mut decoded = vec![0; end];
+                            self.decode_checked(lease, nid, extent, ahead, &mut decoded)
+                                .map_err(|_| error)?;
+                            decoded.into()
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         };

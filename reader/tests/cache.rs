@@ -9,7 +9,7 @@ use erofs_format::compression::map_header::{Advise, IndexHeader, MapHeader};
 use erofs_format::compression::{Algorithm, LclusterType, full_index};
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::inode::{DataLayout, FileType, InodePayload};
-use erofs_format::{BlockBits, ByteOffset};
+use erofs_format::{BlockBits, ByteOffset, Nid};
 use erofs_reader::{ByteSource, Image, ImageOptions, Symlinks};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -124,62 +124,67 @@ fn threads_wait_for_the_one_that_decodes() {
     assert_eq!(reads.load(Ordering::Relaxed) - before, 6);
 }
 
+/// An image with two files over one pcluster of LZ4: `front` takes two lclusters of it, `whole` all three.
+fn two_files(encoded: &[u8]) -> (Builder, Nid, Nid) {
+    let mut builder = Builder::new(BlockBits::B4096);
+    let root = builder.reserve(1024);
+    builder.superblock.incompat |=
+        FeatureIncompat::ZERO_PADDING | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
+    builder.configs.lz4 = Some(erofs_format::compression::config::Lz4Config {
+        max_distance: 0,
+        max_pcluster_blocks: 1,
+    });
+    let mut stored = vec![0; 4096 - encoded.len()];
+    stored.extend_from_slice(encoded);
+    let block = builder.data(&stored);
+    let mut file = |lclusters: u16| {
+        let header = IndexHeader {
+            advise: Advise::empty(),
+            head1: Algorithm::Lz4,
+            head2: Algorithm::Lz4,
+            lcluster_bits: 12,
+            inline_size: 0,
+            fragment_offset: 0,
+        };
+        let header = MapHeader::Index(header).encode(BlockBits::B4096).unwrap();
+        let mut rest = [&header[..], &[0; 8]].concat();
+        let head = Lcluster::Head(Head {
+            kind: LclusterType::Head1,
+            offset: 0,
+            block,
+            partial: lclusters < 3,
+            hole: false,
+        });
+        rest.extend_from_slice(&full_index::encode(head).unwrap());
+        for back in 1..lclusters {
+            let record = Lcluster::NonHead(NonHead {
+                back,
+                ahead: lclusters - back,
+                blocks: None,
+            });
+            rest.extend_from_slice(&full_index::encode(record).unwrap());
+        }
+        let record = support::inode(
+            FileType::Regular,
+            DataLayout::CompressedFull,
+            usize::from(lclusters) * 4096,
+            InodePayload::CompressedBlocks(1),
+        );
+        builder.add(&record, &[], 8, &rest)
+    };
+    let (whole, front) = (file(3), file(2));
+    builder.superblock.root = root;
+    builder.directory(root, root, &[(b"front", front), (b"whole", whole)], &[]);
+    (builder, front, whole)
+}
+
 /// Two files of which one takes all and one the front of the same pcluster: whoever comes first, each gets its own bytes,
 /// and the longer one serves both.
 #[test]
 fn a_prefix_and_the_whole_share_what_is_decoded() {
     let data = text(3 * 4096);
     for short_first in [true, false] {
-        let mut builder = Builder::new(BlockBits::B4096);
-        let root = builder.reserve(1024);
-        builder.superblock.incompat |=
-            FeatureIncompat::ZERO_PADDING | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
-        builder.configs.lz4 = Some(erofs_format::compression::config::Lz4Config {
-            max_distance: 0,
-            max_pcluster_blocks: 1,
-        });
-        let encoded = lz4_flex::block::compress(&data);
-        let mut stored = vec![0; 4096 - encoded.len()];
-        stored.extend_from_slice(&encoded);
-        let block = builder.data(&stored);
-        let mut file = |lclusters: u16| {
-            let header = IndexHeader {
-                advise: Advise::empty(),
-                head1: Algorithm::Lz4,
-                head2: Algorithm::Lz4,
-                lcluster_bits: 12,
-                inline_size: 0,
-                fragment_offset: 0,
-            };
-            let header = MapHeader::Index(header).encode(BlockBits::B4096).unwrap();
-            let mut rest = [&header[..], &[0; 8]].concat();
-            let head = Lcluster::Head(Head {
-                kind: LclusterType::Head1,
-                offset: 0,
-                block,
-                partial: lclusters < 3,
-                hole: false,
-            });
-            rest.extend_from_slice(&full_index::encode(head).unwrap());
-            for back in 1..lclusters {
-                let record = Lcluster::NonHead(NonHead {
-                    back,
-                    ahead: lclusters - back,
-                    blocks: None,
-                });
-                rest.extend_from_slice(&full_index::encode(record).unwrap());
-            }
-            let record = support::inode(
-                FileType::Regular,
-                DataLayout::CompressedFull,
-                usize::from(lclusters) * 4096,
-                InodePayload::CompressedBlocks(1),
-            );
-            builder.add(&record, &[], 8, &rest)
-        };
-        let (whole, front) = (file(3), file(2));
-        builder.superblock.root = root;
-        builder.directory(root, root, &[(b"front", front), (b"whole", whole)], &[]);
+        let (builder, front, whole) = two_files(&lz4_flex::block::compress(&data));
         let (image, reads) = counted(builder, Duration::ZERO);
         let before = reads.load(Ordering::Relaxed);
         let mut order = [(front, 2 * 4096), (whole, 3 * 4096)];
@@ -197,5 +202,22 @@ fn a_prefix_and_the_whole_share_what_is_decoded() {
         }
         let decodes = reads.load(Ordering::Relaxed) - before;
         assert_eq!(decodes, if short_first { 2 } else { 1 });
+    }
+}
+
+/// What lies in front of the broken end of a pcluster can be read, as Linux reads it; the rest cannot.
+#[test]
+fn what_is_in_front_of_broken_data_is_read() {
+    let data = text(3 * 4096);
+    let encoded = lz4_flex::block::compress(&data);
+    let (builder, _, whole) = two_files(&encoded[..encoded.len() - 20]);
+    let (image, _) = counted(builder, Duration::ZERO);
+    let file = image.inode(whole).unwrap();
+    let mut piece = [0; 4096];
+    for _ in 0..2 {
+        assert_eq!(image.read(&file, 4096, &mut piece).unwrap(), 4096);
+        assert!(piece == data[4096..8192]);
+        let error = image.read(&file, 8192, &mut piece).unwrap_err();
+        assert!(error.to_string().contains("cut off"), "{error}");
     }
 }
