@@ -2,6 +2,7 @@
 
 mod base;
 mod options;
+mod reserve;
 mod sink;
 mod source;
 mod treatment;
@@ -37,6 +38,7 @@ use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::{BlockAddr, DeviceId};
 use options::{check_options, pipeline_settings};
+use reserve::reserve;
 use source::{Fed, OpenSource, refuse_own_files};
 use std::collections::HashMap;
 use std::path::Path;
@@ -119,6 +121,7 @@ pub fn build(
     }
     .with_alignment(options.alignment, options.aligned_from);
     refuse_own_files(&source, &own_files)?;
+    let reserves = options.reserve && source.can_be_reserved();
     let (Fed { mut tree, vanished }, mut stored) = store_data(
         source,
         folder(output),
@@ -128,6 +131,10 @@ pub fn build(
         progress,
     )
     .map_err(|error| error.at(data_path))?;
+    if reserves {
+        stored.files = reserve(&mut tree, options.block_bits, &mut writer)
+            .map_err(|error| error.at(data_path))?;
+    }
     let files_read = stored.files.len();
     let mut kept = Kept::default();
     if let Some(base) = &base {
@@ -247,7 +254,7 @@ pub fn build(
     let finished = metadata
         .write(&out, writer)
         .map_err(|error| BuildError::from(error).at(output))?;
-    let verified = stored.digests.are_kept();
+    let verified = stored.digests.are_kept() && !reserves;
     if verified {
         let expected = Expected {
             tree: &tree,

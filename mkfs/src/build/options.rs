@@ -41,6 +41,8 @@ pub struct BuildOptions {
     pub dedupe: bool,
     /// Whether compressed files share extents that they have in common (Linux 6.1).
     pub share_extents: bool,
+    /// Whether files of tars and layers only get room, for somebody else to write their data into.
+    pub reserve: bool,
     /// Whether the image is read back and compared before it gets its name.
     pub verify: Verify,
     /// Worker threads.
@@ -98,6 +100,7 @@ impl Default for BuildOptions {
             chunk_indexes: false,
             dedupe: true,
             share_extents: false,
+            reserve: false,
             verify: Verify::Small,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: 128 << 20,

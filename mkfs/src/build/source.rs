@@ -38,6 +38,11 @@ pub enum BuildSource {
 }
 
 impl BuildSource {
+    /// Whether its files can do without their data for now.
+    pub(super) const fn can_be_reserved(&self) -> bool {
+        matches!(self, Self::Tar(_) | Self::Layers { .. })
+    }
+
     /// The image that is continued, if any is, and the source of what is new.
     pub(super) fn split(self) -> (Option<Base>, Self) {
         match self {
@@ -185,13 +190,11 @@ impl OpenSource {
             Self::Tar(archive) => {
                 let mut tree = options.image.empty_tree()?;
                 let whiteouts = options.image.whiteouts;
-                tar::scan(
-                    archive,
-                    rules,
-                    whiteouts,
-                    &mut tree,
-                    tar::Data::Through(&mut sink),
-                )?;
+                let data = match options.reserve {
+                    true => tar::Data::Elsewhere,
+                    false => tar::Data::Through(&mut sink),
+                };
+                tar::scan(archive, rules, whiteouts, &mut tree, data)?;
                 Ok(options.image.finish(tree)?.into())
             }
             Self::RawFiles(tree, _) => {
@@ -217,6 +220,7 @@ impl OpenSource {
                 }
                 Ok(tree.into())
             }
+            Self::Layers(tree, _) if options.reserve => Ok((*tree).into()),
             Self::Layers(mut tree, reader) => {
                 let files: Vec<InodeId> = tree.depth_first().collect();
                 for id in files {

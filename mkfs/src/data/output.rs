@@ -122,6 +122,11 @@ impl Output {
         })
     }
 
+    /// Whether it is a new file, in which all bytes are zeros that nobody has written.
+    pub const fn is_new(&self) -> bool {
+        !matches!(self.state, State::InPlace(_))
+    }
+
     /// The files that an image must not be made of: what stands under the target's name, which will be replaced, and the
     /// unfinished output itself.
     ///

@@ -97,6 +97,19 @@ impl<'o> Writer<'o> {
         Ok(())
     }
 
+    /// Appends zeros up to byte `position` that nobody has written, so that they take no room where files may have holes.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn leave_to(&mut self, position: u64) -> io::Result<()> {
+        if !self.output.is_new() {
+            return self.pad_to(position);
+        }
+        self.flush()?;
+        self.flushed = self.flushed.max(position);
+        Ok(())
+    }
+
     /// Appends zeros up to the next block.
     ///
     /// # Errors

@@ -1,15 +1,16 @@
 //! Images of both tools by the same arguments hold the same.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt};
 
+use erofs_reader::{Image, Symlinks};
 use erofs_tests::{
     archive,
     awkward::bytes,
     manifest::Field,
     require,
     tree::{Attributes, Content, Device, Kind, Tree},
-    workshop,
-    workshop::Workshop,
+    ustar, workshop,
+    workshop::{Workshop, open},
 };
 
 use super::{link, manifest, needs, peer, run};
@@ -239,6 +240,110 @@ fn of_directories_over_an_image() {
         assert_eq!(ours.nodes.len(), 8, "{:?}", ours.nodes.keys());
         // Ours says in a directory that it holds a whiteout.
         theirs.assert_same(&ours, &[Field::Xattrs]);
+        workshop::fsck_accepts(&workshop.path("ours.erofs"));
+    }
+}
+
+/// Room for data that somebody else writes: files are zeros in blocks of their own, of which the image takes none on disk.
+#[test]
+fn of_files_that_get_room_only() {
+    require!(needs());
+    let mut tree = Tree::new();
+    tree.directory("folder");
+    tree.file("folder/random", Content::dense(bytes::random(1, 100_000)));
+    tree.file("folder/same", Content::dense(bytes::random(1, 100_000)));
+    tree.file("small", Content::dense(bytes::text(2, 9)));
+    tree.file("empty", Content::dense(Vec::new()));
+    let workshop = Workshop::new(&tree);
+    archive::create(&workshop.source, &workshop.path("a.tar"), &[]);
+    let base = ["--quiet", "-Enoinline_data", "base.erofs", "source"];
+    assert!(run(peer(), &workshop, None, &base).status.success());
+    for (row, source, has_data) in [
+        (&["--clean=rvsp", "--tar=f"][..], "a.tar", false),
+        (&["--clean=rvsp", "--tar=i"], "a.tar", false),
+        (&["--clean=rvsp"], "base.erofs", false),
+        (&["--clean=rvsp"], "source", true),
+        (&["--clean=0"], "source", true),
+        (&["--clean=0", "--tar=f"], "a.tar", true),
+        (&["--incremental=rvsp", "--tar=f"], "a.tar", false),
+        (&["--incremental=rvsp"], "base.erofs", false),
+        (&["--incremental=rvsp"], "source", true),
+        (&["--incremental=0"], "source", true),
+        (
+            &["--incremental=0", "--clean=rvsp", "--tar"],
+            "a.tar",
+            false,
+        ),
+        (&["--incremental"], "base.erofs", true),
+    ] {
+        for (command, image) in [(peer(), "theirs.erofs"), (link(&workshop), "ours.erofs")] {
+            fs::copy(workshop.path("base.erofs"), workshop.path(image)).unwrap();
+            let arguments = [row, &["--quiet", "-T0", image, source]].concat();
+            let done = run(command, &workshop, None, &arguments);
+            assert!(done.status.success(), "{row:?}: {done:?}");
+        }
+        // The C tool names a device for an index of which there is none.
+        let devices: &[&str] = if row[1..] == ["--tar=i"] {
+            &["a.tar"]
+        } else {
+            &[]
+        };
+        let theirs = manifest(&workshop, "theirs.erofs", devices);
+        let ours = manifest(&workshop, "ours.erofs", &[]);
+        // Of the root, the C tool takes nothing from images.
+        let ignored = [Field::Seconds, Field::Nanoseconds, Field::Mode];
+        theirs.assert_same(&ours, &ignored);
+        let same = workshop.expected.differences(&ours, &ignored);
+        assert_eq!(same.is_empty(), has_data, "{row:?} {source}: {same:?}");
+        workshop::fsck_accepts(&workshop.path("ours.erofs"));
+        if !has_data {
+            let metadata = fs::metadata(workshop.path("ours.erofs")).unwrap();
+            let taken = metadata.blocks() * 512;
+            assert!(metadata.len() > taken + 190_000, "{row:?}: {metadata:?}");
+        }
+    }
+    for image in ["theirs.erofs", "ours.erofs"] {
+        let tool = if image == "ours.erofs" {
+            link(&workshop)
+        } else {
+            peer()
+        };
+        let done = run(tool, &workshop, None, &["--clean=0", image, "base.erofs"]);
+        assert_eq!(done.status.code(), Some(1));
+    }
+}
+
+/// A tar in which no data stands behind the headers.
+#[test]
+fn of_headers_alone() {
+    require!(needs());
+    let workshop = Workshop::light();
+    let tar = [
+        ustar::header("large", 5 << 30),
+        ustar::header("small", 7),
+        ustar::header("empty", 0),
+        ustar::hard_link("other", "small"),
+    ];
+    for end in [0, 1024] {
+        let mut bytes = tar.concat();
+        bytes.resize(bytes.len() + end, 0);
+        fs::write(workshop.path("headers.tar"), bytes).unwrap();
+        for (command, image) in [(peer(), "theirs.erofs"), (link(&workshop), "ours.erofs")] {
+            let arguments = ["--quiet", "--tar=headerball", image, "headers.tar"];
+            let done = run(command, &workshop, None, &arguments);
+            assert!(done.status.success(), "{done:?}");
+            assert!(fs::metadata(workshop.path(image)).unwrap().len() < 10_000);
+        }
+        let (theirs, ours) = (
+            open(&workshop.path("theirs.erofs"), &[]),
+            open(&workshop.path("ours.erofs"), &[]),
+        );
+        for path in ["large", "small", "empty", "other"] {
+            let inode = |image: &Image| image.resolve(path.as_bytes(), Symlinks::Keep).unwrap();
+            let (theirs, ours) = (inode(&theirs), inode(&ours));
+            assert_eq!((theirs.size, theirs.nlink), (ours.size, ours.nlink));
+            assert_eq!(theirs.layout, ours.layout, "{path}");
+        }
         workshop::fsck_accepts(&workshop.path("ours.erofs"));
     }
 }

@@ -166,11 +166,6 @@ pub(crate) enum Defaults {
 
 impl BuildArguments {
     /// The words of `-E`.
-    pub(crate) fn extended(&self) -> &[String] {
-        &self.layout.extended
-    }
-
-    /// The words of `-E`, to be put in another way.
     pub(crate) const fn extended_mut(&mut self) -> &mut Vec<String> {
         &mut self.layout.extended
     }

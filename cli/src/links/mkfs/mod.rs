@@ -15,6 +15,7 @@ use crate::report;
 use anyhow::{Context, bail};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use erofs_format::BlockBits;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::data::output::Output;
 use erofs_mkfs::index::{IndexSource, Placement, index};
@@ -67,8 +68,9 @@ struct Arguments {
     #[arg(long)]
     quiet: bool,
 
-    /// The source is a tar: --tar=f makes a full image, --tar=i an index of blocks of 512 bytes whose data stays in the tar
-    #[arg(long, value_name = "f|i", num_args = 0..=1, default_missing_value = "f", require_equals = true)]
+    /// The source is a tar: --tar=f makes a full image, --tar=i an index of blocks of 512 bytes whose data stays in the tar,
+    /// --tar=headerball a full image of holes, of a tar in which no data stands behind the headers
+    #[arg(long, value_name = "f|i|headerball", num_args = 0..=1, default_missing_value = "f", require_equals = true)]
     tar: Option<TarMode>,
 
     /// The tar is compressed by gzip, which is seen anyway; write it to X uncompressed
@@ -83,13 +85,16 @@ struct Arguments {
     #[arg(long, value_name = "X", num_args = 0..=1, require_equals = true)]
     gzinfo: Option<Option<PathBuf>>,
 
-    /// Build anew, which is the default; =data copies the data of images that get merged, which otherwise stays in them
-    #[arg(long, value_name = "data", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
-    clean: Option<Clean>,
+    /// Build anew, which is the default; =data copies the data of images that get merged, which otherwise stays in them; =rvsp
+    /// gives the files of a tar or of images room only, for others to write their data into; =0 is =data
+    #[arg(long, value_name = "data|rvsp|0", num_args = 0..=1, require_equals = true, default_missing_value = "data",
+          overrides_with = "incremental")]
+    clean: Option<Import>,
 
-    /// Go on from FILE, which stays as it is until its successor is whole: SOURCE lies over it, its data stays in its blocks
-    #[arg(long, value_name = "data", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
-    incremental: Option<Incremental>,
+    /// Go on from FILE, which stays as it is until its successor is whole: SOURCE lies over it, its data stays in its blocks;
+    /// what becomes of the data of SOURCE is said as with --clean
+    #[arg(long, value_name = "data|rvsp|0", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
+    incremental: Option<Import>,
 
     /// Order of a tar's data: it always is that of the tar
     #[arg(long, value_name = "path|none", default_value = "path")]
@@ -122,18 +127,20 @@ enum TarMode {
     F,
     /// An index
     I,
+    /// A full image without data
+    Headerball,
 }
 
+/// What becomes of the data of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Clean {
-    /// All of it
+enum Import {
+    /// It is copied
     Data,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Incremental {
-    /// With all data
-    Data,
+    /// It gets room
+    Rvsp,
+    /// It is zeros, of object stores; of anything else it is copied
+    #[value(name = "0")]
+    Zeros,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -225,13 +232,18 @@ impl Arguments {
         *self.build.extended_mut() = all.into_iter().map(|(_, word)| word).collect();
     }
 
+    /// What becomes of the data of files, if that is said.
+    fn import(&self) -> Option<Import> {
+        self.clean.or(self.incremental)
+    }
+
+    /// Whether files of a tar or of images only get room. There are holes where a tar has no data.
+    fn reserves(&self) -> bool {
+        self.import() == Some(Import::Rvsp) && self.tar != Some(TarMode::Headerball)
+    }
+
     fn run(&self) -> anyhow::Result<()> {
         let image = self.image.clone().unwrap_or_default();
-        for word in self.build.extended() {
-            if let Some(reason) = unsupported::reason(&format!("-E{word}")) {
-                bail!("-E{word} is not supported: {reason}");
-            }
-        }
         if self.build.image.label().len() > LONGEST_LABEL {
             bail!("-L: a label has at most {LONGEST_LABEL} bytes");
         }
@@ -248,6 +260,17 @@ impl Arguments {
         }
         if work.is_merge() {
             options.image.strip_overlay = false;
+        }
+        options.reserve = self.reserves();
+        if options.reserve
+            && (options.blob.is_some() || options.image.metadata.inode_digest.is_some())
+        {
+            bail!(
+                "--clean=rvsp, --incremental=rvsp: there is no data for --blobdev and --xattr-inode-digest"
+            );
+        }
+        if options.reserve && self.tar == Some(TarMode::I) {
+            options.block_bits = BlockBits::B512;
         }
         if self.incremental.is_some() {
             let Work::Build(source) = work else {
@@ -336,6 +359,8 @@ impl Arguments {
             companions.push(made);
         }
         let work = match mode {
+            TarMode::Headerball => Work::Build(BuildSource::Tar(archive.headers_only())),
+            TarMode::I if self.reserves() => Work::Build(BuildSource::Tar(archive)),
             TarMode::F => Work::Build(BuildSource::Tar(archive)),
             TarMode::I => Work::Index(index_source(path, archive)),
         };
@@ -354,8 +379,11 @@ impl Arguments {
             layers.push(layer);
         }
         let strip = self.build.image.ovlfs_strip().unwrap_or(false);
-        Ok(match self.clean {
-            Some(Clean::Data) => Work::Build(BuildSource::Layers { layers, strip }),
+        Ok(match self.import() {
+            Some(Import::Data | Import::Rvsp) => Work::Build(BuildSource::Layers { layers, strip }),
+            Some(Import::Zeros) => bail!(
+                "--clean=0, --incremental=0: images are merged with their data, or with room for it"
+            ),
             None => Work::Index(IndexSource::Layers { layers, strip }),
         })
     }

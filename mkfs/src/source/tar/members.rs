@@ -78,6 +78,8 @@ pub(super) struct Members<'a> {
     globals: Option<Attributes>,
     /// The member that [`Members::advance`] came to.
     pub(super) member: Member,
+    /// Whether regular files have no data here, whatever their size.
+    pub(super) headers_only: bool,
     /// Bytes of its data, and of the padding behind, that were not read yet.
     unread: u64,
     padding: u64,
@@ -104,6 +106,7 @@ impl<'a> Members<'a> {
             keep_xattrs,
             globals: None,
             member: Member::default(),
+            headers_only: false,
             unread: 0,
             padding: 0,
         }
@@ -377,7 +380,9 @@ impl<'a> Members<'a> {
             return wrong(self, MemberError::DirectoryData(stored));
         }
         self.set_data(stored);
-        if self.member.kind == Kind::Regular {
+        if self.member.kind == Kind::Regular && self.headers_only {
+            self.set_data(0);
+        } else if self.member.kind == Kind::Regular {
             self.resolve_sparse(block, header, pax)?;
         }
         self.member.stored = self.unread;

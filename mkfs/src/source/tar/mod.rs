@@ -56,6 +56,7 @@ const PIPE_CAPACITY: usize = 1 << 20;
 pub struct Archive {
     source: ArchiveSource,
     compression: Option<Compression>,
+    headers_only: bool,
 }
 
 enum ArchiveSource {
@@ -89,6 +90,7 @@ impl Archive {
                         length: metadata.len(),
                     },
                     compression: None,
+                    headers_only: false,
                 });
             }
         } else if !metadata.is_file() {
@@ -112,12 +114,14 @@ impl Archive {
             Content::Plain => Ok(Self {
                 source: ArchiveSource::Stream(whole),
                 compression: None,
+                headers_only: false,
             }),
             Content::Compressed(compression) => Ok(Self {
                 source: ArchiveSource::Stream(Box::new(
                     Decoded::start(compression, whole).map_err(unreadable)?,
                 )),
                 compression: Some(compression),
+                headers_only: false,
             }),
             Content::Unsupported(name) => Err(TarError::UnknownCompression(name)),
         }
@@ -146,6 +150,7 @@ impl Archive {
         Ok(Self {
             source: ArchiveSource::Stream(Box::new(decoded.map_err(unreadable)?)),
             compression: Some(Compression::Gzip),
+            headers_only: false,
         })
     }
 
@@ -159,6 +164,16 @@ impl Archive {
         Self {
             source: ArchiveSource::Stream(Box::new(Copying { reader, copy })),
             compression: self.compression,
+            headers_only: self.headers_only,
+        }
+    }
+
+    /// The same archive, in which no data stands behind the headers of regular files: these are holes of their size then.
+    #[must_use]
+    pub fn headers_only(self) -> Self {
+        Self {
+            headers_only: true,
+            ..self
         }
     }
 
@@ -208,6 +223,7 @@ impl Archive {
                 length,
             },
             compression: None,
+            headers_only: self.headers_only,
         })
     }
 }
@@ -362,6 +378,7 @@ pub fn scan(
         ArchiveSource::Stream(reader) => Source::Stream(reader.as_mut()),
     };
     let mut members = Members::new(Input::new(input), !rules.drop_xattrs);
+    members.headers_only = archive.headers_only;
     let mut markers = Markers::new(whiteouts);
     let mut summary = Summary::default();
     while members.advance()? {
