@@ -1,6 +1,9 @@
 //! From sources to a finished image: the whole of `erofs build`.
 
 mod base;
+mod keep;
+mod kept_map;
+mod kept_records;
 mod options;
 mod reserve;
 mod sink;
@@ -13,7 +16,8 @@ pub use options::{BuildOptions, Verify};
 pub use source::BuildSource;
 pub(crate) use source::refuse_own_file;
 
-use crate::data::compression::Compression;
+use crate::data::StoredPclusters;
+use crate::data::compression::{Compression, Method};
 use crate::data::fragments::{FragmentDedupe, Fragments, Offsets};
 use crate::data::output::{FileIdentity, Output};
 use crate::data::packing::pack;
@@ -32,11 +36,11 @@ use crate::source::tar::TarError;
 use crate::summary::Summary;
 use crate::tree::{FrozenTree, Location, TreeError};
 use crate::verify::Expected;
-use base::Kept;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::{BlockAddr, DeviceId};
+use keep::{Kept, KeptPacked};
 use options::{check_options, pipeline_settings};
 use reserve::reserve;
 use source::{Fed, OpenSource, refuse_own_files};
@@ -143,9 +147,23 @@ pub fn build(
         tree = options.image.settle(merged.tree)?;
         stored.digest = base.digest(&stored.digest);
     }
-    let fragments = store_fragments(&mut tree, &mut stored, options, &mut writer)
-        .map_err(|error| error.at(data_path))?;
-    let fragments = kept.fragments.unwrap_or(fragments);
+    let mut with_records = options.clone();
+    with_records.image.metadata.bit48 |= kept.bit48;
+    let options = &with_records;
+    let packed_by = packed_method(options, kept.packed.as_ref());
+    if let Some(method) = packed_by.filter(|_| stored.fragments.are_waiting()) {
+        method.widen(options.block_bits, &mut reserved.configs);
+    }
+    let before = kept.packed.take().map(|packed| packed.data);
+    let fragments = store_fragments(
+        &mut tree,
+        &mut stored,
+        before,
+        packed_by,
+        options,
+        &mut writer,
+    )
+    .map_err(|error| error.at(data_path))?;
     let data_end = writer.position();
     let writer = if blob.is_some() {
         writer.flush().map_err(blob_error)?;
@@ -157,11 +175,7 @@ pub fn build(
     if options.metabox.is_some() {
         tree.add_metabox(most_frequent_time(&tree))?;
     }
-    let packed_by = options
-        .compression
-        .as_ref()
-        .and_then(Compression::packed_method)
-        .map(|method| method.settings.algorithm());
+    let packed_by = packed_by.map(|method| method.settings.algorithm());
     let packed_by = packed_by.or_else(|| base.as_ref().map(Base::algorithm));
     let used = Used::by(&tree, &stored.files, &kept.layer_files, packed_by);
     let used_by_all = match &pipeline {
@@ -335,29 +349,38 @@ fn store_data(
     })
 }
 
-/// Writes the fragments, if there are any, and adds the packed inode to the tree.
+/// How new fragments are compressed: where others are before them in the packed inode, by the algorithm of these, for an inode has
+/// one for all its data.
+fn packed_method(options: &BuildOptions, before: Option<&KeptPacked>) -> Option<Method> {
+    let compression = options.compression.as_ref()?;
+    match before.and_then(|before| before.algorithm) {
+        Some(algorithm) => compression.packed_method_by(algorithm),
+        None => compression.packed_method(),
+    }
+}
+
+/// Writes the fragments, if there are any that are not stored yet, and adds the packed inode to the tree, or what is new of it.
 fn store_fragments(
     tree: &mut FrozenTree,
     stored: &mut Stored,
+    before: Option<StoredPclusters>,
+    method: Option<Method>,
     options: &BuildOptions,
     writer: &mut Writer<'_>,
 ) -> Result<Offsets, BuildError> {
     let fragments = std::mem::take(&mut stored.fragments);
-    let method = options
-        .compression
-        .as_ref()
-        .and_then(Compression::packed_method);
-    let Some(method) = method.filter(|_| !fragments.is_empty()) else {
-        return Ok(Offsets::default());
+    let Some(method) = method.filter(|_| fragments.are_waiting()) else {
+        return Ok(fragments.arrange(0).into_offsets());
     };
-    let packed = pack(fragments, method, pipeline_settings(options), writer)?;
+    let settings = pipeline_settings(options);
+    let packed = pack(before, fragments, method, settings, writer)?;
     let number = u32::try_from(stored.files.len()).map_err(|_| TreeError::TooMany("files"))?;
     stored.files.push(packed.data);
-    tree.add_packed(
-        packed.size,
-        Location::Stored(number),
-        most_frequent_time(tree),
-    )?;
+    let location = Location::Stored(number);
+    match tree.packed() {
+        Some(id) => tree.set_location(id, packed.size, location),
+        None => tree.add_packed(packed.size, location, most_frequent_time(tree))?,
+    }
     Ok(packed.offsets)
 }
 

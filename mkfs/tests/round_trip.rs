@@ -5,11 +5,11 @@
 
 use erofs_format::BlockBits;
 use erofs_format::inode::Timestamp;
-use erofs_mkfs::build::{BuildOptions, BuildSource, build};
+use erofs_mkfs::build::{AppendError, Base, BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_mkfs::data::fragments::{FragmentDedupe, Packing};
 use erofs_mkfs::index::{IndexSource, Placement, index};
-use erofs_mkfs::options::ImageOptions;
+use erofs_mkfs::options::{BuildError, ImageOptions};
 use erofs_mkfs::plan::index_form::IndexForm;
 use erofs_mkfs::source::Rules;
 use erofs_mkfs::source::raw::RawFile;
@@ -229,6 +229,84 @@ proptest! {
         let again = folder.path().join("again");
         make(&source, &again, &BuildOptions { workers: 8, memory: 1 << 20, ..options });
         prop_assert!(std::fs::read(&image).unwrap() == std::fs::read(&again).unwrap(), "other bytes with 8 workers");
+    }
+}
+
+/// Builds `source` over the image that is `base`.
+fn make_over(
+    base: &Path,
+    source: &Path,
+    image: &Path,
+    options: &BuildOptions,
+) -> Result<(), Box<BuildError>> {
+    let base = Base {
+        path: base.to_path_buf(),
+        image: Arc::new(open(base)),
+        strip: true,
+    };
+    let source = BuildSource::Directory(source.to_path_buf());
+    let source = BuildSource::Over(base, Box::new(source));
+    let built = build(source, image, options, &Arc::default());
+    built.map(drop).map_err(Box::new)
+}
+
+/// Options of an image and of two that go on from it, in blocks of the same size, mostly with fragments.
+fn continued_options() -> impl Strategy<Value = Vec<BuildOptions>> {
+    let one = (
+        options(),
+        prop::option::weighted(0.8, packing()),
+        any::<bool>(),
+    );
+    prop::collection::vec(one, 3).prop_map(|all| {
+        let block_bits = all[0].0.block_bits;
+        let each = all.into_iter().map(|(mut options, packing, bit48)| {
+            options.block_bits = block_bits;
+            options.image.metadata.bit48 = bit48;
+            if let Some(compression) = &mut options.compression {
+                compression.block_bits = block_bits;
+                if packing.is_some() {
+                    (compression.packing, compression.inline_tails) = (packing, false);
+                }
+            }
+            options
+        });
+        each.collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(cases() / 3) })]
+
+    #[test]
+    fn what_goes_on_is_read_back(trees in prop::collection::vec(files(), 3), options in continued_options()) {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, next) = (folder.path().join("image"), folder.path().join("next"));
+        let mut expected = Files::new();
+        for (number, (files, options)) in trees.iter().zip(options).enumerate() {
+            let source = folder.path().join(format!("tree{number}"));
+            write_tree(&source, files);
+            if number == 0 {
+                make(&source, &image, &options);
+            } else {
+                let one = BuildOptions { workers: 1, ..options.clone() };
+                match make_over(&image, &source, &next, &one) {
+                    // Of small blocks those in front of the data may be too few for another algorithm.
+                    Err(error) if matches!(*error, BuildError::Append(AppendError::NoRoom { .. })) => continue,
+                    made => made.unwrap(),
+                }
+                let again = folder.path().join("again");
+                let many = BuildOptions { workers: 8, memory: 1 << 20, ..options };
+                make_over(&image, &source, &again, &many).unwrap();
+                let same = std::fs::read(&next).unwrap() == std::fs::read(&again).unwrap();
+                prop_assert!(same, "other bytes with 8 workers");
+                std::fs::rename(&next, &image).unwrap();
+            }
+            expected.extend(files.clone());
+            let opened = open(&image);
+            for (name, content) in &expected {
+                prop_assert!(read(&opened, name) == content.bytes(), "{number}: {}", name);
+            }
+        }
     }
 }
 

@@ -4,31 +4,19 @@
 //! block 0: superblock, configurations │ all blocks of the base │ data of new files │ inodes │ directory blocks │ shared xattrs
 //! ```
 //! All metadata is written anew, as small as options ask for; the base's own becomes dead space. Nothing of the base's data is
-//! read but what lies behind its inodes and maps.
+//! read but what lies behind its inodes and maps, and the last bytes of its packed inode when new fragments follow them.
 
 use super::options::BuildOptions;
-use crate::data::encode::StoredExtent;
-use crate::data::fragments::Offsets;
 use crate::data::output::{FileIdentity, Output};
-use crate::data::pipeline::Stored;
-use crate::data::writer::Writer;
-use crate::data::{StoredData, StoredPclusters};
 use crate::image::ImageError;
 use crate::options::BuildError;
-use crate::plan::chunk_table::ChunkPiece;
-use crate::plan::index_form::{IndexForm, tail_room};
-use crate::plan::inode_data::LayerFileData;
-use crate::plan::layer_files::Placer;
-use crate::plan::xattrs::XattrPlan;
-use crate::source::layers::{self, FileSource, LayerFile, Merged};
-use crate::tree::{Body, FrozenTree, InodeId, Location, TreeError, display};
+use crate::source::layers::{self, Merged};
+use crate::tree::{FrozenTree, display};
+use erofs_format::BlockAddr;
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::feature::FeatureIncompat;
-use erofs_format::inode::EXTENDED_INODE_SIZE;
-use erofs_format::{BlockAddr, BlockBits, DeviceId};
-use erofs_reader::map::{Form, Location as Place};
-use erofs_reader::{Image, Inode};
+use erofs_reader::Image;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -59,9 +47,6 @@ pub enum AppendError {
         /// Its block size in bytes.
         base: u64,
     },
-    /// A second packed inode.
-    #[error("{}: an image has one packed inode, and this one has it: leave out -E fragments, also where a preset says it", .0.display())]
-    Fragments(PathBuf),
     /// Data in a file of its own.
     #[error("--blobdev has no use here: the data of the base is in the image")]
     Blob,
@@ -121,25 +106,12 @@ pub enum AppendError {
     },
 }
 
-/// What of the base is in the image that continues it.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    /// Files without compression, by their number in the layer.
-    pub(super) layer_files: Vec<Option<LayerFileData>>,
-    /// Where fragments are in the base's packed inode.
-    pub(super) fragments: Option<Offsets>,
-}
-
 impl Base {
     /// Looks whether it can be continued with these options, and changes them so that what the source says of layers below it
     /// is kept until it lies over the base, and a root that it does not describe is the base's.
     pub(super) fn options(&self, options: &BuildOptions) -> Result<BuildOptions, BuildError> {
         let superblock = self.image.superblock();
         let path = || self.path.clone();
-        let packs = options
-            .compression
-            .as_ref()
-            .is_some_and(|compression| compression.packing.is_some());
         let problem = if !self.image.device_slots().is_empty() {
             Some(AppendError::Devices(path()))
         } else if superblock.block_bits != options.block_bits {
@@ -147,8 +119,6 @@ impl Base {
                 path: path(),
                 base: superblock.block_bits.bytes(),
             })
-        } else if superblock.packed.is_some() && packs {
-            Some(AppendError::Fragments(path()))
         } else if options.blob.is_some() {
             Some(AppendError::Blob)
         } else if superblock.algorithms() != 0
@@ -249,273 +219,8 @@ impl Base {
         )?)
     }
 
-    /// Finds out where the files are that stay. `merged` then has a packed inode if the base has one. Data is where it was, and
-    /// none of it before block `first`.
-    pub(super) fn keep(
-        &self,
-        merged: &mut Merged,
-        stored: &mut Stored,
-        writer: &mut Writer<'_>,
-        options: &BuildOptions,
-        first: BlockAddr,
-    ) -> Result<Kept, BuildError> {
-        let Merged { tree, content } = merged;
-        if let Some(nid) = self.image.superblock().packed {
-            let failed = |source| self.unreadable(b"the packed inode".to_vec(), source);
-            let packed = self.image.inode(nid).map_err(failed)?;
-            let number =
-                u32::try_from(content.files.len()).map_err(|_| TreeError::TooMany("files"))?;
-            let source = FileSource::Inode(nid);
-            content.files.push(LayerFile { layer: 0, source });
-            tree.add_packed(packed.size, Location::Layer(number), packed.mtime)?;
-        }
-        let files: Vec<_> = tree
-            .all_inodes()
-            .filter_map(|id| match tree.inode(id).body {
-                Body::Regular {
-                    size,
-                    location: Location::Layer(number),
-                } => Some((id, size, number)),
-                _ => None,
-            })
-            .collect();
-        let mut keeper = Keeper {
-            base: self,
-            tree,
-            stored,
-            writer,
-            index_form: options.index_form,
-            fragments: Offsets::default(),
-            lowest: u64::MAX,
-        };
-        let mut layer_files = vec![None; content.files.len()];
-        let mut compressed = Vec::new();
-        for (id, size, number) in files {
-            let Some((file, _)) = content.file(number) else {
-                continue;
-            };
-            let FileSource::Inode(nid) = file.source else {
-                continue;
-            };
-            let failed = |source| self.unreadable(tree.path(id), source);
-            let inode = self.image.inode(nid).map_err(failed)?;
-            if inode.layout.is_compressed() {
-                let data = keeper.pclusters(id, &inode)?;
-                let number = u32::try_from(keeper.stored.files.len())
-                    .map_err(|_| TreeError::TooMany("files"))?;
-                keeper.stored.files.push(data);
-                compressed.push((id, size, Location::Stored(number)));
-                continue;
-            }
-            let mut placer = Placer {
-                tree,
-                content,
-                first_devices: &[DeviceId::PRIMARY],
-                blocks: &[self.image.superblock().blocks],
-                block_bits: self.image.superblock().block_bits,
-                writer: &mut *keeper.writer,
-                tails: &mut keeper.stored.tails,
-            };
-            let mut data = placer.place(id, number, size)?;
-            keeper.see(&mut data);
-            layer_files[number as usize] = Some(data);
-        }
-        let (lowest, fragments) = (keeper.lowest, keeper.fragments);
-        if lowest < first.0 {
-            return Err(AppendError::NoRoom {
-                path: self.path.clone(),
-                lowest,
-                needed: first.0,
-            }
-            .into());
-        }
-        for (id, size, location) in compressed {
-            tree.set_location(id, size, location);
-        }
-        Ok(Kept {
-            layer_files,
-            fragments: tree.packed().map(|_| fragments),
-        })
-    }
-
-    fn unreadable(&self, path: Vec<u8>, source: erofs_reader::Error) -> AppendError {
+    pub(super) fn unreadable(&self, path: Vec<u8>, source: erofs_reader::Error) -> AppendError {
         let base = self.path.clone();
         AppendError::Map { base, path, source }
     }
-}
-
-/// Takes maps of the base over.
-struct Keeper<'a, 'o> {
-    base: &'a Base,
-    tree: &'a FrozenTree,
-    stored: &'a mut Stored,
-    writer: &'a mut Writer<'o>,
-    /// Form of the indexes of compressed files.
-    index_form: IndexForm,
-    fragments: Offsets,
-    /// First block with data.
-    lowest: u64,
-}
-
-impl Keeper<'_, '_> {
-    /// Takes note of where a file without compression is: where it was.
-    fn see(&mut self, data: &mut LayerFileData) {
-        match data {
-            LayerFileData::Flat {
-                device,
-                start,
-                unified_start,
-                ..
-            } => {
-                *unified_start = *start;
-                if device.is_some() {
-                    self.lowest = self.lowest.min(start.0);
-                }
-            }
-            LayerFileData::Chunked { pieces, .. } => {
-                let starts = pieces.iter().map(|ChunkPiece { start, .. }| start.0);
-                self.lowest = starts.fold(self.lowest, u64::min);
-            }
-        }
-    }
-
-    /// Writes what was inlined, and has no room behind the new inode, into a block: padded in front when it is encoded (format
-    /// reference §11.4).
-    fn write_tail(
-        &mut self,
-        bytes: &[u8],
-        is_encoded: bool,
-        block_bits: BlockBits,
-    ) -> Result<BlockAddr, ImageError> {
-        let at = self.writer.block();
-        if is_encoded {
-            let padding = block_bits.bytes().saturating_sub(bytes.len() as u64);
-            self.writer.pad_to(self.writer.position() + padding)?;
-        }
-        self.writer.write(bytes)?;
-        self.writer.pad_to_block()?;
-        Ok(at)
-    }
-
-    /// The pclusters of a file.
-    fn pclusters(&mut self, id: InodeId, inode: &Inode) -> Result<StoredData, BuildError> {
-        let (image, path) = (&self.base.image, || self.tree.path(id));
-        let refused = |form| AppendError::Form {
-            base: self.base.path.clone(),
-            path: path(),
-            form,
-        };
-        let bits = image.superblock().block_bits;
-        let mut extents = Vec::new();
-        let mut start = None;
-        // The first block behind those before.
-        let mut next = 0;
-        let mut blocks = 0;
-        let mut algorithm = None;
-        let (mut fragment, mut tail) = (None, None);
-        for extent in image.stored_extents(inode) {
-            let extent = extent.map_err(|source| self.base.unreadable(path(), source))?;
-            let (pcluster_blocks, partial) = match extent.form {
-                Form::Fragment => {
-                    let Some(Place::Packed { offset }) = extent.location else {
-                        continue;
-                    };
-                    let kept = self.fragments.keep(offset);
-                    fragment = Some(kept.ok_or(TreeError::TooMany("fragments"))?);
-                    continue;
-                }
-                Form::Encoded {
-                    algorithm: own,
-                    partial,
-                } => {
-                    if *algorithm.get_or_insert(own) != own {
-                        return Err(refused("several algorithms in one file").into());
-                    }
-                    let stored = u32::try_from(bits.blocks_for(extent.stored_length)).ok();
-                    (stored, partial)
-                }
-                // At the start of a block interlaced is the same.
-                Form::Plain { interlaced } if !interlaced || is_aligned(extent.logical, bits) => {
-                    (None, false)
-                }
-                Form::Plain { .. } => return Err(refused("interlaced data").into()),
-                Form::Hole => return Err(refused("a hole in a compressed file").into()),
-                Form::Data => return Err(refused("plain data in a compressed file").into()),
-            };
-            let length = u32::try_from(extent.length).map_err(|_| refused("a very long extent"))?;
-            let offset = match extent.location {
-                Some(Place::Device { device, offset }) if device == DeviceId::PRIMARY => offset.0,
-                Some(Place::Inline { area, offset }) => {
-                    let mut bytes = vec![0; usize::try_from(extent.stored_length).unwrap_or(0)];
-                    image
-                        .read_metadata(Some(inode.nid()), area, offset, &mut bytes)
-                        .map_err(|source| self.base.unreadable(path(), source))?;
-                    tail = Some((length, pcluster_blocks.is_some(), bytes));
-                    continue;
-                }
-                _ => return Err(refused("data on a device").into()),
-            };
-            if !is_aligned(offset, bits)
-                || pcluster_blocks.is_some() && !is_aligned(extent.stored_length, bits)
-            {
-                return Err(refused("pclusters that are no whole blocks").into());
-            }
-            let at = bits.whole_blocks(offset);
-            let count = pcluster_blocks.map_or(bits.blocks_for(extent.length), u64::from);
-            let end = at.saturating_add(count);
-            if end > image.superblock().blocks {
-                return Err(refused("data behind the end of the image").into());
-            }
-            self.lowest = self.lowest.min(at);
-            if start.is_none() {
-                (start, next) = (Some(BlockAddr(at)), at);
-            }
-            let elsewhere = if at == next && !partial {
-                next = end;
-                blocks += count;
-                None
-            } else {
-                let at = u32::try_from(at).ok();
-                Some(at.ok_or_else(|| refused("shared data behind block 2^32"))?)
-            };
-            let kept = StoredExtent::kept(length, pcluster_blocks, elsewhere, partial);
-            extents.push(kept);
-        }
-        if let (true, Some(fragment)) = (extents.is_empty(), fragment) {
-            return Ok(StoredData::Packed(fragment));
-        }
-        let mut inlined = None;
-        if let Some((length, is_encoded, bytes)) = tail {
-            let is_shared = |extent: &StoredExtent| extent.elsewhere().is_some();
-            let form = match extents.iter().any(is_shared) {
-                true => IndexForm::Full,
-                false => self.index_form,
-            };
-            let attributes = self.tree.xattrs.get(self.tree.inode(id).xattrs);
-            let head = EXTENDED_INODE_SIZE + XattrPlan::largest_body(attributes);
-            let mut elsewhere = None;
-            if bytes.len() <= usize::from(tail_room(head, inode.size, form, bits)) {
-                let tail = self.stored.tails.push(&bytes).map_err(ImageError::from)?;
-                inlined = Some(tail);
-            } else {
-                let at = self.write_tail(&bytes, is_encoded, bits)?;
-                let at = u32::try_from(at.0).ok();
-                elsewhere = Some(at.ok_or_else(|| refused("an end behind block 2^32"))?);
-            }
-            let blocks = is_encoded.then_some(1);
-            extents.push(StoredExtent::kept(length, blocks, elsewhere, false));
-        }
-        Ok(StoredData::Compressed(Box::new(StoredPclusters {
-            start: start.unwrap_or_default(),
-            blocks,
-            extents: extents.into(),
-            algorithm: algorithm.unwrap_or_else(|| self.base.algorithm()),
-            fragment,
-            tail: inlined,
-        })))
-    }
-}
-
-const fn is_aligned(bytes: u64, block_bits: BlockBits) -> bool {
-    block_bits.offset_in_block(bytes) == 0
 }

@@ -8,6 +8,7 @@ use crate::tree::{Body, FrozenTree, Location};
 use erofs_format::BlockBits;
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
+use erofs_format::compression::encoded_extent::Piece;
 use erofs_format::feature::FeatureIncompat;
 
 /// What the data of an image asks for.
@@ -63,10 +64,31 @@ impl Used {
             StoredData::Flat { .. } => {}
             StoredData::Chunked { .. } => self.features |= FeatureIncompat::CHUNKED_FILE,
             StoredData::Packed(_) => self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE,
+            StoredData::Extents(stored) => {
+                self.features |= FeatureIncompat::BIT48;
+                if stored.fragment || stored.interlaced {
+                    self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
+                }
+                for record in &*stored.records {
+                    if let Ok(Piece::Stored {
+                        algorithm: Some(algorithm),
+                        partial,
+                        ..
+                    }) = record.piece()
+                    {
+                        // Encoded extents are newer than large pclusters.
+                        self.add_algorithm(algorithm, true);
+                        if partial {
+                            self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
+                        }
+                    }
+                }
+            }
             StoredData::Compressed(pclusters) => {
                 let StoredPclusters {
                     extents,
                     algorithm,
+                    interlaced,
                     fragment,
                     tail,
                     ..
@@ -75,7 +97,7 @@ impl Used {
                     self.features |= FeatureIncompat::ZTAILPACKING;
                 }
                 let shares = extents.iter().any(|extent| extent.elsewhere().is_some());
-                if fragment.is_some() || shares {
+                if fragment.is_some() || shares || *interlaced {
                     self.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
                 }
                 self.add_algorithm(*algorithm, extents.iter().any(StoredExtent::is_big));

@@ -115,6 +115,20 @@ impl Compression {
         })
     }
 
+    /// As [`Self::packed_method`], with another algorithm: with the settings that are given for it, or else its usual ones.
+    pub fn packed_method_by(&self, algorithm: Algorithm) -> Option<Method> {
+        let method = self.packed_method()?;
+        let mut given = self.algorithms.iter().copied();
+        let settings = given
+            .find(|settings| settings.algorithm() == algorithm)
+            .unwrap_or(AlgorithmSettings::usual(algorithm));
+        let size = method.max_pcluster;
+        Some(Method {
+            max_extent: self.max_extent,
+            ..Method::new(settings, size, self.block_bits)
+        })
+    }
+
     /// How files without a hint are compressed.
     pub fn default_method(&self) -> Option<Method> {
         self.chosen(self.default_choice())
@@ -188,6 +202,28 @@ pub const fn requirement(algorithm: Algorithm) -> Option<Requirement> {
 }
 
 impl AlgorithmSettings {
+    /// LZ4HC, LZMA, DEFLATE and Zstd at the levels that they have when none is named.
+    pub const fn usual(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Lz4 => Self::Lz4Hc { level: 9 },
+            Algorithm::Lzma => Self::Lzma {
+                level: 6,
+                dictionary_size: None,
+                literal_context: 3,
+                literal_position: 0,
+                position: 2,
+            },
+            Algorithm::Deflate => Self::Deflate {
+                level: 1,
+                window_bits: 15,
+            },
+            Algorithm::Zstd => Self::Zstd {
+                level: 3,
+                window_bits: None,
+            },
+        }
+    }
+
     /// What decodes it.
     pub const fn algorithm(&self) -> Algorithm {
         match self {

@@ -62,6 +62,22 @@ impl StoredExtent {
         }
     }
 
+    /// `length` bytes of plain data that are stored from block `start` on, which does not follow the extent before.
+    pub fn plain_run(
+        length: u64,
+        start: BlockAddr,
+        block_bits: BlockBits,
+    ) -> impl Iterator<Item = Self> {
+        /// Whole blocks of any size.
+        const PIECE: u64 = 1 << 30;
+        (0..length.div_ceil(PIECE)).map(move |number| {
+            let piece = (length - number * PIECE).min(PIECE);
+            let start = start.0 + block_bits.whole_blocks(number * PIECE);
+            let extent = Self::plain(usize::try_from(piece).unwrap_or(usize::MAX));
+            extent.again(extent.length, BlockAddr(start))
+        })
+    }
+
     /// First block of the pcluster when it was stored for another extent.
     pub const fn elsewhere(&self) -> Option<BlockAddr> {
         match self.shared {

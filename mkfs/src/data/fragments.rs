@@ -3,6 +3,8 @@
 //! They wait until all data has been read. Then those with similar contents are put next to each other, so that they are
 //! compressed as one, and workers read them in that order. What is equal to an earlier fragment, or to the end of
 //! another one, is not stored again: found by hashes and proved by comparing the bytes.
+//!
+//! An image that goes on from another one has a packed inode that does so too: what is in it already keeps its place.
 
 use super::gear;
 use super::pipeline::{ContentReader, FileContent};
@@ -99,6 +101,8 @@ enum Place {
     Spool(u64),
     /// At the end of a fragment that came later.
     EndOf(u32),
+    /// In the packed inode that is gone on from, at this byte.
+    Packed(u64),
 }
 
 #[derive(Debug)]
@@ -115,6 +119,8 @@ struct Kept {
 pub struct Fragments {
     spool: Spool,
     dedupe: FragmentDedupe,
+    /// Positions and lengths of pieces of the packed inode that is gone on from, which are its end and are stored again.
+    carried: Vec<(u64, u64)>,
     kept: Vec<Kept>,
     by_hash: HashMap<u64, u32>,
     by_end: HashMap<u64, u32>,
@@ -129,6 +135,7 @@ impl Fragments {
         Self {
             spool: Spool::new(limit, folder),
             dedupe,
+            carried: Vec::new(),
             kept: Vec::new(),
             by_hash: HashMap::new(),
             by_end: HashMap::new(),
@@ -137,9 +144,33 @@ impl Fragments {
         }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+    /// Whether there are such that are to be stored.
+    pub fn are_waiting(&self) -> bool {
+        let is_waiting = |kept: &Kept| matches!(kept.place, Place::Spool(_));
+        self.kept.iter().any(is_waiting)
+    }
+
+    /// Takes what is at byte `offset` of the packed inode that is gone on from; `None` when there are too many.
+    pub fn keep(&mut self, offset: u64) -> Option<FragmentRef> {
+        let number = u32::try_from(self.kept.len()).ok()?;
+        self.kept.push(Kept {
+            place: Place::Packed(offset),
+            kind: 0,
+            length: 0,
+            leader: number,
+        });
+        Some(FragmentRef { number, skip: 0 })
+    }
+
+    /// Takes a piece of the packed inode that is gone on from, to be stored again in front of all fragments. Pieces come in
+    /// order.
+    ///
+    /// # Errors
+    /// When the temporary file fails.
+    pub fn carry(&mut self, piece: &[u8]) -> io::Result<()> {
+        let position = self.spool.push(piece)?;
+        self.carried.push((position, piece.len() as u64));
+        Ok(())
     }
 
     /// Keeps a fragment. Also tells whether the same one was there before.
@@ -231,6 +262,8 @@ impl Fragments {
         while let Some(Kept { place, length, .. }) = self.kept.get(at as usize) {
             match place {
                 Place::EndOf(later) => at = *later,
+                // Of these the content is not known, so nobody looks for it.
+                Place::Packed(_) => return Ok(false),
                 Place::Spool(position) => {
                     let skip = u64::from(*length).saturating_sub(bytes.len() as u64);
                     self.other.clear();
@@ -244,9 +277,14 @@ impl Fragments {
     }
 
     /// Decides the order: by kind, then by similarity, then as they came. A fragment that is similar to an earlier one
-    /// follows it.
-    pub fn arrange(self) -> PackedFile {
-        let Self { spool, kept, .. } = self;
+    /// follows it. The first byte, of what is carried where anything is, comes to byte `start` of the packed inode.
+    pub fn arrange(self, start: u64) -> PackedFile {
+        let Self {
+            spool,
+            carried,
+            kept,
+            ..
+        } = self;
         let mut order: Vec<u32> = (0u32..)
             .zip(&kept)
             .filter(|(_, kept)| matches!(kept.place, Place::Spool(_)))
@@ -260,8 +298,15 @@ impl Fragments {
             (kind(leader), leader, *number)
         });
         let mut offsets = vec![0; kept.len()];
-        let mut size = 0;
-        let mut pieces = Vec::with_capacity(order.len());
+        let mut size = start;
+        let mut pieces = Vec::with_capacity(carried.len() + order.len());
+        for (position, length) in carried {
+            pieces.push(Piece {
+                offset: size,
+                position,
+            });
+            size += length;
+        }
         for number in order {
             if let Some(Kept {
                 place: Place::Spool(position),
@@ -279,11 +324,15 @@ impl Fragments {
         }
         // A fragment at the end of a later one: that one has its place when its turn comes from behind.
         for (number, fragment) in kept.iter().enumerate().rev() {
-            if let Place::EndOf(later) = fragment.place
-                && let Some(longer) = kept.get(later as usize)
-            {
-                offsets[number] =
-                    offsets[later as usize] + u64::from(longer.length - fragment.length);
+            match fragment.place {
+                Place::Spool(_) => {}
+                Place::Packed(offset) => offsets[number] = offset,
+                Place::EndOf(later) => {
+                    if let Some(longer) = kept.get(later as usize) {
+                        offsets[number] =
+                            offsets[later as usize] + u64::from(longer.length - fragment.length);
+                    }
+                }
             }
         }
         PackedFile {
@@ -312,13 +361,6 @@ struct Piece {
 pub struct Offsets(Vec<u64>);
 
 impl Offsets {
-    /// Takes a fragment of a packed inode that is kept; `None` when there are too many.
-    pub fn keep(&mut self, offset: u64) -> Option<FragmentRef> {
-        let number = u32::try_from(self.0.len()).ok()?;
-        self.0.push(offset);
-        Some(FragmentRef { number, skip: 0 })
-    }
-
     /// Offset in the packed inode, in bytes.
     pub fn of(&self, fragment: FragmentRef) -> u64 {
         let start = self.0.get(fragment.number as usize).copied().unwrap_or(0);
@@ -326,18 +368,19 @@ impl Offsets {
     }
 }
 
-/// The content of the packed inode.
+/// The content of the packed inode, but for the front that stays where it is.
 #[derive(Debug)]
 pub struct PackedFile {
     spool: Spool,
     /// By ascending offset.
     pieces: Vec<Piece>,
+    /// Of the packed inode, in bytes.
     size: u64,
     offsets: Offsets,
 }
 
 impl PackedFile {
-    /// Size in bytes.
+    /// Size of the packed inode in bytes.
     pub const fn size(&self) -> u64 {
         self.size
     }
@@ -347,8 +390,11 @@ impl PackedFile {
         self.offsets
     }
 
-    /// Appends the bytes from `offset` on up to `end`.
-    fn append(&self, offset: u64, end: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    /// Appends the bytes of the packed inode from `offset` on up to `end`.
+    ///
+    /// # Errors
+    /// When the temporary file fails.
+    pub fn append(&self, offset: u64, end: u64, out: &mut Vec<u8>) -> io::Result<()> {
         let first = self
             .pieces
             .partition_point(|piece| piece.offset <= offset)
@@ -378,7 +424,8 @@ impl ContentReader for PackedFile {
         length: u64,
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        self.append(offset, offset + length, out)
+        let start = file.position + offset;
+        self.append(start, start + length, out)
             .map_err(|source| StoreError::Read {
                 path: file.path.to_vec(),
                 source,
@@ -414,7 +461,7 @@ mod tests {
                     .0
             })
             .collect();
-        let file = fragments.arrange();
+        let file = fragments.arrange(0);
         let mut bytes = Vec::new();
         let mut at = 0;
         while at < file.size() {

@@ -19,6 +19,7 @@ pub mod writer;
 use encode::StoredExtent;
 use erofs_format::BlockAddr;
 use erofs_format::compression::Algorithm;
+use erofs_format::compression::encoded_extent::ExtentRecord;
 use fragments::FragmentRef;
 use std::sync::Arc;
 use tails::TailRef;
@@ -43,6 +44,8 @@ pub enum StoredData {
     },
     /// Pclusters lie one after the other. Kept apart: most files are small, and there may be millions of them.
     Compressed(Box<StoredPclusters>),
+    /// Encoded extents of an image that is continued, in a form that only its records tell.
+    Extents(Box<StoredRecords>),
     /// All of it is a fragment.
     Packed(FragmentRef),
 }
@@ -58,8 +61,23 @@ pub struct StoredPclusters {
     pub extents: Arc<[StoredExtent]>,
     /// With what they were encoded.
     pub algorithm: Algorithm,
+    /// Plain data that begins inside of a block keeps its offset there.
+    pub interlaced: bool,
     /// What follows them.
     pub fragment: Option<FragmentRef>,
     /// What the last of them decodes from, when it is to be inlined and not among the blocks.
     pub tail: Option<TailRef>,
+}
+
+/// Encoded extents that stay where they are: at any byte, by several algorithms, with holes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecords {
+    /// One for each extent, with addresses and starts.
+    pub records: Arc<[ExtentRecord]>,
+    /// Plain data keeps its offset in the block.
+    pub interlaced: bool,
+    /// The last record is about a fragment.
+    pub fragment: bool,
+    /// Number of blocks that they lie in.
+    pub blocks: u64,
 }

@@ -279,8 +279,13 @@ fn take_back(segment: &mut EncodedSegment, before: (usize, usize, usize)) -> usi
 
 /// Whether an index can hold the extents of a segment.
 fn is_indexable(extents: &[StoredExtent], is_end: bool, block_bits: BlockBits) -> bool {
+    indexable(extents, is_end, block_bits) == extents.len()
+}
+
+/// How many of the first extents of a file or segment an index can hold, where others follow them unless `is_end`.
+pub fn indexable(extents: &[StoredExtent], is_end: bool, block_bits: BlockBits) -> usize {
     let mut offset = 0;
-    extents.iter().enumerate().all(|(number, extent)| {
+    let unfit = extents.iter().enumerate().position(|(number, extent)| {
         // Plain data is one extent for each block, of which only the last may be shorter.
         let length = match extent.is_plain() {
             true => block_bits.offset_in_block(extent.length.into()),
@@ -293,8 +298,9 @@ fn is_indexable(extents: &[StoredExtent], is_end: bool, block_bits: BlockBits) -
             true => 2,
             false => u64::from(length > 0),
         };
-        records >= least || is_end && number + 1 == extents.len() && !extent.is_big()
-    })
+        records < least && !(is_end && number + 1 == extents.len() && !extent.is_big())
+    });
+    unfit.unwrap_or(extents.len())
 }
 
 /// The extents of a segment as they were encoded, with their places.

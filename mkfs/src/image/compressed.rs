@@ -2,11 +2,12 @@
 
 use super::{ImageError, Metadata};
 use crate::data::encode::StoredExtent;
-use crate::plan::encoded_extents::FileExtents;
+use crate::plan::encoded_extents::{self, FileExtents};
 use crate::plan::index_form::{FileIndex, IndexForm, advise};
 use crate::plan::inode_data::InodeData;
 use crate::tree::InodeId;
-use erofs_format::compression::map_header::{ExtentsHeader, IndexHeader, MapHeader};
+use erofs_format::compression::encoded_extent::ExtentRecord;
+use erofs_format::compression::map_header::{Advise, ExtentsHeader, IndexHeader, MapHeader};
 use erofs_format::compression::{Algorithm, Extent, LclusterType, compact_index, full_index};
 use erofs_format::{BlockAddr, BlockBits, ByteOffset};
 
@@ -27,6 +28,20 @@ impl Metadata<'_> {
         Ok(())
     }
 
+    /// Map header and records of encoded extents.
+    pub(super) fn encode_extents(
+        &self,
+        id: InodeId,
+        header: ExtentsHeader,
+        all: impl Iterator<Item = ExtentRecord>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ImageError> {
+        self.encode_header(id, MapHeader::Extents(header), out)?;
+        encoded_extents::encode(all, header.records, out).ok_or_else(|| ImageError::Extents {
+            path: self.tree.path(id),
+        })
+    }
+
     /// Map header, index and inlined tail of a compressed file.
     pub(super) fn encode_map(
         &self,
@@ -39,6 +54,7 @@ impl Metadata<'_> {
             start,
             extents,
             algorithm,
+            interlaced,
             fragment,
             index,
             tail,
@@ -51,12 +67,6 @@ impl Metadata<'_> {
         let form = match index {
             FileIndex::Lclusters(form) => form,
             FileIndex::Extents { records, .. } => {
-                let header = ExtentsHeader {
-                    records,
-                    interlaced: false,
-                    fragment: fragment.is_some(),
-                };
-                self.encode_header(id, MapHeader::Extents(header), out)?;
                 let file = FileExtents {
                     size,
                     start,
@@ -65,11 +75,12 @@ impl Metadata<'_> {
                     fragment,
                     block_bits: bits,
                 };
-                return file
-                    .encode(records, out)
-                    .ok_or_else(|| ImageError::Extents {
-                        path: self.tree.path(id),
-                    });
+                let header = ExtentsHeader {
+                    records,
+                    interlaced,
+                    fragment: fragment.is_some(),
+                };
+                return self.encode_extents(id, header, file.records(), out);
             }
         };
         let mut extents = layout_extents(extents, start, bits);
@@ -80,7 +91,8 @@ impl Metadata<'_> {
         if let Some(offset) = fragment {
             extents.push(fragment_extent(&extents, size, offset));
         }
-        let advise = advise(form, bits, &extents, fragment.is_some(), tail);
+        let mut advise = advise(form, bits, &extents, fragment.is_some(), tail);
+        advise.set(Advise::INTERLACED_PCLUSTER, interlaced);
         let header = IndexHeader {
             advise,
             head1: algorithm,

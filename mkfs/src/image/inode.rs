@@ -5,7 +5,7 @@ use crate::plan::index_form::{FileIndex, IndexForm};
 use crate::plan::inode_data::InodeData;
 use crate::tree::{Body, InodeId, display};
 use erofs_format::BlockAddr;
-use erofs_format::compression::map_header::MapHeader;
+use erofs_format::compression::map_header::{ExtentsHeader, MapHeader};
 use erofs_format::inode::{DataLayout, FileType, Inode, InodePayload};
 
 impl Metadata<'_> {
@@ -94,6 +94,10 @@ impl Metadata<'_> {
                 DataLayout::CompressedFull,
                 InodePayload::CompressedBlocks(0),
             ),
+            InodeData::Extents { stored, .. } => (
+                DataLayout::CompressedFull,
+                InodePayload::CompressedBlocks(stored.blocks),
+            ),
             InodeData::Compressed { blocks, index, .. } => {
                 let layout = match index {
                     FileIndex::Lclusters(IndexForm::Compact) => DataLayout::CompressedCompact,
@@ -149,6 +153,16 @@ impl Metadata<'_> {
                 }
             }
             InodeData::Compressed { .. } => self.encode_map(id, data, out)?,
+            InodeData::Extents {
+                stored, records, ..
+            } => {
+                let header = ExtentsHeader {
+                    records: *records,
+                    interlaced: stored.interlaced,
+                    fragment: stored.fragment,
+                };
+                self.encode_extents(id, header, stored.records.iter().copied(), out)?;
+            }
             InodeData::Packed { offset, .. } => {
                 self.encode_header(id, MapHeader::Fragment { offset: *offset }, out)?;
             }

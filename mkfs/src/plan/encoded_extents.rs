@@ -79,51 +79,70 @@ impl FileExtents<'_> {
 
     /// The smallest form of records that holds them, and their number.
     pub fn form(&self) -> (ExtentRecords, u64) {
-        let mut count = 0;
-        let mut uniform = Uniform::default();
-        for record in self.records() {
-            count += 1;
-            uniform.add(&record);
-        }
-        let listed = if u32::try_from(self.size).is_ok() {
-            ExtentRecords::Listed { count }
-        } else {
-            ExtentRecords::ListedWide { count }
-        };
-        let form = match uniform.extent_bits(self.size, self.block_bits) {
-            // The two smaller forms have no room for the whole offset of a fragment.
-            Some(extent_bits) if self.fragment.is_none() && uniform.sequential => {
-                ExtentRecords::Sequential { extent_bits }
-            }
-            Some(extent_bits) if self.fragment.is_none() && uniform.low => {
-                ExtentRecords::Scattered { extent_bits }
-            }
-            _ => listed,
-        };
-        (form, count)
+        form(
+            self.records(),
+            self.size,
+            self.fragment.is_some(),
+            self.block_bits,
+        )
     }
+}
 
-    /// The table as stored at `position`, which follows the map header and is counted from a multiple of 32 bytes; `None`
-    /// when a record does not fit the form.
-    pub fn encode(&self, records: ExtentRecords, out: &mut Vec<u8>) -> Option<()> {
-        let size = records.record_size();
-        out.resize(out.len().next_multiple_of(size.bytes() as usize), 0);
-        let is_sequential = size == RecordSize::B4;
-        let is_listed = matches!(size, RecordSize::B16 | RecordSize::B32);
-        for (number, mut record) in self.records().enumerate() {
-            if is_sequential {
-                if number == 0 {
-                    out.extend_from_slice(&record.address.0.to_le_bytes());
-                }
-                record.address = ByteOffset(0);
-            }
-            if !is_listed {
-                record.start = 0;
-            }
-            record.encode(size, out)?;
-        }
-        Some(())
+/// The smallest form that holds the records of a file of `size` bytes, which may end with that of a fragment, and their number.
+pub fn form(
+    all: impl Iterator<Item = ExtentRecord>,
+    size: u64,
+    has_fragment: bool,
+    block_bits: BlockBits,
+) -> (ExtentRecords, u64) {
+    let mut count = 0;
+    let mut uniform = Uniform::default();
+    for record in all {
+        count += 1;
+        uniform.add(&record);
     }
+    let listed = if u32::try_from(size).is_ok() {
+        ExtentRecords::Listed { count }
+    } else {
+        ExtentRecords::ListedWide { count }
+    };
+    let form = match uniform.extent_bits(size, block_bits) {
+        // The two smaller forms have no room for the whole offset of a fragment.
+        Some(extent_bits) if !has_fragment && uniform.sequential => {
+            ExtentRecords::Sequential { extent_bits }
+        }
+        Some(extent_bits) if !has_fragment && uniform.low => {
+            ExtentRecords::Scattered { extent_bits }
+        }
+        _ => listed,
+    };
+    (form, count)
+}
+
+/// The table as stored at `position`, which follows the map header and is counted from a multiple of 32 bytes; `None`
+/// when a record does not fit the form.
+pub fn encode(
+    all: impl Iterator<Item = ExtentRecord>,
+    records: ExtentRecords,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let size = records.record_size();
+    out.resize(out.len().next_multiple_of(size.bytes() as usize), 0);
+    let is_sequential = size == RecordSize::B4;
+    let is_listed = matches!(size, RecordSize::B16 | RecordSize::B32);
+    for (number, mut record) in all.enumerate() {
+        if is_sequential {
+            if number == 0 {
+                out.extend_from_slice(&record.address.0.to_le_bytes());
+            }
+            record.address = ByteOffset(0);
+        }
+        if !is_listed {
+            record.start = 0;
+        }
+        record.encode(size, out)?;
+    }
+    Some(())
 }
 
 /// Where a table ends whose map header is at byte `header` of its inode.
@@ -223,7 +242,7 @@ mod tests {
             (ExtentRecords::Sequential { extent_bits: 14 }, 3)
         );
         let mut bytes = Vec::new();
-        file.encode(file.form().0, &mut bytes).unwrap();
+        encode(file.records(), file.form().0, &mut bytes).unwrap();
         let mut expected = (100u64 << 12).to_le_bytes().to_vec();
         for _ in 0..3 {
             expected.extend((4096u32 | 4 << 28).to_le_bytes());

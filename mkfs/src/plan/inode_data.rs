@@ -1,7 +1,7 @@
 //! What each inode's data looks like, from wherever it was stored.
 
 use super::chunk_table::{self, ChunkPiece, ChunkTable, aligned_shift, covering_shift};
-use super::encoded_extents::FileExtents;
+use super::encoded_extents::{self, FileExtents};
 use super::index_form::{FileIndex, IndexForm, index_end};
 use super::xattrs::XattrPlan;
 use super::{can_inline, directory};
@@ -9,12 +9,12 @@ use crate::data::encode::StoredExtent;
 use crate::data::fragments::{FragmentRef, Offsets};
 use crate::data::pipeline::Fingerprint;
 use crate::data::tails::TailRef;
-use crate::data::{StoredData, StoredPclusters};
+use crate::data::{StoredData, StoredPclusters, StoredRecords};
 use crate::image::ImageError;
 use crate::tree::{Body, FrozenTree, InodeId, Location};
 use erofs_format::chunk::ChunkFormat;
 use erofs_format::compression::Algorithm;
-use erofs_format::compression::map_header::MAP_HEADER_SIZE;
+use erofs_format::compression::map_header::{ExtentRecords, MAP_HEADER_SIZE};
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::{BlockAddr, BlockBits, DeviceId};
 use std::collections::HashMap;
@@ -168,12 +168,25 @@ pub enum InodeData<'d> {
         extents: &'d [StoredExtent],
         /// With what they were encoded.
         algorithm: Algorithm,
+        /// Plain data that begins inside of a block keeps its offset there.
+        interlaced: bool,
         /// Offset in the packed inode of what follows them.
         fragment: Option<u64>,
         /// What the last of them decodes from, when it is inlined behind the index.
         tail: Option<TailRef>,
         /// Form of the index.
         index: FileIndex,
+        /// Block size.
+        block_bits: BlockBits,
+    },
+    /// Encoded extents of an image that is continued.
+    Extents {
+        /// Size in bytes.
+        size: u64,
+        /// Where they are.
+        stored: &'d StoredRecords,
+        /// Form of their records.
+        records: ExtentRecords,
         /// Block size.
         block_bits: BlockBits,
     },
@@ -289,6 +302,7 @@ impl<'d> DataMap<'d> {
             blocks: 0,
             extents: &[],
             algorithm,
+            interlaced: false,
             fragment: None,
             tail: None,
             index: FileIndex::Lclusters(self.index_form.for_blocks(self.block_bits)),
@@ -423,6 +437,7 @@ impl<'d> DataMap<'d> {
                     blocks,
                     extents,
                     algorithm,
+                    interlaced,
                     fragment,
                     tail,
                 } = &**pclusters;
@@ -457,9 +472,21 @@ impl<'d> DataMap<'d> {
                     blocks: *blocks,
                     extents,
                     algorithm: *algorithm,
+                    interlaced: *interlaced,
                     fragment,
                     tail: *tail,
                     index,
+                    block_bits: self.block_bits,
+                }
+            }
+            StoredData::Extents(stored) => {
+                let all = stored.records.iter().copied();
+                let (records, _) =
+                    encoded_extents::form(all, size, stored.fragment, self.block_bits);
+                InodeData::Extents {
+                    size,
+                    stored,
+                    records,
                     block_bits: self.block_bits,
                 }
             }
@@ -520,6 +547,7 @@ impl InodeData<'_> {
             | Self::Flat { size, .. }
             | Self::Chunked { size, .. }
             | Self::Compressed { size, .. }
+            | Self::Extents { size, .. }
             | Self::Packed { size, .. } => *size,
         }
     }
@@ -534,6 +562,16 @@ impl InodeData<'_> {
                 head.next_multiple_of(format.entry_size()) + chunks * format.entry_size()
             }
             Self::Packed { .. } => head.next_multiple_of(8) + MAP_HEADER_SIZE,
+            Self::Extents {
+                size,
+                stored,
+                records,
+                block_bits,
+            } => {
+                let (records, count) = (*records, stored.records.len() as u64);
+                let index = FileIndex::Extents { records, count };
+                index_end(head, *size, index, *block_bits)
+            }
             Self::Compressed {
                 size,
                 index,

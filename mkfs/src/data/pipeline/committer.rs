@@ -333,6 +333,7 @@ impl<'w, 'o> Committer<'w, 'o> {
                     blocks,
                     extents: extents.into(),
                     algorithm: method.settings.algorithm(),
+                    interlaced: false,
                     fragment,
                     tail,
                 }))

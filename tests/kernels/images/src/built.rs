@@ -128,6 +128,26 @@ const FORMS_OF_CONTENT: [(&str, &[&str]); 46] = [
     ("label-16", &["-L", "sixteen bytes..."]),
 ];
 
+/// Options of images, and of those that go on from them.
+const FORMS_OF_INCREMENTS: [(&str, &[&str], &[&str]); 4] = [
+    (
+        "append-lz4",
+        &["-zlz4", "-C4k", "--no-sparse"],
+        &["-zlz4", "-C4k", "--no-sparse"],
+    ),
+    ("append-small", &["--preset=small"], &["--preset=small"]),
+    (
+        "append-fragments",
+        &["-zlz4", "-C16k", "-Efragments"],
+        &["-zlz4hc", "-C4k", "-Eall-fragments"],
+    ),
+    (
+        "append-extents",
+        &["-zzstd", "-Eall-fragments,48bit"],
+        &["-zzstd", "-Eall-fragments,48bit"],
+    ),
+];
+
 /// How metadata is read does not depend on the way to the image: for many names one way is enough.
 const METADATA_ONCE: &str = " modes=loop";
 
@@ -142,6 +162,22 @@ pub(crate) fn directories(list: &mut List, sources: &Sources) -> Result<()> {
     }
     for (name, options) in FORMS_OF_CONTENT {
         list.add(&list.make("build", name, &sources.content, options)?);
+    }
+    Ok(())
+}
+
+/// Images that go on from others: half of the files are in either.
+pub(crate) fn increments(list: &mut List, sources: &Sources) -> Result<()> {
+    for (name, first, second) in FORMS_OF_INCREMENTS {
+        let base = format!("{name}-base");
+        let first = [first, &["--exclude-regex=^sizes/text"]].concat();
+        let base = list.make("build", &base, &sources.content, &first)?;
+        let onto = format!("--append-to={}", base.file.display());
+        let others = "--exclude-regex=^(sizes/[^t]|holes|duplicates|types|xattrs)";
+        let options = [&[onto.as_str(), others], second].concat();
+        let mut entry = list.make("build", name, &sources.content, &options)?;
+        entry.label = format!("build --append-to BASE {}", second.join(" "));
+        list.add(&entry);
     }
     Ok(())
 }

@@ -35,6 +35,7 @@ fn main() -> Result<()> {
     let work = tempfile::tempdir_in(folder)?;
     let sources = Sources::new(work.path(), folder, agent)?;
     built::directories(&mut list, &sources)?;
+    built::increments(&mut list, &sources)?;
     built::tars(&mut list, &sources)?;
     built::raw_files(&mut list, &sources)?;
     built::ways(&mut list, &sources)?;
