@@ -1,10 +1,32 @@
-//! How inodes are compressed, in the spelling of mkfs.erofs: `BYTES[:ALGORITHM[,LEVEL]]`.
+//! How metadata is compressed: inodes in the spelling of mkfs.erofs, `BYTES[:ALGORITHM[,LEVEL]]`, and directories.
 
 use crate::compressors;
 use crate::values;
 use anyhow::{Context, bail};
+use clap::Args;
 use erofs_format::BlockBits;
 use erofs_mkfs::data::compression::{AlgorithmSettings, Compression, Method};
+
+/// What of the metadata is compressed.
+#[derive(Debug, Args)]
+pub(crate) struct CompressedMetadata {
+    /// Compress directories of more than a block as well, where that pays: as files are, or as inodes are with -m
+    #[arg(long, visible_alias = "zD", value_name = "0|1", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1", default_value = "0", hide_default_value = true, hide_possible_values = true, value_parser = ["0", "1"])]
+    compress_directories: String,
+
+    /// Compress inodes with attributes, indexes and inlined data, in clusters of BYTES, by the first algorithm of -z unless
+    /// another is named; implies -E48bit (Linux 6.17)
+    #[arg(short = 'm', long, value_name = "BYTES[:ALGORITHM]", value_parser = parse)]
+    pub(crate) metabox: Option<Metabox>,
+}
+
+impl CompressedMetadata {
+    /// Whether directories are compressed.
+    pub(crate) fn directories(&self) -> bool {
+        self.compress_directories == "1"
+    }
+}
 
 /// The argument of `-m`.
 #[derive(Debug, Clone)]

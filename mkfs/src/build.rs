@@ -15,6 +15,7 @@ pub use base::{AppendError, Base};
 pub use options::{BuildOptions, Verify};
 pub use source::BuildSource;
 pub(crate) use source::refuse_own_file;
+pub(crate) use used::Used;
 
 use crate::data::StoredPclusters;
 use crate::data::compression::{Compression, Method};
@@ -48,7 +49,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use used::Used;
 
 /// Builds an image of `source` at `output`. `progress` counts bytes of file data.
 ///
@@ -193,17 +193,11 @@ pub fn build(
         .image
         .prefixes(&tree, &header, options.block_bits, room_end)?;
     let superblock_with = |used: Used, header: &Header| {
-        let mut features = used.features;
+        let mut features = FeatureIncompat::empty();
         if blob.is_some() {
             features |= FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2;
         }
-        let mut superblock = options
-            .image
-            .superblock(&tree, options.block_bits, features, header);
-        if used.is_plain_lz4() {
-            superblock.algorithms_or_lz4_window = erofs_codec::lz4::MAX_DISTANCE;
-        }
-        superblock
+        used.superblock(&options.image, &tree, options.block_bits, features, header)
     };
     let mut superblock = superblock_with(used_by_all, &header);
     let mut data = DataMap {

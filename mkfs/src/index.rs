@@ -10,17 +10,18 @@
 
 mod embed;
 mod layers;
+mod options;
 mod raw_files;
+mod write;
+
+pub use options::IndexOptions;
 
 use crate::build::refuse_own_file;
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
-use crate::image::{Header, Metadata as ImageMetadata};
-use crate::options::{BuildError, ImageOptions, folder, requirements};
-use crate::plan::Plan;
-use crate::plan::index_form::IndexForm;
-use crate::plan::inode_data::{DataMap, LayerFileData, RawFileData};
+use crate::options::{BuildError, folder};
+use crate::plan::inode_data::{LayerFileData, RawFileData};
 use crate::source::layers::Layer;
 use crate::source::raw::RawFile;
 use crate::source::tar;
@@ -29,8 +30,7 @@ use crate::tree::{Body, FrozenTree, Location, display};
 use embed::Blob;
 use erofs_format::device::{DeviceSlot, TAG_SIZE};
 use erofs_format::feature::FeatureIncompat;
-use erofs_format::kernel::Requirement;
-use erofs_format::{BlockAddr, BlockBits, DeviceId};
+use erofs_format::{BlockAddr, BlockBits};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ const TAIL_MEMORY: usize = 16 << 20;
 pub fn index(
     source: IndexSource,
     output: &Path,
-    options: &ImageOptions,
+    options: &IndexOptions,
     placement: Placement<'_>,
 ) -> Result<Summary, BuildError> {
     let started = Instant::now();
@@ -173,7 +173,7 @@ pub fn index(
     };
     let out = Output::create(output)
         .map_err(out_error)?
-        .with_offset(options.offset);
+        .with_offset(options.image.offset);
     let own_files = out.own_files().map_err(out_error)?;
     let paths: Vec<&Path> = match &source {
         IndexSource::Tar { path, archive } => {
@@ -237,18 +237,19 @@ impl<'o> Index<'o> {
         path: Option<&Path>,
         is_embedded: bool,
         output: &Path,
-        options: &ImageOptions,
+        options: &IndexOptions,
         out: &'o Output,
     ) -> Result<Self, BuildError> {
         let block_bits = BlockBits::B512;
         let file = archive.file().cloned();
-        let mut tree = options.empty_tree()?;
+        let image = &options.image;
+        let mut tree = image.empty_tree()?;
         let data = match path {
             Some(_) => tar::Data::InPlace,
             None => tar::Data::Elsewhere,
         };
-        let summary = tar::scan(archive, &options.rules, options.whiteouts, &mut tree, data)?;
-        let tree = options.finish(tree)?;
+        let summary = tar::scan(archive, &image.rules, image.whiteouts, &mut tree, data)?;
+        let tree = image.finish(tree)?;
         let name = path.unwrap_or(Path::new("the tar"));
         let length = match &file {
             Some(file) => file
@@ -279,7 +280,7 @@ impl<'o> Index<'o> {
         let mut incompat =
             FeatureIncompat::CHUNKED_FILE | FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2;
         incompat.set(FeatureIncompat::BIT48, needs_wide(&devices));
-        let data_start = header(&devices).end(block_bits)?;
+        let data_start = options.header(devices.len(), block_bits).end(block_bits)?;
         Ok(Self {
             tree,
             block_bits,
@@ -293,129 +294,6 @@ impl<'o> Index<'o> {
             bytes_in,
             blobs: blob.into_iter().collect(),
         })
-    }
-
-    fn write(
-        mut self,
-        out: &Output,
-        options: &ImageOptions,
-        placement: Placement<'_>,
-        started: Instant,
-    ) -> Result<Summary, BuildError> {
-        let header = header(&self.devices);
-        let superblock = options.superblock(&self.tree, self.block_bits, self.incompat, &header);
-        let mut requirements = requirements(&superblock);
-        if let Placement::Embedded { .. } = placement {
-            requirements.push(Requirement::FlatDevices);
-            requirements.sort_by_key(|requirement| requirement.since());
-        }
-        options.check_kernel(&requirements)?;
-        let start = self.writer.block();
-        let wide = superblock.incompat.contains(FeatureIncompat::BIT48);
-        let root_xattr_size = options.metadata.root_body_size();
-        let (raw, layer) = (&self.raw_files, &self.layer_files);
-        let unplaced = data_map(raw, layer, self.block_bits, wide, root_xattr_size);
-        unplaced.check_tables(&self.tree)?;
-        let mut plan = Plan::new(&self.tree, &unplaced, &superblock, options, &[]);
-        plan.place(start);
-        // Sizes do not depend on addresses, so the devices find their place behind the planned image.
-        let align_blocks = options.metadata.align_blocks;
-        let mut next = BlockAddr(plan.end(self.block_bits).0.next_multiple_of(align_blocks));
-        for (index, device) in self.devices.iter_mut().enumerate() {
-            device.unified_start = next;
-            next = BlockAddr(next.0 + device.blocks);
-            let id = DeviceId::from_slot(index);
-            for raw in self.raw_files.iter_mut().filter(|raw| raw.device == id) {
-                raw.unified_start = device.unified_start;
-            }
-            for file in self.layer_files.iter_mut().flatten() {
-                if let LayerFileData::Flat {
-                    device: on,
-                    start,
-                    unified_start,
-                    ..
-                } = file
-                    && *on == id
-                {
-                    *unified_start = BlockAddr(device.unified_start.0 + start.0);
-                }
-            }
-        }
-        if let Placement::Embedded { progress } = placement {
-            embed::write(
-                &self.blobs,
-                &mut self.devices,
-                self.block_bits,
-                out,
-                progress,
-            )?;
-        }
-        let metadata = ImageMetadata {
-            tree: &self.tree,
-            data: data_map(
-                &self.raw_files,
-                &self.layer_files,
-                self.block_bits,
-                wide,
-                root_xattr_size,
-            ),
-            tails: &self.tails,
-            plan,
-            pipeline: None,
-            superblock,
-            header,
-            devices: self.devices,
-            content_digest: [0; 32],
-            uuid: options.uuid,
-            data_start: self.data_start,
-            align_blocks: options.metadata.align_blocks,
-        };
-        let mut finished = metadata.write(out, self.writer)?;
-        if let Placement::Embedded { .. } = placement {
-            finished.size = next.0 << self.block_bits.bits();
-        }
-        Ok(Summary::new(
-            &self.tree,
-            &finished,
-            requirements,
-            self.bytes_in,
-            0,
-            started.elapsed(),
-        ))
-    }
-}
-
-fn data_map<'d>(
-    raw_files: &'d [RawFileData],
-    layer_files: &'d [Option<LayerFileData>],
-    block_bits: BlockBits,
-    wide: bool,
-    root_xattr_size: u64,
-) -> DataMap<'d> {
-    DataMap {
-        stored: &[],
-        raw_files,
-        layer_files,
-        fingerprints: &[],
-        fragments: None,
-        block_bits,
-        index_form: IndexForm::Compact,
-        encoded_extents: false,
-        directories: None,
-        metabox: None,
-        metabox_size: 0,
-        wide,
-        chunk_indexes: true,
-        root_xattr_size,
-        omit_dot: false,
-        blob: DeviceId::PRIMARY,
-    }
-}
-
-fn header(devices: &[DeviceSlot]) -> Header {
-    Header {
-        devices: devices.len(),
-        ..Header::default()
     }
 }
 

@@ -51,7 +51,11 @@ impl Summary {
             duplicates,
             image_size: finished.size,
             block_size: finished.superblock.block_bits.bytes(),
-            device_blocks: finished.device_blocks.clone(),
+            device_blocks: finished
+                .devices
+                .iter()
+                .map(|device| device.blocks)
+                .collect(),
             uuid: finished.superblock.uuid,
             requirements,
             verified: false,

@@ -8,7 +8,7 @@ use erofs_format::inode::Timestamp;
 use erofs_mkfs::build::{AppendError, Base, BuildOptions, BuildSource, build};
 use erofs_mkfs::data::compression::{AlgorithmSettings, Compression};
 use erofs_mkfs::data::fragments::{FragmentDedupe, Packing};
-use erofs_mkfs::index::{IndexSource, Placement, index};
+use erofs_mkfs::index::{IndexOptions, IndexSource, Placement, index};
 use erofs_mkfs::options::{BuildError, ImageOptions};
 use erofs_mkfs::plan::index_form::IndexForm;
 use erofs_mkfs::source::Rules;
@@ -483,7 +483,7 @@ fn indexes_read_through_their_blobs() {
     index(
         IndexSource::RawFiles(arguments),
         &image,
-        &ImageOptions::default(),
+        &IndexOptions::default(),
         Placement::Apart,
     )
     .unwrap();
@@ -528,7 +528,7 @@ fn a_raw_file_that_is_a_tar_without_padding_is_refused() {
     let error = index(
         IndexSource::Tar { archive, path },
         &image,
-        &ImageOptions::default(),
+        &IndexOptions::default(),
         Placement::Apart,
     )
     .unwrap_err();
@@ -574,7 +574,7 @@ fn an_image_neither_holds_itself_nor_takes_the_place_of_its_source() {
     let indexed = index(
         IndexSource::RawFiles(files()),
         &path,
-        &ImageOptions::default(),
+        &IndexOptions::default(),
         Placement::Apart,
     );
     for error in [built.unwrap_err(), indexed.unwrap_err()] {

@@ -298,6 +298,93 @@ fn tars_that_cannot_be_pointed_into_are_refused() {
     assert_eq!(read.expect("readable").nodes[b"name".as_slice()].size, 700);
 }
 
+/// Those of `ways` that read a metabox, if this kernel does.
+fn with_metabox(ways: Vec<Way>) -> Vec<Way> {
+    if kernel::release() < (6, 17) {
+        println!("kernel skipped, because Linux 6.17 is the first that reads a metabox");
+        return Vec::new();
+    }
+    ways
+}
+
+fn checked(image: &Path) {
+    let mut check = erofs().expect("asked for");
+    succeed(check.args(["check", "--quiet", "--data"]).arg(image));
+}
+
+#[test]
+fn indexes_of_tars_with_compressed_metadata() {
+    let ways = with_metabox(require!(needs()));
+    let workshop = Workshop::light();
+    let tar = workshop.path("layer.tar");
+    let options = ["--format=posix", "--xattrs", "--xattrs-include=*"];
+    archive::create(&workshop.source, &tar, &options);
+    let expected = archive::extracted(&tar, &[]);
+    let size = |index: &Path| fs::metadata(index).expect("there").len();
+    let plain = workshop.path("plain.erofs");
+    index(std::slice::from_ref(&tar), &plain, &[]);
+    for (options, eighths) in [(&["-m64k:zstd", "--zD"][..], 4), (&["-m4096:lz4"], 6)] {
+        let toc = workshop.path("layer.erofs");
+        index(std::slice::from_ref(&tar), &toc, options);
+        println!("{options:?}: {} of {}", size(&toc), size(&plain));
+        assert!(size(&toc) < size(&plain) / 8 * eighths);
+        checked(&toc);
+        for (what, seen) in shown(&toc, &ways) {
+            println!("{options:?}: {what}");
+            expected.assert_same(&seen, &[]);
+        }
+        let whole = workshop.path("whole.erofs");
+        index(
+            std::slice::from_ref(&tar),
+            &whole,
+            &[options, &["--embed"]].concat(),
+        );
+        checked(&whole);
+        for way in &ways {
+            let mounted = Mounted::new(&whole, *way, "").expect("mounts");
+            let seen = Manifest::of_directory(mounted.path()).expect("readable");
+            expected.assert_same(&seen, &[]);
+        }
+    }
+    let mut command = erofs().expect("asked for");
+    let command = command.args(["index", "--compress-directories", "-o"]);
+    let error = refused(command.arg(workshop.path("no.erofs")).arg(&tar));
+    assert!(error.contains("needs -m"), "{error}");
+}
+
+/// Addresses of the data stand in what is compressed in front of it.
+#[test]
+fn indexes_of_raw_files_with_compressed_metadata() {
+    let ways = with_metabox(require!(needs()));
+    let mut tree = Tree::new();
+    for n in 0..40u64 {
+        let content = Content::dense(bytes::text(n, 12288 + n as usize * 107));
+        tree.file(format!("part-{n:02}"), content);
+    }
+    let workshop = Workshop::new(&tree);
+    let names = workshop.expected.clone().files().nodes.into_keys();
+    let sources: Vec<_> = names
+        .map(|name| workshop.source.join(String::from_utf8(name).expect("text")))
+        .collect();
+    let expected = workshop.expected.clone().files();
+    let (plain, toc) = (workshop.path("plain.erofs"), workshop.path("model.erofs"));
+    index(&sources, &plain, &[]);
+    index(&sources, &toc, &["-m16k:zstd", "--zD"]);
+    let size = |index: &Path| fs::metadata(index).expect("there").len();
+    println!("{} of {}", size(&toc), size(&plain));
+    assert!(size(&toc) < size(&plain) / 2);
+    let image = open(&toc, &blobs(&toc));
+    let first = image.device_slots()[0].unified_start;
+    assert_eq!(first.0 << 12, size(&toc), "devices follow the index");
+    checked(&toc);
+    // By files alone: not every machine has 40 loop devices.
+    let file_backed = ways.into_iter().filter(|way| *way == Way::File);
+    for (what, seen) in shown(&toc, &file_backed.collect::<Vec<_>>()) {
+        println!("{what}");
+        expected.assert_same(&seen.files(), &[]);
+    }
+}
+
 /// Around every edge of where the last partial block goes: into the index behind the inode, into a chunk of the
 /// index, or nowhere.
 const SIZES: [u64; 17] = [

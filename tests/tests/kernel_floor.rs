@@ -31,7 +31,7 @@ type Case = (
 );
 
 #[rustfmt::skip]
-const CASES: [Case; 28] = [
+const CASES: [Case; 29] = [
     ("build", Source::Dense, &[], "5.4", None),
     ("build", Source::Dense, &["-Enoinline_data"], "5.4", None),
     ("build", Source::Dense, &["-L", "fifteen bytes.."], "5.4", None),
@@ -58,6 +58,7 @@ const CASES: [Case; 28] = [
     ("build", Source::Dense, &["-L", "sixteen bytes..."], "6.15", Some(("6.14", "15 bytes"))),
     ("index", Source::File("source/text"), &[], "5.16", Some(("5.15", "full image"))),
     ("index", Source::File("x.tar"), &[], "6.4", Some(("6.3", "4096"))),
+    ("index", Source::File("x.tar"), &["-m64k:zstd", "--zD"], "6.17", Some(("6.16", "-m"))),
     ("index", Source::File("x.tar"), &["--embed"], "6.4", Some(("6.3", "--embed"))),
     ("build", Source::File("x.tar"), &[], "5.4", None),
 ];

@@ -4,10 +4,12 @@ use super::build::archive;
 use crate::build_report::Report;
 use crate::error::Outcome;
 use crate::image_arguments::ImageArguments;
+use crate::metabox::CompressedMetadata;
 use crate::progress::Progress;
 use anyhow::bail;
 use clap::Args;
-use erofs_mkfs::index::{IndexSource, Placement, index};
+use erofs_format::BlockBits;
+use erofs_mkfs::index::{IndexOptions, IndexSource, Placement, index};
 use erofs_mkfs::source::raw::RawFile;
 use std::path::PathBuf;
 
@@ -31,6 +33,9 @@ pub(crate) struct Index {
     #[arg(long, conflicts_with = "raw")]
     embed: bool,
 
+    #[command(flatten, next_help_heading = "Layout")]
+    metadata: CompressedMetadata,
+
     #[command(flatten)]
     image: ImageArguments,
 
@@ -46,12 +51,13 @@ Examples:
   erofs index layer.tar -o layer.toc.erofs
   curl -s https://example.org/layer.tar.gz | erofs index --embed - -o layer.erofs
   erofs index model-00001.safetensors model-00002.safetensors config.json -o model.erofs
+  erofs index -m 64k:zstd --compress-directories layer.tar -o layer.toc.erofs
   erofs mount model.erofs /mnt";
 
 impl Index {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let options = self.image.options()?;
+        let options = self.options()?;
         let archive = if self.raw {
             None
         } else {
@@ -80,5 +86,25 @@ impl Index {
         drop(progress);
         self.report.print(&self.output, &summary)?;
         Ok(Outcome::Fine)
+    }
+
+    fn options(&self) -> anyhow::Result<IndexOptions> {
+        let mut options = IndexOptions {
+            image: self.image.options()?,
+            compress_directories: self.metadata.directories(),
+            ..IndexOptions::default()
+        };
+        match &self.metadata.metabox {
+            // The blocks of an index are of this size or smaller.
+            Some(metabox) => {
+                options.metabox = Some(metabox.method(None, BlockBits::B4096)?);
+                options.image.metadata.bit48 = true;
+            }
+            None if options.compress_directories => {
+                bail!("--compress-directories needs -m: it tells how")
+            }
+            None => {}
+        }
+        Ok(options)
     }
 }

@@ -90,7 +90,7 @@ impl Merge {
             index(
                 IndexSource::Layers { layers, strip },
                 &self.output,
-                &options.image,
+                &options.for_index(),
                 placement,
             )?
         } else {

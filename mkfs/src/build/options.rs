@@ -3,6 +3,7 @@
 use crate::data::compression::{Compression, Method};
 use crate::data::made::MetadataPipeline;
 use crate::data::pipeline::Settings;
+use crate::index::IndexOptions;
 use crate::options::{BuildError, ImageOptions, layout_requirements};
 use crate::plan::index_form::IndexForm;
 use erofs_format::BlockBits;
@@ -123,6 +124,16 @@ impl BuildOptions {
             None => files.filter(|_| self.compress_directories)?,
         };
         Some(MetadataPipeline::new(pipeline_settings(self), method))
+    }
+
+    /// The same for an index, which is of metadata alone.
+    pub fn for_index(&self) -> IndexOptions {
+        IndexOptions {
+            image: self.image.clone(),
+            metabox: self.metabox,
+            compress_directories: self.compress_directories,
+            workers: self.workers,
+        }
     }
 
     /// Leaves out what `kernel` does not read where the image can do without. Returns what was left out.

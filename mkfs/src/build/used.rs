@@ -3,6 +3,8 @@
 use crate::data::compression::Method;
 use crate::data::encode::StoredExtent;
 use crate::data::{StoredData, StoredPclusters};
+use crate::image::Header;
+use crate::options::ImageOptions;
 use crate::plan::inode_data::LayerFileData;
 use crate::tree::{Body, FrozenTree, Location};
 use erofs_format::BlockBits;
@@ -10,13 +12,24 @@ use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::compression::encoded_extent::Piece;
 use erofs_format::feature::FeatureIncompat;
+use erofs_format::superblock::Superblock;
 
 /// What the data of an image asks for.
 #[derive(Clone, Copy)]
-pub(super) struct Used {
-    pub(super) features: FeatureIncompat,
+pub(crate) struct Used {
+    features: FeatureIncompat,
     /// Bitmap of the algorithms.
     algorithms: u16,
+}
+
+impl Default for Used {
+    /// Nothing: all data is elsewhere.
+    fn default() -> Self {
+        Self {
+            features: FeatureIncompat::empty(),
+            algorithms: 0,
+        }
+    }
 }
 
 impl Used {
@@ -27,10 +40,7 @@ impl Used {
         layer_files: &[Option<LayerFileData>],
         asked: Option<Algorithm>,
     ) -> Self {
-        let mut used = Self {
-            features: FeatureIncompat::empty(),
-            algorithms: 0,
-        };
+        let mut used = Self::default();
         for id in tree.all_inodes() {
             let Body::Regular { size, location } = tree.inode(id).body else {
                 continue;
@@ -106,7 +116,7 @@ impl Used {
     }
 
     /// Takes what metadata is compressed with.
-    pub(super) fn with_method(mut self, method: Method, block_bits: BlockBits) -> Self {
+    pub(crate) fn with_method(mut self, method: Method, block_bits: BlockBits) -> Self {
         self.add_algorithm(
             method.settings.algorithm(),
             method.max_pcluster > block_bits.len(),
@@ -124,15 +134,31 @@ impl Used {
     }
 
     /// Whether files are compressed and nothing is said about how.
-    pub(super) fn is_plain_lz4(&self) -> bool {
+    fn is_plain_lz4(&self) -> bool {
         self.algorithms != 0
             && !self
                 .features
                 .contains(FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER)
     }
 
+    /// The superblock of an image that also has `features`, of which addresses and counts are filled in later.
+    pub(crate) fn superblock(
+        &self,
+        options: &ImageOptions,
+        tree: &FrozenTree,
+        block_bits: BlockBits,
+        features: FeatureIncompat,
+        header: &Header,
+    ) -> Superblock {
+        let mut superblock = options.superblock(tree, block_bits, self.features | features, header);
+        if self.is_plain_lz4() {
+            superblock.algorithms_or_lz4_window = erofs_codec::lz4::MAX_DISTANCE;
+        }
+        superblock
+    }
+
     /// Of `all` configurations those of algorithms in use: a kernel refuses images that list one that it lacks.
-    pub(super) fn configs(&self, all: &AlgorithmConfigs) -> AlgorithmConfigs {
+    pub(crate) fn configs(&self, all: &AlgorithmConfigs) -> AlgorithmConfigs {
         if self.is_plain_lz4() {
             return AlgorithmConfigs::default();
         }

@@ -134,10 +134,12 @@ pub struct Finished {
     pub superblock: Superblock,
     /// Size in bytes.
     pub size: u64,
+    /// First block behind its metadata.
+    pub end: BlockAddr,
     /// Number of inodes.
     pub inodes: u64,
-    /// Sizes of its extra devices in blocks.
-    pub device_blocks: Vec<u64>,
+    /// Its extra devices, each with its place.
+    pub devices: Vec<DeviceSlot>,
 }
 
 impl Metadata<'_> {
@@ -173,6 +175,11 @@ impl Metadata<'_> {
             .align_blocks
             .saturating_mul(self.superblock.block_bits.bytes());
         writer.pad_to(writer.position().next_multiple_of(unit.max(1)))?;
+        let end = writer.block();
+        if let Some(first) = self.devices.first() {
+            // They begin where the image ends, so that all of it in one file is an image too.
+            writer.pad_to(first.unified_start.0 << bits.bits())?;
+        }
         writer.flush()?;
         let size = writer.position();
 
@@ -204,8 +211,9 @@ impl Metadata<'_> {
         Ok(Finished {
             superblock: self.superblock,
             size,
+            end,
             inodes,
-            device_blocks: self.devices.iter().map(|device| device.blocks).collect(),
+            devices: self.devices,
         })
     }
 

@@ -72,16 +72,9 @@ fn unreadable(path: &Path, source: io::Error) -> IndexError {
     }
 }
 
-/// Copies each blob to the place that its slot says, and pads it to a block. Tags then name nothing outside: they are
-/// numbered, so the file does not depend on names.
-pub(super) fn write(
-    blobs: &[Blob],
-    devices: &mut [DeviceSlot],
-    block_bits: BlockBits,
-    out: &Output,
-    progress: &AtomicU64,
-) -> Result<(), BuildError> {
-    for (number, (blob, device)) in (1u32..).zip(blobs.iter().zip(devices)) {
+/// Numbers the tags: they name nothing outside then, and the file does not depend on names.
+pub(super) fn name(devices: &mut [DeviceSlot]) {
+    for (number, device) in (1u32..).zip(devices) {
         device.tag = [0; TAG_SIZE];
         for (to, from) in device
             .tag
@@ -90,6 +83,18 @@ pub(super) fn write(
         {
             *to = from;
         }
+    }
+}
+
+/// Copies each blob to the place that its slot says, and pads it to a block.
+pub(super) fn write(
+    blobs: &[Blob],
+    devices: &[DeviceSlot],
+    block_bits: BlockBits,
+    out: &Output,
+    progress: &AtomicU64,
+) -> Result<(), BuildError> {
+    for (blob, device) in blobs.iter().zip(devices) {
         let start = device.unified_start.0 << block_bits.bits();
         let room = device.blocks << block_bits.bits();
         let size = (&*blob.file)

@@ -4,11 +4,11 @@
 //! table; what is inlined in a layer is inlined here too. Files in chunks, holes and all, keep chunks.
 
 use super::embed::Blob;
-use super::{Index, IndexError, header, needs_wide, tag};
+use super::{Index, IndexError, IndexOptions, needs_wide, tag};
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
-use crate::options::{BuildError, ImageOptions, folder};
+use crate::options::{BuildError, folder};
 use crate::plan::inode_data::LayerFileData;
 use crate::plan::layer_files::Placer;
 use crate::source::layers::{
@@ -26,22 +26,22 @@ impl<'o> Index<'o> {
         strip: bool,
         is_embedded: bool,
         output: &Path,
-        options: &ImageOptions,
+        options: &IndexOptions,
         out: &'o Output,
     ) -> Result<Self, BuildError> {
         let block_bits = block_bits(&layers, is_embedded)?;
         let rules = LayerRules {
-            rules: &options.rules,
+            rules: &options.image.rules,
             strip,
         };
         let Merged { tree, content } =
-            merge(layers, options.empty_tree()?, &rules, folder(output))?;
+            merge(layers, options.image.empty_tree()?, &rules, folder(output))?;
         let merged = Merged {
-            tree: options.settle(tree)?,
+            tree: options.image.settle(tree)?,
             content,
         };
         let (devices, first) = devices(&merged.content, output, block_bits)?;
-        let data_start = header(&devices).end(block_bits)?;
+        let data_start = options.header(devices.len(), block_bits).end(block_bits)?;
         let mut writer = Writer::new(out, data_start.0 << block_bits.bits(), block_bits);
         let mut tails = Tails::new(super::TAIL_MEMORY, folder(output).to_path_buf());
         // None of the data is in the index itself.

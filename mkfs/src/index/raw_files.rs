@@ -4,12 +4,12 @@
 //! The kernel reads no partial block at the end of a device, so the last partial block is copied into the index; where it fits
 //! behind no inode, the last chunk of a chunk index is.
 
-use super::{Index, IndexError, TAIL_MEMORY, header, needs_wide, tag};
+use super::{Index, IndexError, IndexOptions, TAIL_MEMORY, needs_wide, tag};
 use crate::data::output::Output;
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
 use crate::image::ImageError;
-use crate::options::{BuildError, ImageOptions, folder};
+use crate::options::{BuildError, folder};
 use crate::plan::can_inline;
 use crate::plan::inode_data::{RawFileData, RawFileEnd};
 use crate::source::directory;
@@ -26,13 +26,13 @@ impl<'o> Index<'o> {
     pub(super) fn of_raw_files(
         files: &[RawFile],
         output: &Path,
-        options: &ImageOptions,
+        options: &IndexOptions,
         out: &'o Output,
     ) -> Result<Self, BuildError> {
         let block_bits = BlockBits::B4096;
-        let mut tree = options.empty_tree()?;
-        let opened = raw::scan(files, &options.rules, &mut tree)?;
-        let tree = options.finish(tree)?;
+        let mut tree = options.image.empty_tree()?;
+        let opened = raw::scan(files, &options.image.rules, &mut tree)?;
+        let tree = options.image.finish(tree)?;
         // A file below a block lies in the index whole and needs no device.
         let ends: Vec<_> = opened
             .iter()
@@ -51,7 +51,7 @@ impl<'o> Index<'o> {
         if u16::try_from(devices.len()).is_err() {
             return Err(IndexError::TooManyFiles(devices.len()).into());
         }
-        let data_start = header(&devices).end(block_bits)?;
+        let data_start = options.header(devices.len(), block_bits).end(block_bits)?;
         let mut writer = Writer::new(out, data_start.0 << block_bits.bits(), block_bits);
         let mut tails = Tails::new(TAIL_MEMORY, folder(output).to_path_buf());
         let mut raw_files = Vec::new();

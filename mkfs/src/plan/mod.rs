@@ -47,7 +47,7 @@ pub struct Shape {
 }
 
 /// Where everything goes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// For each inode of the tree its slot in the inode area; `u64::MAX` for those that are not reached.
     slots: Vec<u64>,
@@ -63,6 +63,8 @@ pub struct Plan {
     metabox_size: u64,
     /// Whether any directory or the metabox is compressed.
     compresses_metadata: bool,
+    /// Blocks of the metabox and of directories that are compressed, if they do not become smaller.
+    compressed_blocks: u64,
     /// Blocks of the inode area.
     inode_blocks: u64,
     /// Blocks of directories and long links.
@@ -158,14 +160,17 @@ impl Plan {
         order.sort_unstable_by_key(|id| slots[id.index()]);
         boxed.sort_unstable_by_key(|id| slots[id.index()]);
         let mut compresses_metadata = MetadataPipeline::compresses(metabox_size, block_bits);
+        let mut compressed_blocks = block_bits.blocks_for(metabox_size);
         let mut next = 0;
         let mut blocks = vec![0; tree.inode_table_len()];
         for id in tree.breadth_first() {
             let inode_data = data.of(tree, id);
-            compresses_metadata |= matches!(
-                (tree.inode(id).body, &inode_data),
-                (Body::Directory, InodeData::Compressed { .. })
-            );
+            if let (Body::Directory, InodeData::Compressed { size, .. }) =
+                (tree.inode(id).body, &inode_data)
+            {
+                compresses_metadata = true;
+                compressed_blocks += block_bits.blocks_for(*size);
+            }
             let count = metadata_blocks(&inode_data, block_bits);
             if count > 0 {
                 blocks[id.index()] = u32::try_from(next).unwrap_or(u32::MAX);
@@ -180,6 +185,7 @@ impl Plan {
             in_metabox,
             metabox_size,
             compresses_metadata,
+            compressed_blocks,
             inode_blocks: space.blocks(),
             directory_blocks: next,
             xattrs,
@@ -221,6 +227,14 @@ impl Plan {
     /// Blocks of the image.
     pub fn end(&self, block_bits: BlockBits) -> BlockAddr {
         BlockAddr(self.xattr_area.0 + block_bits.blocks_for(self.xattrs.shared.len() as u64))
+    }
+
+    /// First block behind all metadata from block `start` on, at most: where nothing of it is compressed it ends there. Pclusters
+    /// take fewer blocks than what they decode to.
+    pub fn most_end(&self, start: BlockAddr, block_bits: BlockBits) -> BlockAddr {
+        let shared = block_bits.blocks_for(self.xattrs.shared.len() as u64);
+        let own = self.inode_blocks + self.directory_blocks + shared;
+        BlockAddr(start.0 + self.compressed_blocks + own)
     }
 
     /// Whether any directory or the metabox is compressed.

@@ -17,7 +17,7 @@ const FINGERPRINT_ALGORITHM: &[u8] = b"sha256:";
 pub const FINGERPRINT_ROOM: u64 = (BODY_HEADER_SIZE + 4 + 40) as u64;
 
 /// The attributes of an image as they will be stored.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct XattrPlan {
     /// For each set of the tree the body behind the inode; empty for the empty set.
     bodies: Vec<Box<[u8]>>,

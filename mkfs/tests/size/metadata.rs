@@ -9,7 +9,9 @@ use erofs_format::{BlockBits, Nid};
 use erofs_mkfs::build::BuildOptions;
 use erofs_mkfs::data::compression::{AlgorithmSettings, MAX_EXTENT, Method};
 use erofs_mkfs::data::fragments::Packing;
+use erofs_mkfs::index::{IndexOptions, IndexSource, Placement, index};
 use erofs_mkfs::plan::long_prefix;
+use erofs_mkfs::source::raw::RawFile;
 use erofs_reader::dump::inode::MapRecord;
 use erofs_reader::{Image, Inode, Symlinks};
 use sha2::{Digest, Sha256};
@@ -111,6 +113,42 @@ fn an_image_without_compressed_files_can_have_compressed_metadata() {
     round_trip(folder.path(), &few, &options);
     let image = build_image(folder.path(), &options);
     assert_eq!(image.superblock().incompat, FeatureIncompat::METABOX);
+}
+
+/// More metadata than a worker takes at once, compressed twice: the second time with the addresses that follow from the first.
+#[test]
+fn an_index_of_compressed_metadata_is_the_same_for_any_number_of_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<_> = (0..700u64)
+        .map(|number| {
+            let path = folder.path().join(format!("file-{number:03}"));
+            std::fs::write(&path, text(number, 4096 + 4000)).unwrap();
+            let name = format!("sub/file-{number:03}").into_bytes();
+            RawFile { name, path }
+        })
+        .collect();
+    let made = |workers| {
+        let output = folder.path().join("index");
+        let mut options = IndexOptions {
+            metabox: metabox(4096),
+            compress_directories: true,
+            workers,
+            ..IndexOptions::default()
+        };
+        options.image.metadata.bit48 = true;
+        let source = IndexSource::RawFiles(files.clone());
+        index(source, &output, &options, Placement::Apart).unwrap();
+        std::fs::read(output).unwrap()
+    };
+    let first = made(1);
+    assert!(
+        (1 << 20..2_800_000).contains(&first.len()),
+        "{}",
+        first.len()
+    );
+    for workers in [2, 3, 8] {
+        assert!(made(workers) == first, "{workers}");
+    }
 }
 
 #[test]

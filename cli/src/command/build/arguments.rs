@@ -2,7 +2,7 @@
 
 use crate::compressors::{self, Compressors};
 use crate::image_arguments::ImageArguments;
-use crate::metabox::{self, Metabox};
+use crate::metabox::{self, CompressedMetadata};
 use crate::packing::PackingOptions;
 use crate::presets::{Choice, Preset};
 use crate::values;
@@ -64,15 +64,8 @@ struct Layout {
     #[arg(long, value_name = "BYTES", value_parser = values::size)]
     max_extent_bytes: Option<u64>,
 
-    /// Compress directories of more than a block as well, where that pays: as files are, or as inodes are with -m
-    #[arg(long, visible_alias = "zD", value_name = "0|1", num_args = 0..=1, require_equals = true,
-          default_missing_value = "1", default_value = "0", hide_default_value = true, hide_possible_values = true, value_parser = ["0", "1"])]
-    compress_directories: String,
-
-    /// Compress inodes with attributes, indexes and inlined data, in clusters of BYTES, by the first algorithm of -z unless
-    /// another is named; implies -E48bit (Linux 6.17)
-    #[arg(short = 'm', long, value_name = "BYTES[:ALGORITHM]", value_parser = metabox::parse)]
-    metabox: Option<Metabox>,
+    #[command(flatten)]
+    metadata: CompressedMetadata,
 
     /// Block size in bytes, 512 to 65536; smaller than 4096 needs Linux 6.4, larger a machine with larger pages
     #[arg(short = 'b', long, value_name = "BYTES", value_parser = values::block_size, default_value = "4096")]
@@ -210,7 +203,7 @@ impl BuildArguments {
             options.workers = workers.get();
         }
         options.compression = layout.compression(defaults)?;
-        let metabox = match (&layout.metabox, preset.metabox) {
+        let metabox = match (&layout.metadata.metabox, preset.metabox) {
             (Some(given), _) => Some(given.clone()),
             (None, Some(text)) => Some(metabox::parse(text).map_err(anyhow::Error::msg)?),
             (None, None) => None,
@@ -219,7 +212,7 @@ impl BuildArguments {
             let compression = options.compression.as_ref();
             options.metabox = Some(metabox.method(compression, options.block_bits)?);
         }
-        options.compress_directories = layout.compress_directories == "1";
+        options.compress_directories = layout.metadata.directories();
         if options.compress_directories
             && options.compression.is_none()
             && options.metabox.is_none()

@@ -437,7 +437,7 @@ fn index_source(path: PathBuf, archive: Archive) -> IndexSource {
 fn make(work: Work, image: &Path, options: &BuildOptions) -> anyhow::Result<Summary> {
     Ok(match work {
         Work::Build(source) => build(source, image, options, &Arc::new(AtomicU64::new(0)))?,
-        Work::Index(source) => index(source, image, &options.image, Placement::Apart)?,
+        Work::Index(source) => index(source, image, &options.for_index(), Placement::Apart)?,
     })
 }
 

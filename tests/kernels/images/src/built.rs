@@ -188,26 +188,53 @@ pub(crate) fn tars(list: &mut List, sources: &Sources) -> Result<()> {
     built.label = "build (of a tar)".into();
     built.more = METADATA_ONCE.into();
     list.add(&built);
-    indexed(list, "tar-index", "tar", &sources.tar)?;
+    indexed(list, "tar-index", "tar", &sources.tar, &[])?;
+    indexed(
+        list,
+        "tar-index-metabox",
+        "tar, compressed metadata",
+        &sources.tar,
+        &["-m64k:zstd", "--compress-directories"],
+    )?;
     let mut embedded = list.make("index", "tar-embedded", &sources.tar, &["--embed"])?;
     embedded.more = "ignore=root".into();
     list.add(&embedded);
-    indexed(list, "huge-tar-index", "tar of 1.5 TiB", &sources.huge_tar)
+    indexed(
+        list,
+        "huge-tar-index",
+        "tar of 1.5 TiB",
+        &sources.huge_tar,
+        &[],
+    )
 }
 
 /// Indexes over raw files, with devices and in one file.
 pub(crate) fn raw_files(list: &mut List, sources: &Sources) -> Result<()> {
-    indexed(list, "raw-index", "raw files", &sources.raw)?;
+    indexed(list, "raw-index", "raw files", &sources.raw, &[])?;
+    indexed(
+        list,
+        "raw-index-metabox",
+        "raw files, compressed metadata",
+        &sources.raw,
+        &["-m4096:lz4"],
+    )?;
     indexed(
         list,
         "huge-raw-index",
         "raw files of 13 TiB",
         &sources.huge_raw,
+        &[],
     )
 }
 
-fn indexed(list: &mut List, name: &str, what: &str, source: &Source) -> Result<()> {
-    let mut entry = list.make("index", name, source, &[])?;
+fn indexed(
+    list: &mut List,
+    name: &str,
+    what: &str,
+    source: &Source,
+    options: &[&str],
+) -> Result<()> {
+    let mut entry = list.make("index", name, source, options)?;
     entry.label = format!("index ({what})");
     entry.devices = devices_beside(&entry.file);
     // The root of raw files is the command's own.
