@@ -142,7 +142,7 @@ impl Index<'_> {
             return Ok(finished);
         }
         self.place_devices(most);
-        Ok(self.write_metadata(decided, options, out)?)
+        self.write_metadata(decided, options, out)
     }
 
     /// Gives all devices their places in the unified address space, from block `first` on.

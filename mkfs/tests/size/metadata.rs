@@ -122,7 +122,8 @@ fn an_index_of_compressed_metadata_is_the_same_for_any_number_of_workers() {
     let files: Vec<_> = (0..700u64)
         .map(|number| {
             let path = folder.path().join(format!("file-{number:03}"));
-            std::fs::write(&path, text(number, 4096 + 4000)).unwrap();
+            let content = text(number, 1000).repeat(9);
+            std::fs::write(&path, &content[..4096 + 4000]).unwrap();
             let name = format!("sub/file-{number:03}").into_bytes();
             RawFile { name, path }
         })
