@@ -16,6 +16,9 @@ use crate::record::{self, Truncated};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// Most blocks of an LZ4 pcluster: Linux 6.16 and later take blocks of any size for pages, of which 1 MiB has 256. Linux 6.12 reads
+/// more blocks below 4 KiB (tried in guests; what is between is unknown).
+pub const MAX_LZ4_PCLUSTER_BLOCKS: u16 = 256;
 /// Smallest LZMA dictionary in bytes.
 pub const MIN_LZMA_DICTIONARY: u32 = 4096;
 /// Largest LZMA dictionary in bytes.

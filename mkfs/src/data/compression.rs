@@ -11,7 +11,7 @@ use erofs_codec::{EncodeError, Encoder};
 use erofs_format::BlockBits;
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::{
-    AlgorithmConfigs, DeflateConfig, Lz4Config, LzmaConfig, ZstdConfig,
+    AlgorithmConfigs, DeflateConfig, Lz4Config, LzmaConfig, MAX_LZ4_PCLUSTER_BLOCKS, ZstdConfig,
 };
 use erofs_format::kernel::Requirement;
 
@@ -235,10 +235,10 @@ impl AlgorithmSettings {
     }
 
     /// Blocks of its largest pcluster: the size is recorded in 11 bits, of which the last value means another thing, and
-    /// Linux takes blocks of the largest LZ4 pcluster for pages, of which it has 256 (`z_erofs_gbuf_growsize`).
+    /// Linux takes blocks of the largest LZ4 pcluster for pages.
     const fn most_blocks(&self) -> usize {
         match self.algorithm() {
-            Algorithm::Lz4 => 256,
+            Algorithm::Lz4 => MAX_LZ4_PCLUSTER_BLOCKS as usize,
             _ => 2047,
         }
     }

@@ -6,6 +6,7 @@ use super::range::{Kind, Range, Space};
 use super::rule::Rule;
 use erofs_format::DeviceId;
 use erofs_format::compression::Algorithm;
+use erofs_format::compression::config::MAX_LZ4_PCLUSTER_BLOCKS;
 use erofs_format::device::{DEVICE_SLOT_SIZE, DeviceSlot};
 use erofs_format::feature::{FeatureCompat, FeatureIncompat};
 use erofs_format::superblock::{RawSuperblock, SUPERBLOCK_OFFSET};
@@ -24,6 +25,7 @@ impl Checker<'_> {
             self.devices(opened, slots, table);
         }
         self.prefixes(&opened.stored);
+        self.lz4_blocks();
         Ok(())
     }
 
@@ -83,6 +85,20 @@ impl Checker<'_> {
                 self.findings.image(Rule::DeviceOverlap, table, value);
             }
             furthest = furthest.max((end, device));
+        }
+    }
+
+    /// What is legal by its bytes is more than there are pages for (`z_erofs_load_lz4_config`).
+    fn lz4_blocks(&mut self) {
+        let superblock = self.image.superblock();
+        if let Some(lz4) = self.image.configs().lz4
+            && lz4.max_pcluster_blocks > MAX_LZ4_PCLUSTER_BLOCKS
+        {
+            // The configuration of LZ4 is the first; its length and window come before.
+            let at = SUPERBLOCK_OFFSET + superblock.size() as u64 + 4;
+            let bytes = superblock.block_bits.bytes();
+            let value = format!("{} blocks of {bytes} bytes", lz4.max_pcluster_blocks);
+            self.findings.image(Rule::AlgorithmLz4Blocks, at, value);
         }
     }
 

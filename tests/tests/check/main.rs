@@ -6,9 +6,9 @@ mod memory;
 
 use erofs_tests::{
     awkward::bytes,
-    require,
+    peers, require,
     tree::{Content, Tree},
-    workshop::{Workshop, erofs},
+    workshop::{Workshop, erofs, succeed},
 };
 use serde_json::Value;
 use std::{
@@ -173,6 +173,24 @@ fn unusual_findings_count_only_if_asked_for() {
     );
     assert_eq!(report["clean"], true);
     assert_eq!(json(&["--no-checksum", "--strict"], &image).1, Some(1));
+}
+
+/// The C tool writes what Linux 6.16 and later do not mount.
+#[test]
+fn lz4_pclusters_of_more_blocks_than_linux_has_pages_for_are_told() {
+    require!(erofs());
+    require!(peers::erofs_utils("mkfs.erofs").map(drop));
+    let workshop = small_tree();
+    for (size, bad) in [("-C131072", false), ("-C131584", true), ("-C1048576", true)] {
+        let image = workshop.path("lz4.erofs");
+        let mut peer = peers::erofs_utils("mkfs.erofs").expect("there");
+        let command = peer.args(["--quiet", "-b512", "-zlz4", size]);
+        succeed(command.args([&image, &workshop.source]));
+        let (report, code) = json(&["--data"], &image);
+        assert_eq!(code, Some(i32::from(bad)), "{size}: {report:#}");
+        let found = rules(&report).contains(&"algorithm-lz4-blocks".to_owned());
+        assert_eq!(found, bad, "{size}: {report:#}");
+    }
 }
 
 #[test]
