@@ -5,6 +5,7 @@ mod keep;
 mod kept_map;
 mod kept_records;
 mod options;
+mod packed;
 mod reserve;
 mod sink;
 mod source;
@@ -17,11 +18,9 @@ pub use source::BuildSource;
 pub(crate) use source::refuse_own_file;
 pub(crate) use used::Used;
 
-use crate::data::StoredPclusters;
-use crate::data::compression::{Compression, Method};
-use crate::data::fragments::{FragmentDedupe, Fragments, Offsets};
+use crate::data::compression::Compression;
+use crate::data::fragments::{FragmentDedupe, Fragments};
 use crate::data::output::{FileIdentity, Output};
-use crate::data::packing::pack;
 use crate::data::pipeline::{Pipeline, PipelineError, Stored};
 use crate::data::tails::Tails;
 use crate::data::writer::Writer;
@@ -35,14 +34,15 @@ use crate::source::StoreError;
 use crate::source::directory::DirectoryError;
 use crate::source::tar::TarError;
 use crate::summary::Summary;
-use crate::tree::{FrozenTree, Location, TreeError};
+
 use crate::verify::Expected;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::{BlockAddr, DeviceId};
-use keep::{Kept, KeptPacked};
+use keep::Kept;
 use options::{check_options, pipeline_settings};
+use packed::{packed_method, store_fragments};
 use reserve::reserve;
 use source::{Fed, OpenSource, refuse_own_files};
 use std::collections::HashMap;
@@ -154,13 +154,13 @@ pub fn build(
     if let Some(method) = packed_by.filter(|_| stored.fragments.are_waiting()) {
         method.widen(options.block_bits, &mut reserved.configs);
     }
-    let before = kept.packed.take().map(|packed| packed.data);
+    let settings = pipeline_settings(options);
     let fragments = store_fragments(
         &mut tree,
         &mut stored,
-        before,
+        kept.packed.take(),
         packed_by,
-        options,
+        settings,
         &mut writer,
     )
     .map_err(|error| error.at(data_path))?;
@@ -341,41 +341,6 @@ fn store_data(
             Err(error) => Err(error),
         }
     })
-}
-
-/// How new fragments are compressed: where others are before them in the packed inode, by the algorithm of these, for an inode has
-/// one for all its data.
-fn packed_method(options: &BuildOptions, before: Option<&KeptPacked>) -> Option<Method> {
-    let compression = options.compression.as_ref()?;
-    match before.and_then(|before| before.algorithm) {
-        Some(algorithm) => compression.packed_method_by(algorithm),
-        None => compression.packed_method(),
-    }
-}
-
-/// Writes the fragments, if there are any that are not stored yet, and adds the packed inode to the tree, or what is new of it.
-fn store_fragments(
-    tree: &mut FrozenTree,
-    stored: &mut Stored,
-    before: Option<StoredPclusters>,
-    method: Option<Method>,
-    options: &BuildOptions,
-    writer: &mut Writer<'_>,
-) -> Result<Offsets, BuildError> {
-    let fragments = std::mem::take(&mut stored.fragments);
-    let Some(method) = method.filter(|_| fragments.are_waiting()) else {
-        return Ok(fragments.arrange(0).into_offsets());
-    };
-    let settings = pipeline_settings(options);
-    let packed = pack(before, fragments, method, settings, writer)?;
-    let number = u32::try_from(stored.files.len()).map_err(|_| TreeError::TooMany("files"))?;
-    stored.files.push(packed.data);
-    let location = Location::Stored(number);
-    match tree.packed() {
-        Some(id) => tree.set_location(id, packed.size, location),
-        None => tree.add_packed(packed.size, location, most_frequent_time(tree))?,
-    }
-    Ok(packed.offsets)
 }
 
 /// Whether an error only says that the pipeline failed before.

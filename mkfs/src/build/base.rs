@@ -219,6 +219,11 @@ impl Base {
         )?)
     }
 
+    pub(super) fn refused(&self, path: Vec<u8>, form: &'static str) -> AppendError {
+        let base = self.path.clone();
+        AppendError::Form { base, path, form }
+    }
+
     pub(super) fn unreadable(&self, path: Vec<u8>, source: erofs_reader::Error) -> AppendError {
         let base = self.path.clone();
         AppendError::Map { base, path, source }

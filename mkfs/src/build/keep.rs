@@ -4,11 +4,12 @@ use super::base::{AppendError, Base};
 use super::kept_map::KeptMap;
 use super::kept_records::KeptRecords;
 use super::options::BuildOptions;
+use super::packed::KeptPacked;
 use crate::data::encode::StoredExtent;
 use crate::data::pipeline::Stored;
 use crate::data::sharing::indexable;
 use crate::data::writer::Writer;
-use crate::data::{StoredData, StoredPclusters};
+use crate::data::{StoredData, StoredPclusters, StoredRecords};
 use crate::image::ImageError;
 use crate::options::BuildError;
 use crate::plan::chunk_table::ChunkPiece;
@@ -18,7 +19,6 @@ use crate::plan::layer_files::Placer;
 use crate::plan::xattrs::XattrPlan;
 use crate::source::layers::{FileSource, LayerFile, Merged};
 use crate::tree::{Body, FrozenTree, InodeId, Location, TreeError};
-use erofs_format::compression::Algorithm;
 use erofs_format::compression::map_header::MapHeader;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::{BlockAddr, BlockBits, DeviceId};
@@ -35,15 +35,6 @@ pub(super) struct Kept {
     pub(super) packed: Option<KeptPacked>,
     /// Whether any file is told of by records alone, which the 48-bit layout has.
     pub(super) bit48: bool,
-}
-
-/// The front of a packed inode that others follow.
-#[derive(Debug)]
-pub(super) struct KeptPacked {
-    /// Where it is; of its length others may follow.
-    pub(super) data: StoredPclusters,
-    /// How all that is encoded of it is; `None` when nothing is.
-    pub(super) algorithm: Option<Algorithm>,
 }
 
 impl Base {
@@ -69,7 +60,10 @@ impl Base {
             content.files.push(LayerFile { layer: 0, source });
             tree.add_packed(inode.size, Location::Layer(number), inode.mtime)?;
         }
-        let continued = packed.filter(|_| stored.fragments.are_waiting());
+        let continued = tree
+            .packed()
+            .zip(packed)
+            .filter(|_| stored.fragments.are_waiting());
         let files: Vec<_> = tree
             .all_inodes()
             .filter(|id| continued.is_none() || Some(*id) != tree.packed())
@@ -121,7 +115,9 @@ impl Base {
             keeper.see(&mut data);
             layer_files[number as usize] = Some(data);
         }
-        let packed = continued.map(|inode| keeper.packed(&inode)).transpose()?;
+        let packed = continued
+            .map(|(id, inode)| keeper.packed(id, &inode))
+            .transpose()?;
         let lowest = keeper.lowest;
         if lowest < first.0 {
             return Err(AppendError::NoRoom {
@@ -137,8 +133,9 @@ impl Base {
         let has_records = |data: &StoredData| matches!(data, StoredData::Extents(_));
         Ok(Kept {
             layer_files,
+            bit48: matches!(packed, Some(KeptPacked::Records { .. }))
+                || stored.files.iter().any(has_records),
             packed,
-            bit48: stored.files.iter().any(has_records),
         })
     }
 }
@@ -202,10 +199,10 @@ impl Keeper<'_, '_> {
     }
 
     /// The front of the packed inode that stays. What does not, because nothing could follow it, is read to be stored again.
-    fn packed(&mut self, inode: &Inode) -> Result<KeptPacked, BuildError> {
+    fn packed(&mut self, id: InodeId, inode: &Inode) -> Result<KeptPacked, BuildError> {
         let image = &self.base.image;
         let bits = image.superblock().block_bits;
-        let unreadable = |source| self.base.unreadable(PACKED.to_vec(), source);
+        let unreadable = |source| self.base.unreadable(self.tree.path(id), source);
         let mut map = KeptMap::default();
         for extent in image.stored_extents(inode) {
             let extent = extent.map_err(unreadable)?;
@@ -213,8 +210,14 @@ impl Keeper<'_, '_> {
                 Form::Data => map.push_flat(&extent, image),
                 _ => map.push(&extent, image).is_ok(),
             };
+            if !stays && let Some(data) = self.records(id, inode)? {
+                // Plain data behind it would have to be interlaced too.
+                if !data.interlaced {
+                    let size = inode.size;
+                    return Ok(KeptPacked::Records { data, size });
+                }
+            }
             if map.interlaced {
-                // New plain data is not.
                 map.extents.pop();
             }
             if !stays || map.interlaced {
@@ -235,7 +238,7 @@ impl Keeper<'_, '_> {
             position += length.max(1) as u64;
         }
         let algorithm = map.algorithm;
-        Ok(KeptPacked {
+        Ok(KeptPacked::Pclusters {
             algorithm,
             data: StoredPclusters {
                 start: map.start,
@@ -249,48 +252,34 @@ impl Keeper<'_, '_> {
         })
     }
 
-    /// The pclusters of a file of encoded extents that are of this `form`, which only its records tell.
-    fn records(
-        &mut self,
-        id: InodeId,
-        inode: &Inode,
-        form: &'static str,
-    ) -> Result<StoredData, BuildError> {
+    /// The records of a file, if it is one of encoded extents.
+    fn records(&mut self, id: InodeId, inode: &Inode) -> Result<Option<StoredRecords>, BuildError> {
         let image = &self.base.image;
         let unreadable = |source| self.base.unreadable(self.tree.path(id), source);
-        let refused = |form| AppendError::Form {
-            base: self.base.path.clone(),
-            path: self.tree.path(id),
-            form,
-        };
-        let map = image.map_record(inode).map_err(unreadable)?;
         let MapRecord::Compressed {
             meaning: MapHeader::Extents(_),
             ..
-        } = map
+        } = image.map_record(inode).map_err(unreadable)?
         else {
-            return Err(refused(form).into());
+            return Ok(None);
         };
         let mut kept = KeptRecords::default();
         for extent in image.stored_extents(inode) {
             let extent = extent.map_err(unreadable)?;
-            kept.push(&extent, image).map_err(refused)?;
+            kept.push(&extent, image)
+                .map_err(|form| self.base.refused(self.tree.path(id), form))?;
         }
         if let Some(lowest) = kept.lowest {
             let bits = image.superblock().block_bits;
             self.lowest = self.lowest.min(bits.whole_blocks(lowest));
         }
-        Ok(StoredData::Extents(Box::new(kept.into_stored(image))))
+        Ok(Some(kept.into_stored(image)))
     }
 
     /// The pclusters of a file.
     fn pclusters(&mut self, id: InodeId, inode: &Inode) -> Result<StoredData, BuildError> {
         let (image, path) = (&self.base.image, || self.tree.path(id));
-        let refused = |form| AppendError::Form {
-            base: self.base.path.clone(),
-            path: path(),
-            form,
-        };
+        let refused = |form| self.base.refused(path(), form);
         let bits = image.superblock().block_bits;
         let mut map = KeptMap::default();
         let (mut fragment, mut tail) = (None, None);
@@ -310,7 +299,10 @@ impl Keeper<'_, '_> {
                 }
                 _ => {
                     if let Err(form) = map.push(&extent, image) {
-                        return self.records(id, inode, form);
+                        // Of such a form only records tell.
+                        let records = self.records(id, inode)?;
+                        let records = records.ok_or_else(|| self.base.refused(path(), form))?;
+                        return Ok(StoredData::Extents(Box::new(records)));
                     }
                 }
             }

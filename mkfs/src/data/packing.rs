@@ -30,24 +30,45 @@ pub struct Packed {
     pub offsets: Offsets,
 }
 
-/// Compresses all fragments as one file, in parallel, into the blocks behind what was written: behind `before` when that is the
-/// packed inode's front, of which all encoded data is encoded as `method` does it.
+/// Compresses all fragments as one file, in parallel, into the blocks behind what was written. They come to byte `start` of the
+/// packed inode, and the data is that from there on.
 ///
 /// # Errors
 /// [`PipelineError`].
 pub fn pack(
-    before: Option<StoredPclusters>,
+    start: u64,
     fragments: Fragments,
     method: Method,
     settings: Settings,
     writer: &mut Writer<'_>,
 ) -> Result<Packed, PipelineError> {
-    let start = before.as_ref().map_or(0, |before| length(&before.extents));
     let file = Arc::new(fragments.arrange(start));
-    let data = match before {
-        Some(before) if start > 0 => go_on(before, &file, method, settings, writer)?,
-        _ => store(&file, 0, method, settings, writer)?,
-    };
+    let data = store(&file, start, method, settings, writer)?;
+    packed(file, data)
+}
+
+/// As [`pack`], behind the packed inode's front `before`, of which all encoded data is encoded as `method` does it. The data is that
+/// of both.
+///
+/// # Errors
+/// [`PipelineError`].
+pub fn pack_behind(
+    before: StoredPclusters,
+    fragments: Fragments,
+    method: Method,
+    settings: Settings,
+    writer: &mut Writer<'_>,
+) -> Result<Packed, PipelineError> {
+    let start = length(&before.extents);
+    if start == 0 {
+        return pack(start, fragments, method, settings, writer);
+    }
+    let file = Arc::new(fragments.arrange(start));
+    let data = go_on(before, &file, method, settings, writer)?;
+    packed(file, data)
+}
+
+fn packed(file: Arc<PackedFile>, data: StoredData) -> Result<Packed, PipelineError> {
     let size = file.size();
     let file = Arc::into_inner(file).ok_or(PipelineError::WorkerLost)?;
     Ok(Packed {
