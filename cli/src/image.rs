@@ -148,9 +148,12 @@ pub(crate) fn cut_off(image: &Path, offset: u64) -> Option<String> {
     })
 }
 
-/// Opens an image with the extra devices that are found beside it, and tells where these are.
-pub(crate) fn open_with_devices(image: &Path) -> anyhow::Result<(Image, Vec<PathBuf>)> {
-    let devices = device_paths(image, &[], 0)?;
+/// Opens an image with the extra devices given or those that are found beside it, and tells where these are.
+pub(crate) fn open_with_devices(
+    image: &Path,
+    devices: &[PathBuf],
+) -> anyhow::Result<(Image, Vec<PathBuf>)> {
+    let devices = device_paths(image, devices, 0)?;
     let opened = open_image(image, &devices, 0)?;
     Ok((opened, devices))
 }

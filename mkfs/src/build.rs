@@ -29,6 +29,7 @@ use crate::index::tag;
 use crate::options::{BuildError, folder, requirements};
 use crate::plan::index_form::IndexForm;
 use crate::plan::inode_data::{CompressedDirectories, DataMap};
+use crate::plan::layer_files::place_devices;
 use crate::plan::{Plan, most_frequent_time};
 use crate::source::StoreError;
 use crate::source::directory::DirectoryError;
@@ -80,7 +81,7 @@ pub fn build(
             .compression
             .as_ref()
             .map_or_else(AlgorithmConfigs::default, Compression::configs),
-        devices: options.blob.iter().count(),
+        devices: options.blob.iter().count() + base.as_ref().map_or(0, |base| base.devices.len()),
         metabox: options.metabox.is_some(),
         prefixes: options.image.metadata.stored_prefixes(),
     };
@@ -194,12 +195,13 @@ pub fn build(
         .prefixes(&tree, &header, options.block_bits, room_end)?;
     let superblock_with = |used: Used, header: &Header| {
         let mut features = FeatureIncompat::empty();
-        if blob.is_some() {
+        if header.devices > 0 {
             features |= FeatureIncompat::DEVICE_TABLE_OR_COMPR_HEAD2;
         }
         used.superblock(&options.image, &tree, options.block_bits, features, header)
     };
     let mut superblock = superblock_with(used_by_all, &header);
+    let placed;
     let mut data = DataMap {
         stored: &stored.files,
         raw_files: &[],
@@ -239,12 +241,22 @@ pub fn build(
     options.image.check_kernel(&requirements)?;
     data.metabox_size = plan.metabox_size();
     let align_blocks = options.image.metadata.align_blocks;
-    let devices = options.blob.iter().map(|path| DeviceSlot {
+    let blob_slot = options.blob.iter().map(|path| DeviceSlot {
         tag: tag(path, output),
         blocks: options.block_bits.whole_blocks(data_end),
         // The image's end is not known yet.
         unified_start: BlockAddr(0),
     });
+    let mut devices: Vec<DeviceSlot> = blob_slot.collect();
+    if let Some(base) = base.as_ref().filter(|base| !base.devices.is_empty()) {
+        devices = base.image.device_slots().to_vec();
+        let most = plan.most_end(writer.block(), options.block_bits).0;
+        let first = BlockAddr(most.next_multiple_of(align_blocks));
+        let mut files = kept.layer_files.clone();
+        place_devices(&mut devices, &mut files, first);
+        placed = files;
+        data.layer_files = &placed;
+    }
     let metadata = ImageMetadata {
         tree: &tree,
         data,
@@ -253,7 +265,7 @@ pub fn build(
         pipeline,
         superblock,
         header,
-        devices: devices.collect(),
+        devices,
         content_digest: stored.digest,
         uuid: options.image.uuid,
         data_start,
@@ -274,9 +286,10 @@ pub fn build(
             folder: folder(output).to_path_buf(),
         };
         let image = out.unpublished(finished.size).map_err(out_error)?;
-        let devices = match &blob {
-            Some(blob) => vec![blob.unpublished(data_end).map_err(blob_error)?],
-            None => Vec::new(),
+        let devices = match (&blob, &base) {
+            (Some(blob), _) => vec![blob.unpublished(data_end).map_err(blob_error)?],
+            (None, Some(base)) => base.open_devices()?,
+            (None, None) => Vec::new(),
         };
         expected.compare(&image, &devices)?;
     }

@@ -242,6 +242,7 @@ fn make_over(
     let base = Base {
         path: base.to_path_buf(),
         image: Arc::new(open(base)),
+        devices: Vec::new(),
         strip: true,
     };
     let source = BuildSource::Directory(source.to_path_buf());

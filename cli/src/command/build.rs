@@ -8,7 +8,7 @@ pub(crate) use source::{archive, source};
 
 use crate::build_report::Report;
 use crate::error::Outcome;
-use crate::image::open_image;
+use crate::image::open_with_devices;
 use crate::progress::Progress;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -37,6 +37,16 @@ pub(crate) struct Build {
     /// the image to write
     #[arg(long, value_name = "BASE", help_heading = "Content")]
     append_to: Option<PathBuf>,
+
+    /// An extra device of that image, in the order of its device table; may be repeated. By default the blobs of an index are
+    /// looked for beside it
+    #[arg(
+        long = "device",
+        value_name = "PATH",
+        requires = "append_to",
+        help_heading = "Content"
+    )]
+    devices: Vec<PathBuf>,
 
     #[command(flatten)]
     build: BuildArguments,
@@ -78,7 +88,7 @@ impl Build {
                 }
                 // What comes out stands for itself, so by default it says nothing of layers below.
                 let strip = self.build.image.ovlfs_strip().unwrap_or(true);
-                BuildSource::Over(base(path, strip)?, Box::new(source))
+                BuildSource::Over(base(path, &self.devices, strip)?, Box::new(source))
             }
         };
         let progress = Progress::start("building", self.report.is_quiet());
@@ -90,10 +100,12 @@ impl Build {
 }
 
 /// The image that another one goes on from.
-pub(crate) fn base(path: &Path, strip: bool) -> anyhow::Result<Base> {
+pub(crate) fn base(path: &Path, devices: &[PathBuf], strip: bool) -> anyhow::Result<Base> {
+    let (image, devices) = open_with_devices(path, devices)?;
     Ok(Base {
         path: path.to_path_buf(),
-        image: Arc::new(open_image(path, &[], 0)?),
+        image: Arc::new(image),
+        devices,
         strip,
     })
 }

@@ -124,7 +124,7 @@ pub(crate) fn layer(path: &Path) -> anyhow::Result<Layer> {
             }
             bail!("{}: neither a tar nor an EROFS image", path.display());
         }
-        let (image, devices) = open_with_devices(path)?;
+        let (image, devices) = open_with_devices(path, &[])?;
         LayerSource::Image {
             image: Box::new(image),
             devices,

@@ -7,6 +7,7 @@
 //! read but what lies behind its inodes and maps, and the last bytes of its packed inode when new fragments follow them.
 
 use super::options::BuildOptions;
+use super::source::refuse_own_file;
 use crate::data::output::{FileIdentity, Output};
 use crate::image::ImageError;
 use crate::options::BuildError;
@@ -16,10 +17,10 @@ use erofs_format::BlockAddr;
 use erofs_format::compression::Algorithm;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::feature::FeatureIncompat;
-use erofs_reader::Image;
+use erofs_reader::{ByteSource, FileSource, Image};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// An image that another one goes on from.
@@ -29,6 +30,8 @@ pub struct Base {
     pub path: PathBuf,
     /// The image, which begins with its file.
     pub image: Arc<Image>,
+    /// Files of its devices, by slot: they are devices of the new image.
+    pub devices: Vec<PathBuf>,
     /// Whether whiteouts and overlayfs' attributes of the source are left out, when they have deleted what they name.
     pub strip: bool,
 }
@@ -36,9 +39,12 @@ pub struct Base {
 /// Why an image cannot be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Its data is in other files too.
-    #[error("{}: an image with devices cannot be continued: merge it into a full image first", .0.display())]
-    Devices(PathBuf),
+    /// Its devices are not known, or behind it in its file, where what is new would go.
+    #[error("{}: its devices are to be named (--device); where they are in the same file, it ends where they begin and is not continued", .0.display())]
+    Embedded(PathBuf),
+    /// New metadata and devices behind each other need addresses of more than 32 bits.
+    #[error("{}: its devices take more than the blocks that 32 bits address: make an index of them anew", .0.display())]
+    Far(PathBuf),
     /// Blocks of another size.
     #[error("{} has blocks of {base} bytes, so has what continues it: -b {base}", path.display())]
     BlockSize {
@@ -112,8 +118,17 @@ impl Base {
     pub(super) fn options(&self, options: &BuildOptions) -> Result<BuildOptions, BuildError> {
         let superblock = self.image.superblock();
         let path = || self.path.clone();
-        let problem = if !self.image.device_slots().is_empty() {
-            Some(AppendError::Devices(path()))
+        let is_far = self
+            .image
+            .device_slots()
+            .iter()
+            .map(|slot| slot.blocks)
+            .sum::<u64>()
+            > u64::from(u32::MAX) / 2;
+        let problem = if self.image.device_slots().len() != self.devices.len() {
+            Some(AppendError::Embedded(path()))
+        } else if is_far {
+            Some(AppendError::Far(path()))
         } else if superblock.block_bits != options.block_bits {
             Some(AppendError::BlockSize {
                 path: path(),
@@ -187,6 +202,9 @@ impl Base {
             path: self.path.clone(),
             source,
         };
+        for device in &self.devices {
+            refuse_own_file(device, device.metadata(), own_files)?;
+        }
         let mut file = File::open(&self.path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() && own_files.contains(&FileIdentity::of(&metadata)) {
@@ -207,6 +225,35 @@ impl Base {
             .into());
         }
         Ok(BlockAddr(superblock.blocks))
+    }
+
+    /// Blocks of the image, and of its devices by slot. Where a slot does not tell, the file does.
+    pub(super) fn device_blocks(&self) -> Result<Vec<u64>, AppendError> {
+        let superblock = self.image.superblock();
+        let mut all = vec![superblock.blocks];
+        for (slot, path) in self.image.device_slots().iter().zip(&self.devices) {
+            let blocks = match slot.blocks {
+                0 => superblock
+                    .block_bits
+                    .whole_blocks(self.device(path)?.size()),
+                blocks => blocks,
+            };
+            all.push(blocks);
+        }
+        Ok(all)
+    }
+
+    /// Its devices, for reading.
+    pub(super) fn open_devices(&self) -> Result<Vec<Arc<dyn ByteSource>>, AppendError> {
+        let open = |path: &PathBuf| Ok(Arc::new(self.device(path)?) as Arc<dyn ByteSource>);
+        self.devices.iter().map(open).collect()
+    }
+
+    fn device(&self, path: &Path) -> Result<FileSource, AppendError> {
+        FileSource::open(path).map_err(|source| AppendError::Read {
+            path: path.to_path_buf(),
+            source,
+        })
     }
 
     /// The base with the tree of the source over it.

@@ -83,6 +83,7 @@ impl Base {
             index_form: options.index_form,
             lowest: u64::MAX,
         };
+        let device_blocks = self.device_blocks()?;
         let mut layer_files = vec![None; content.files.len()];
         let mut compressed = Vec::new();
         for (id, size, number) in files {
@@ -106,7 +107,7 @@ impl Base {
                 tree,
                 content,
                 first_devices: &[DeviceId::PRIMARY],
-                blocks: &[self.image.superblock().blocks],
+                blocks: &device_blocks,
                 block_bits: self.image.superblock().block_bits,
                 writer: &mut *keeper.writer,
                 tails: &mut keeper.stored.tails,
@@ -159,7 +160,7 @@ struct Keeper<'a, 'o> {
 }
 
 impl Keeper<'_, '_> {
-    /// Takes note of where a file without compression is: where it was.
+    /// Takes note of where a file without compression is: where it was. The places of devices are found later.
     fn see(&mut self, data: &mut LayerFileData) {
         match data {
             LayerFileData::Flat {
@@ -169,12 +170,13 @@ impl Keeper<'_, '_> {
                 ..
             } => {
                 *unified_start = *start;
-                if device.is_some() {
+                if *device == Some(DeviceId::PRIMARY) {
                     self.lowest = self.lowest.min(start.0);
                 }
             }
             LayerFileData::Chunked { pieces, .. } => {
-                let starts = pieces.iter().map(|ChunkPiece { start, .. }| start.0);
+                let own = |piece: &&ChunkPiece| piece.device == DeviceId::PRIMARY;
+                let starts = pieces.iter().filter(own).map(|piece| piece.start.0);
                 self.lowest = starts.fold(self.lowest, u64::min);
             }
         }

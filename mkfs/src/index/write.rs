@@ -12,6 +12,7 @@ use crate::image::{Finished, Header, Metadata as ImageMetadata};
 use crate::options::{BuildError, requirements};
 use crate::plan::index_form::IndexForm;
 use crate::plan::inode_data::{CompressedDirectories, DataMap, LayerFileData};
+use crate::plan::layer_files::place_devices;
 use crate::plan::{Plan, most_frequent_time};
 use crate::summary::Summary;
 use erofs_format::feature::FeatureIncompat;
@@ -147,30 +148,14 @@ impl Index<'_> {
 
     /// Gives all devices their places in the unified address space, from block `first` on.
     fn place_devices(&mut self, first: BlockAddr) {
-        let mut next = first;
-        for device in &mut self.devices {
-            device.unified_start = next;
-            next = BlockAddr(next.0 + device.blocks);
-        }
-        let start_of = |id: DeviceId| match usize::from(id.0).checked_sub(1) {
-            Some(slot) => self.devices.get(slot).map(|device| device.unified_start),
-            None => None,
-        };
+        place_devices(&mut self.devices, &mut self.layer_files, first);
         for raw in &mut self.raw_files {
-            if let Some(start) = raw.device.and_then(start_of) {
-                raw.unified_start = start;
-            }
-        }
-        for file in self.layer_files.iter_mut().flatten() {
-            if let LayerFileData::Flat {
-                device: Some(device),
-                start,
-                unified_start,
-                ..
-            } = file
-                && let Some(first) = start_of(*device)
-            {
-                *unified_start = BlockAddr(first.0 + start.0);
+            let slot = raw
+                .device
+                .and_then(|id| usize::from(id.0).checked_sub(1))
+                .and_then(|slot| self.devices.get(slot));
+            if let Some(device) = slot {
+                raw.unified_start = device.unified_start;
             }
         }
     }

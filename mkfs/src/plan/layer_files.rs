@@ -14,6 +14,7 @@ use crate::index::IndexError;
 use crate::options::BuildError;
 use crate::source::layers::{FileSource, LayerContent, OpenLayer};
 use crate::tree::{DataRange, FrozenTree, InodeId};
+use erofs_format::device::DeviceSlot;
 use erofs_format::inode::EXTENDED_INODE_SIZE;
 use erofs_format::{BlockAddr, BlockBits, DeviceId, Nid};
 use erofs_reader::{Image, Place};
@@ -63,6 +64,33 @@ impl Map {
                 last.length += piece.length;
             }
             _ => self.pieces.push(piece),
+        }
+    }
+}
+
+/// Gives all devices their places in the unified address space, from block `first` on, and with them the files that are addressed by
+/// these.
+pub(crate) fn place_devices(
+    devices: &mut [DeviceSlot],
+    files: &mut [Option<LayerFileData>],
+    first: BlockAddr,
+) {
+    let mut next = first;
+    for device in &mut *devices {
+        device.unified_start = next;
+        next = BlockAddr(next.0 + device.blocks);
+    }
+    for file in files.iter_mut().flatten() {
+        if let LayerFileData::Flat {
+            device: Some(device),
+            start,
+            unified_start,
+            ..
+        } = file
+            && let Some(slot) = usize::from(device.0).checked_sub(1)
+            && let Some(device) = devices.get(slot)
+        {
+            *unified_start = BlockAddr(device.unified_start.0 + start.0);
         }
     }
 }

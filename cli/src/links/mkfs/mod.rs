@@ -277,7 +277,10 @@ impl Arguments {
                 bail!("--incremental is about full images: an index has no data to go on from");
             };
             let strip = self.build.image.ovlfs_strip().unwrap_or(false);
-            work = Work::Build(BuildSource::Over(base(&image, strip)?, Box::new(source)));
+            work = Work::Build(BuildSource::Over(
+                base(&image, &[], strip)?,
+                Box::new(source),
+            ));
         }
         let devices = work.devices();
         let descriptor = self.vmdk_desc.as_deref().map(Companion::create);
