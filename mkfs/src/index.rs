@@ -48,7 +48,12 @@ pub enum IndexSource {
         path: PathBuf,
     },
     /// A tar, plain or compressed, of which whoever mounts the index has the uncompressed form: behind the index or beside it.
-    TarElsewhere(tar::Archive),
+    TarElsewhere {
+        /// The tar.
+        archive: tar::Archive,
+        /// Where that form will be, for the tag by which a mount finds it, if that is known.
+        path: Option<PathBuf>,
+    },
     /// Raw files.
     RawFiles(Vec<RawFile>),
     /// Layers, the lowest first.
@@ -182,7 +187,7 @@ pub fn index(
             }
             vec![path]
         }
-        IndexSource::TarElsewhere(_) => Vec::new(),
+        IndexSource::TarElsewhere { .. } => Vec::new(),
         IndexSource::RawFiles(files) => files.iter().map(|file| file.path.as_path()).collect(),
         IndexSource::Layers { layers, .. } => layers.iter().flat_map(Layer::files).collect(),
     };
@@ -195,10 +200,20 @@ pub fn index(
                 true => archive.in_place(folder(output))?,
                 false => archive,
             };
-            Index::of_tar(archive, Some(&path), is_embedded, output, options, &out)?
+            let data = tar::Data::InPlace;
+            Index::of_tar(
+                archive,
+                data,
+                Some(&path),
+                is_embedded,
+                output,
+                options,
+                &out,
+            )?
         }
-        IndexSource::TarElsewhere(archive) => {
-            Index::of_tar(archive, None, false, output, options, &out)?
+        IndexSource::TarElsewhere { archive, path } => {
+            let data = tar::Data::Elsewhere;
+            Index::of_tar(archive, data, path.as_deref(), false, output, options, &out)?
         }
         IndexSource::RawFiles(_) if is_embedded => {
             return Err(IndexError::EmbeddedRawFiles.into());
@@ -234,6 +249,7 @@ struct Index<'o> {
 impl<'o> Index<'o> {
     fn of_tar(
         archive: tar::Archive,
+        data: tar::Data<'_>,
         path: Option<&Path>,
         is_embedded: bool,
         output: &Path,
@@ -244,10 +260,6 @@ impl<'o> Index<'o> {
         let file = archive.file().cloned();
         let image = &options.image;
         let mut tree = image.empty_tree()?;
-        let data = match path {
-            Some(_) => tar::Data::InPlace,
-            None => tar::Data::Elsewhere,
-        };
         let summary = tar::scan(archive, &image.rules, image.whiteouts, &mut tree, data)?;
         let tree = image.finish(tree)?;
         let name = path.unwrap_or(Path::new("the tar"));

@@ -287,6 +287,15 @@ fn tars_that_cannot_be_pointed_into_are_refused() {
         }
         assert_eq!(fs::read_dir(path("out")).expect("there").count(), 0);
     }
+    // A name is what a mount goes by; in one file it needs none.
+    let mut command = erofs().expect("asked for");
+    let tar = File::open(path("whole.tar")).expect("there");
+    command
+        .args(["index", "-", "-o"])
+        .arg(path("out/index.erofs"));
+    let error = refused(command.stdin(tar));
+    assert!(error.contains("by its name") && error.contains("--embed"));
+    assert_eq!(fs::read_dir(path("out")).expect("there").count(), 0);
     // The advice helps.
     File::options()
         .write(true)

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Index {
-    /// An uncompressed tar; with --embed any tar, `-` for standard input; or files, each as PATH or NAME=PATH
+    /// An uncompressed tar; with --embed any tar, also `-` for standard input; or files, each as PATH or NAME=PATH
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
 
@@ -64,6 +64,9 @@ impl Index {
             archive(&self.sources, false)?
         };
         let source = match archive {
+            Some((path, _)) if path.as_os_str() == "-" && !self.embed => bail!(
+                "-: a mount finds the tar by its name: name the file, or take --embed to have the tar behind the index"
+            ),
             Some((path, archive)) => IndexSource::Tar { archive, path },
             None if self.embed => bail!(
                 "--embed is about a tar: an index with single files in it would be a full image, which erofs build makes for older kernels too"

@@ -7,7 +7,7 @@ use erofs_tests::{
     kernel::{Mounted, Way},
     manifest::{Field, Manifest},
     require,
-    workshop::Workshop,
+    workshop::{Workshop, open},
 };
 
 use super::{link, manifest, needs, peer, run};
@@ -159,6 +159,32 @@ fn compressed_streams_become_index_and_tar() {
         manifest(&workshop, "i.erofs", &["raw.tar"]).nodes[&b"etc/hosts"[..]].size,
         20
     );
+    // A mount finds it by the name of the copy.
+    let image = open(&workshop.path("i.erofs"), &[workshop.path("raw.tar")]);
+    assert_eq!(image.device_slots()[0].tag_bytes(), b"raw.tar");
+    // It passes through pipes, and never takes the place of another file.
+    let arguments = [
+        "--quiet",
+        "--tar=f",
+        "--ungzip=/dev/stdout",
+        "f.erofs",
+        "layer.tar.gz",
+    ];
+    let output = run(link(&workshop), &workshop, None, &arguments);
+    assert!(output.status.success() && output.stdout == raw);
+    for (copy, more) in [
+        ("--ungzip=new.erofs", "--quiet"),
+        ("--ungzip=./layer.tar.gz", "--quiet"),
+        ("--unxz=copy", "--gzinfo=../copy"),
+        ("--ungzip=raw.tar", "--vmdk-desc=./raw.tar"),
+    ] {
+        let more = more.replace("..", workshop.directory.path().to_str().unwrap());
+        let arguments = ["--tar=f", copy, &more, "new.erofs", "layer.tar.gz"];
+        let output = run(link(&workshop), &workshop, None, &arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("are one file"), "{copy}: {error}");
+        assert!(!workshop.path("new.erofs").exists() && !workshop.path("copy").exists());
+    }
 
     // Cut off: neither file is there.
     let bytes = fs::read(&packed).unwrap();

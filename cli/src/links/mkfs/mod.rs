@@ -3,6 +3,7 @@
 //! What is spelled as in `erofs build` is its definition; here is what only the C tool has. UUIDs and times are
 //! reproducible unless asked otherwise, and what the C tool warns of and goes on with is refused.
 
+mod companion;
 mod feature_bits;
 mod unsupported;
 mod vmdk;
@@ -15,9 +16,9 @@ use crate::report;
 use anyhow::{Context, bail};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use companion::Companion;
 use erofs_format::BlockBits;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
-use erofs_mkfs::data::output::Output;
 use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
@@ -26,7 +27,7 @@ use erofs_mkfs::summary::Summary;
 use feature_bits::FeatureBits;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -285,14 +286,22 @@ impl Arguments {
         let devices = work.devices();
         let descriptor = self.vmdk_desc.as_deref().map(Companion::create);
         let descriptor = descriptor.transpose()?;
+        let beside: Vec<_> = companions.iter().chain(&descriptor).collect();
+        for (number, companion) in beside.iter().enumerate() {
+            let others = beside.iter().take(number).map(|other| other.target());
+            let sources = self.sources.iter().map(PathBuf::as_path);
+            companion.check([&*image].into_iter().chain(sources).chain(others))?;
+        }
         let summary = make(work, &image, &options)?;
         for companion in companions {
             companion.publish()?;
         }
         if let Some(descriptor) = descriptor {
             let text = vmdk::descriptor(&image, &devices, &summary);
-            let mut file = descriptor.output.file();
+            let mut file = descriptor.writer()?;
             file.write_all(text.as_bytes())?;
+            file.flush()?;
+            drop(file);
             descriptor.publish()?;
         }
         warn(&summary);
@@ -356,7 +365,8 @@ impl Arguments {
             bail!("{}: {}", path.display(), TarError::NotGzip);
         }
         let copies = [&self.ungzip, &self.unxz];
-        if let Some(target) = copies.into_iter().flatten().flatten().next() {
+        let copy = copies.into_iter().flatten().flatten().next();
+        if let Some(target) = copy {
             let made = Companion::create(target)?;
             archive = archive.copied_to(made.writer()?);
             companions.push(made);
@@ -365,7 +375,7 @@ impl Arguments {
             TarMode::Headerball => Work::Build(BuildSource::Tar(archive.headers_only())),
             TarMode::I if self.reserves() => Work::Build(BuildSource::Tar(archive)),
             TarMode::F => Work::Build(BuildSource::Tar(archive)),
-            TarMode::I => Work::Index(index_source(path, archive)),
+            TarMode::I => Work::Index(index_source(path, archive, copy.cloned())),
         };
         Ok((work, companions))
     }
@@ -403,7 +413,12 @@ impl Work {
     /// The files that will be the image's devices.
     fn devices(&self) -> Vec<PathBuf> {
         match self {
-            Self::Index(IndexSource::Tar { path, .. }) => vec![path.clone()],
+            Self::Index(
+                IndexSource::Tar { path, .. }
+                | IndexSource::TarElsewhere {
+                    path: Some(path), ..
+                },
+            ) => vec![path.clone()],
             Self::Index(IndexSource::Layers { layers, .. }) => {
                 let files = layers.iter().flat_map(Layer::files);
                 files.map(Path::to_path_buf).collect()
@@ -428,12 +443,16 @@ fn gzip_archive(path: &Path, index: &Companion) -> anyhow::Result<Archive> {
     Ok(Archive::with_gzip_index(file, index.writer()?)?)
 }
 
-/// An index of a tar in a file tells its name; one of a stream leaves it to the mount where the tar is.
-fn index_source(path: PathBuf, archive: Archive) -> IndexSource {
+/// An index of a tar in a file tells its name, also of one that is written on the way; one of a stream leaves it to the mount
+/// where the tar is.
+fn index_source(path: PathBuf, archive: Archive, copy: Option<PathBuf>) -> IndexSource {
     if archive.file().is_some() && path.as_os_str() != "-" {
         IndexSource::Tar { archive, path }
     } else {
-        IndexSource::TarElsewhere(archive)
+        IndexSource::TarElsewhere {
+            archive,
+            path: copy,
+        }
     }
 }
 
@@ -442,36 +461,6 @@ fn make(work: Work, image: &Path, options: &BuildOptions) -> anyhow::Result<Summ
         Work::Build(source) => build(source, image, options, &Arc::new(AtomicU64::new(0)))?,
         Work::Index(source) => index(source, image, &options.for_index(), Placement::Apart)?,
     })
-}
-
-/// A file that goes with the image, as the uncompressed form of a tar: it gets its name, whole, when the image has its own.
-struct Companion {
-    output: Output,
-    target: PathBuf,
-}
-
-impl Companion {
-    fn create(target: &Path) -> anyhow::Result<Self> {
-        Ok(Self {
-            output: Output::create(target).with_context(|| target.display().to_string())?,
-            target: target.to_path_buf(),
-        })
-    }
-
-    fn writer(&self) -> std::io::Result<BufWriter<File>> {
-        Ok(BufWriter::with_capacity(
-            1 << 20,
-            self.output.file().try_clone()?,
-        ))
-    }
-
-    fn publish(self) -> anyhow::Result<()> {
-        let length = self.output.file().metadata()?.len();
-        let Self { output, target } = self;
-        output
-            .publish(length)
-            .with_context(|| target.display().to_string())
-    }
 }
 
 /// The result, in the words that scripts look for.
