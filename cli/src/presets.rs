@@ -86,8 +86,10 @@ mod tests {
     use super::*;
     use crate::command::build::BuildArguments;
     use clap::Parser;
+    use erofs_format::kernel::Requirement;
     use erofs_mkfs::build::BuildOptions;
     use erofs_mkfs::data::compression::AlgorithmSettings;
+    use erofs_mkfs::options::BuildError;
 
     #[derive(Debug, Parser)]
     #[command(no_binary_name = true)]
@@ -128,5 +130,38 @@ mod tests {
         let model = options(&["--preset=model", "--dsunit=4", "-E", "inline_data"]);
         assert!(model.alignment == 4 && model.inline_tails);
         assert_eq!(options(&["--preset=model", "-b", "64k"]).alignment, 32);
+    }
+
+    #[test]
+    fn what_a_preset_asks_for_is_not_called_an_option_of_the_user() {
+        let advice = |words: &[&str]| {
+            let build = Arguments::try_parse_from(words).unwrap().build;
+            let options = build.options().unwrap();
+            let lacking = if words.contains(&"--kernel=6.10") {
+                Requirement::Metabox
+            } else {
+                Requirement::Zstd
+            };
+            let kernel = options.image.kernel.unwrap();
+            let error = BuildError::Kernel {
+                kernel,
+                requirement: lacking,
+            };
+            build.explain(&options, error).to_string()
+        };
+        let error = advice(&["--preset=small", "--kernel=6.10"]);
+        assert!(
+            error.contains("--preset small asks for it (--kernel-downgrade"),
+            "{error}"
+        );
+        let error = advice(&["--preset=small", "--kernel=6.10", "-m", "4k"]);
+        assert!(error.contains("leave out -m"), "{error}");
+        let error = advice(&["--preset=balanced", "--kernel=6.1"]);
+        assert!(
+            error.contains("--preset balanced asks for it (take another"),
+            "{error}"
+        );
+        let error = advice(&["--preset=balanced", "--kernel=6.1", "-zzstd"]);
+        assert!(error.contains("without -z"), "{error}");
     }
 }

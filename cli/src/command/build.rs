@@ -92,7 +92,8 @@ impl Build {
             }
         };
         let progress = Progress::start("building", self.report.is_quiet());
-        let summary = build(source, &self.output, &options, progress.counter())?;
+        let summary = build(source, &self.output, &options, progress.counter())
+            .map_err(|error| self.build.explain(&options, error))?;
         drop(progress);
         self.report.print(&self.output, &summary)?;
         Ok(Outcome::Fine)

@@ -95,7 +95,8 @@ impl Merge {
             )?
         } else {
             let source = BuildSource::Layers { layers, strip };
-            build(source, &self.output, &options, progress.counter())?
+            build(source, &self.output, &options, progress.counter())
+                .map_err(|error| self.build.explain(&options, error))?
         };
         drop(progress);
         self.report.print(&self.output, &summary)?;

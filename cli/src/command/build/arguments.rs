@@ -6,14 +6,15 @@ use crate::metabox::{self, CompressedMetadata};
 use crate::packing::PackingOptions;
 use crate::presets::{Choice, Preset};
 use crate::values;
-use anyhow::{Context, bail};
-use clap::Args;
+use anyhow::{Context, anyhow, bail};
+use clap::{Args, ValueEnum};
 use erofs_format::BlockBits;
+use erofs_format::kernel::Requirement;
 use erofs_format::xattr::MAX_LONG_PREFIXES;
 use erofs_mkfs::build::{BuildOptions, Verify};
 use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::data::hints::Hints;
-use erofs_mkfs::options::InodeForm;
+use erofs_mkfs::options::{BuildError, InodeForm};
 use erofs_mkfs::plan::index_form::IndexForm;
 use erofs_mkfs::plan::long_prefix;
 use std::ffi::OsString;
@@ -345,7 +346,61 @@ impl BuildArguments {
     }
 }
 
+impl BuildArguments {
+    /// An error of a build with these options. What a preset asks for is not advised against in the words of options that
+    /// nobody wrote.
+    pub(crate) fn explain(&self, options: &BuildOptions, error: BuildError) -> anyhow::Error {
+        let BuildError::Kernel {
+            kernel,
+            requirement,
+        } = error
+        else {
+            return error.into();
+        };
+        let Some(preset) = self.layout.preset_asking_for(requirement) else {
+            return error.into();
+        };
+        let value = preset.to_possible_value();
+        let preset = value.as_ref().map_or("", |value| value.get_name());
+        let can_do_without = options.clone().downgrade(kernel).contains(&requirement);
+        let advice = match can_do_without {
+            true => "--kernel-downgrade leaves it out",
+            false => "take another preset, or other options beside it",
+        };
+        let (what, since) = (requirement.describe(), requirement.since());
+        anyhow!(
+            "Linux {kernel} cannot mount this image: {what} needs {since}, and --preset {preset} asks for it ({advice})"
+        )
+    }
+}
+
 impl Layout {
+    /// The preset, if it and not the user asks for what a kernel lacks.
+    fn preset_asking_for(&self, requirement: Requirement) -> Option<Preset> {
+        let choice = self.choice();
+        let packs = |words: &[&str]| {
+            let packs = |word: &&str| word.ends_with("fragments") || *word == "dedupe";
+            words.iter().any(packs)
+        };
+        let given: Vec<_> = self.extended.iter().map(String::as_str).collect();
+        let by_metabox = choice.metabox.is_some() && self.metadata.metabox.is_none();
+        let by_preset = match requirement {
+            Requirement::Metabox => by_metabox,
+            Requirement::Bit48 => {
+                by_metabox && !given.contains(&"48bit") && !given.contains(&"dot-omitted")
+            }
+            Requirement::FragmentsOrDedupe => packs(choice.extended) && !packs(&given),
+            Requirement::BigPcluster => {
+                choice.cluster_size.is_some() && self.cluster_size.is_none()
+            }
+            Requirement::MicroLzma | Requirement::Deflate | Requirement::Zstd => {
+                choice.compressors.is_some() && self.compressors.is_none()
+            }
+            _ => false,
+        };
+        self.preset.filter(|_| by_preset)
+    }
+
     /// What the preset says.
     fn choice(&self) -> Choice {
         self.preset.map(Preset::choice).unwrap_or_default()

@@ -292,7 +292,7 @@ impl Arguments {
             let sources = self.sources.iter().map(PathBuf::as_path);
             companion.check([&*image].into_iter().chain(sources).chain(others))?;
         }
-        let summary = make(work, &image, &options)?;
+        let summary = self.make(work, &image, &options)?;
         for companion in companions {
             companion.publish()?;
         }
@@ -382,6 +382,14 @@ impl Arguments {
 }
 
 impl Arguments {
+    fn make(&self, work: Work, image: &Path, options: &BuildOptions) -> anyhow::Result<Summary> {
+        match work {
+            Work::Build(source) => build(source, image, options, &Arc::new(AtomicU64::new(0))),
+            Work::Index(source) => index(source, image, &options.for_index(), Placement::Apart),
+        }
+        .map_err(|error| self.build.explain(options, error))
+    }
+
     fn merge(&self, images: &[PathBuf]) -> anyhow::Result<Work> {
         let mut layers = Vec::new();
         for path in images {
@@ -454,13 +462,6 @@ fn index_source(path: PathBuf, archive: Archive, copy: Option<PathBuf>) -> Index
             path: copy,
         }
     }
-}
-
-fn make(work: Work, image: &Path, options: &BuildOptions) -> anyhow::Result<Summary> {
-    Ok(match work {
-        Work::Build(source) => build(source, image, options, &Arc::new(AtomicU64::new(0)))?,
-        Work::Index(source) => index(source, image, &options.for_index(), Placement::Apart)?,
-    })
 }
 
 /// The result, in the words that scripts look for.
