@@ -206,8 +206,17 @@ impl Keeper<'_, '_> {
         let bits = image.superblock().block_bits;
         let unreadable = |source| self.base.unreadable(self.tree.path(id), source);
         let mut map = KeptMap::default();
+        let mut all_stays = true;
         for extent in image.stored_extents(inode) {
             let extent = extent.map_err(unreadable)?;
+            if extent.form == Form::Hole {
+                // It might be of any size.
+                let path = self.tree.path(id);
+                return Err(self.base.refused(path, "a hole in the packed inode").into());
+            }
+            if !all_stays {
+                continue;
+            }
             let stays = match extent.form {
                 Form::Data => map.push_flat(&extent, image),
                 _ => map.push(&extent, image).is_ok(),
@@ -222,15 +231,13 @@ impl Keeper<'_, '_> {
             if map.interlaced {
                 map.extents.pop();
             }
-            if !stays || map.interlaced {
-                break;
-            }
+            all_stays = stays && !map.interlaced;
         }
         map.extents.truncate(indexable(&map.extents, false, bits));
         self.lowest = self.lowest.min(map.lowest.unwrap_or(u64::MAX));
         let mut position: u64 = map.extents.iter().map(|e| u64::from(e.length)).sum();
         let mut piece = vec![0; PIECE];
-        while position < inode.size {
+        while position < inode.data_size() {
             let length = image
                 .read(inode, position, &mut piece)
                 .map_err(unreadable)?;
