@@ -5,9 +5,9 @@ use crate::{mounting, values};
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use erofs_format::ByteOffset;
-use erofs_format::superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock};
+use erofs_format::superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock, SuperblockError};
 use erofs_mount::{MountOptions, Requirements, Sources};
-use erofs_reader::{ByteSource, FileSource, Image, ImageOptions, OffsetSource};
+use erofs_reader::{ByteSource, FileSource, Image, ImageOptions, OffsetSource, OpenError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,6 +62,39 @@ impl ImageInput {
     }
 }
 
+impl ImageInput {
+    /// Opens the image although `error` says that its superblock has another checksum than it should have, which is told on
+    /// standard error. Any other error is given back.
+    pub(crate) fn open_despite_checksum(&self, error: anyhow::Error) -> anyhow::Result<Image> {
+        if !is_wrong_checksum(&error) {
+            return Err(error);
+        }
+        let devices = device_paths(&self.image, &self.devices, self.offset).unwrap_or_default();
+        let options = ImageOptions {
+            devices: open_all(&devices)?,
+            offset: ByteOffset(self.offset),
+            checksum: false,
+            ..ImageOptions::default()
+        };
+        let image = Image::open(open(&self.image)?, options)
+            .with_context(|| self.image.display().to_string())?;
+        complain!(
+            "erofs: {}; going on, although Linux would not mount it",
+            one_line(&error)
+        );
+        Ok(image)
+    }
+}
+
+fn is_wrong_checksum(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref(),
+            Some(OpenError::Superblock(SuperblockError::Checksum { .. }))
+        )
+    })
+}
+
 /// What is left of an image that does not open.
 pub(crate) struct Ruin {
     /// Its superblock, with what belongs to it but for prefixes of attributes.
@@ -76,6 +109,7 @@ impl ImageInput {
     pub(crate) fn open_superblock(&self, error: anyhow::Error) -> anyhow::Result<Ruin> {
         let options = ImageOptions {
             offset: ByteOffset(self.offset),
+            checksum: false,
             superblock_only: true,
             ..ImageOptions::default()
         };

@@ -291,6 +291,51 @@ fn an_image_without_a_root_still_has_a_superblock() {
     assert_eq!(output.expect("starts").status.code(), Some(2));
 }
 
+/// Everything is shown, as by the C tool, but the program of this name ends with 1.
+#[test]
+fn a_wrong_checksum_is_told_and_no_obstacle() {
+    let binary = require!(skip::erofs_binary());
+    let workshop = Workshop::new(&small_tree());
+    let image = workshop.build("image.erofs", &[]);
+    let link = workshop.path("dump.erofs");
+    std::os::unix::fs::symlink(&binary, &link).expect("made");
+    let whole = succeed(Command::new(&binary).args(["dump", "-t"]).arg(&image));
+    // The last byte of the label.
+    let mut bytes = fs::read(&image).expect("readable");
+    bytes[1024 + 79] ^= 1;
+    fs::write(&image, bytes).expect("written");
+    for arguments in [
+        &["dump"][..],
+        &["dump", "-S"],
+        &["dump", "-t"],
+        &["dump", "--json"],
+    ] {
+        let output = Command::new(&binary).args(arguments).arg(&image).output();
+        let output = output.expect("starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+        assert!(error.contains("checksum is 0x") && error.contains("computed 0x"));
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(!output.stdout.is_empty());
+        if arguments[1..] == ["-t"] {
+            assert_eq!(output.stdout, whole.stdout);
+        }
+    }
+    let mut tools = vec![Command::new(&link)];
+    tools.extend(erofs_tests::peers::erofs_utils("dump.erofs"));
+    let shown = tools.into_iter().map(|mut tool| {
+        let output = tool
+            .args(["-s", "--path=/"])
+            .arg(&image)
+            .env("TZ", "UTC")
+            .output();
+        let output = output.expect("starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(text(output).contains("Filesystem UUID"));
+    });
+    assert!(shown.count() > 0);
+}
+
 #[test]
 fn broken_images_are_told_and_end_quickly_in_bounded_memory() {
     let binary = require!(skip::erofs_binary());

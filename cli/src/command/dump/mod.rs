@@ -140,11 +140,16 @@ impl Dump {
         } else {
             self.input.open_for_metadata()
         };
+        let mut problems = Problems(0);
+        let opened = opened.or_else(|error| {
+            let image = self.input.open_despite_checksum(error)?;
+            problems.0 += 1;
+            Ok(image)
+        });
         let image = match opened {
             Err(error) if nothing_else && !self.tree => return self.ruin(error),
             opened => opened?,
         };
-        let mut problems = Problems(0);
         if self.tree {
             let options = tree::Options {
                 workers: self.workers.map(NonZeroUsize::get),

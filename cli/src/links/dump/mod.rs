@@ -17,7 +17,7 @@ use anyhow::Context;
 use clap::Parser;
 use erofs_format::Nid;
 use erofs_format::inode::{FileType, Timestamp};
-use erofs_reader::{FileSource, Image, Inode, OpenError, Symlinks};
+use erofs_reader::{FileSource, Image, Inode, Symlinks};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufWriter, IsTerminal, Write};
@@ -200,22 +200,12 @@ impl Arguments {
             let error = anyhow::Error::from(error).context(path.display().to_string());
             return Err((code(errno), error));
         }
-        self.input().open_for_metadata().map_err(|error| {
-            let checksum = error.chain().any(|cause| {
-                matches!(
-                    cause.downcast_ref(),
-                    Some(OpenError::Superblock(
-                        erofs_format::superblock::SuperblockError::Checksum { .. }
-                    ))
-                )
-            });
-            let errno = if checksum {
-                Errno::BADMSG
-            } else {
-                Errno::INVAL
-            };
-            (code(errno), error)
-        })
+        let input = self.input();
+        // The C tool does not look at the checksum.
+        let opened = input.open_for_metadata();
+        opened
+            .or_else(|error| input.open_despite_checksum(error))
+            .map_err(|error| (code(Errno::INVAL), error))
     }
 
     /// Whether all that was asked for could be shown.
