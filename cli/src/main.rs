@@ -111,9 +111,56 @@ fn refuse(error: &clap::Error, json: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if json {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        output::json_error(first.strip_prefix("error: ").unwrap_or(first));
+        output::json_error(&message(&error.to_string()));
     }
     ExitCode::from(2)
+}
+
+/// What clap says of wrong arguments, in one line, without the usage and where help is.
+fn message(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| {
+        let is_hint = ["Usage:", "For more information"];
+        !paragraph.is_empty() && !is_hint.iter().any(|start| paragraph.starts_with(start))
+    });
+    let lines = paragraphs.map(|paragraph| {
+        let words: Vec<_> = paragraph.split_whitespace().collect();
+        words.join(" ")
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn messages_are_whole_and_one_line() {
+        let told = |words: &[&str]| {
+            let words = ["erofs"].iter().chain(words);
+            message(&Arguments::try_parse_from(words).unwrap_err().to_string())
+        };
+        assert_eq!(
+            told(&["build", "source"]),
+            "the following required arguments were not provided: --output <IMAGE>"
+        );
+        let error = told(&["build", "a", "-o", "b", "--preset", "smal"]);
+        assert!(
+            error.starts_with(
+                "invalid value 'smal' for '--preset <PRESET>' [possible values: fast, "
+            )
+        );
+        assert!(
+            error.ends_with("; tip: a similar value exists: 'small'"),
+            "{error}"
+        );
+        let error = told(&["ls", "--bogus", "image"]);
+        assert!(
+            error.starts_with("unexpected argument '--bogus' found; tip: "),
+            "{error}"
+        );
+        assert!(!error.contains("Usage") && !error.contains("--help"));
+    }
 }
