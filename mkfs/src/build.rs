@@ -345,7 +345,10 @@ fn store_data(
         );
         let fed = source.feed(options, own_files, &mut pipeline);
         match fed {
-            Ok(fed) => Ok((fed, pipeline.finish()?)),
+            Ok(feeding) => {
+                let stored = pipeline.finish()?;
+                Ok((feeding.finish(options)?, stored))
+            }
             Err(error) if stopped(&error) => match pipeline.finish() {
                 // The pipeline failed first: it knows why.
                 Err(cause) => Err(cause.into()),

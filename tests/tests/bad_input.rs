@@ -346,6 +346,35 @@ fn files_that_are_rewritten() {
     assert!(taken.status.success(), "{taken:?}");
 }
 
+/// A file that is deleted after its folder was read, before it is: it is no more, nor are its other names.
+#[test]
+fn files_that_vanish() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source");
+    fs::create_dir(&source).expect("made");
+    fs::write(source.join("a.large"), bytes::text(1, LARGE as usize)).expect("written");
+    let images = Images::new();
+    for (options, code) in [(&[][..], 2), (&["--ignore-changed", "--verify"], 0)] {
+        fs::write(source.join("z.log"), bytes::text(2, 5000)).expect("written");
+        fs::hard_link(source.join("z.log"), source.join("z.other")).expect("linked");
+        let vanish = |_: &mut File| {
+            fs::remove_file(source.join("z.log")).expect("removed");
+            fs::remove_file(source.join("z.other")).expect("removed");
+        };
+        let done = build_while_a_file_changes(&source, &images.image(), options, vanish);
+        let error = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{error}");
+        assert!(error.contains("z.log"), "{error}");
+        if code == 2 {
+            images.nothing_left();
+        }
+    }
+    let seen = Manifest::of_image(&open(&images.image(), &[])).expect("readable");
+    let names: Vec<_> = seen.nodes.keys().map(Vec::as_slice).collect();
+    assert_eq!(names, [&b""[..], b"a.large"]);
+}
+
 #[test]
 fn full_disks() {
     require!(skip::root());

@@ -97,7 +97,7 @@ pub(super) enum OpenSource {
     Layers(Box<FrozenTree>, Arc<LayerReader>),
 }
 
-/// What came of reading a source.
+/// What came of reading a source, when all its data has been read too.
 pub(super) struct Fed {
     /// The tree.
     pub(super) tree: FrozenTree,
@@ -105,11 +105,46 @@ pub(super) struct Fed {
     pub(super) vanished: Vec<Vec<u8>>,
 }
 
-impl From<FrozenTree> for Fed {
+/// A source whose tree is known and whose data is on its way.
+pub(super) enum Feeding {
+    /// A directory, of which files may still vanish.
+    Directory {
+        tree: Box<Tree>,
+        vanished: Vec<Vec<u8>>,
+        reader: Arc<DirectoryReader>,
+    },
+    /// Anything else.
+    Done(Box<FrozenTree>),
+}
+
+impl From<FrozenTree> for Feeding {
     fn from(tree: FrozenTree) -> Self {
-        Self {
-            tree,
-            vanished: Vec::new(),
+        Self::Done(Box::new(tree))
+    }
+}
+
+impl Feeding {
+    /// Leaves out what vanished, now that all data has been read.
+    pub(super) fn finish(self, options: &BuildOptions) -> Result<Fed, BuildError> {
+        match self {
+            Self::Done(tree) => Ok(Fed {
+                tree: *tree,
+                vanished: Vec::new(),
+            }),
+            Self::Directory {
+                mut tree,
+                mut vanished,
+                reader,
+            } => {
+                for path in reader.take_vanished() {
+                    if let Some(inode) = tree.lookup(&path) {
+                        tree.remove_inode(inode);
+                    }
+                    vanished.push(path);
+                }
+                let tree = options.image.finish(*tree)?;
+                Ok(Fed { tree, vanished })
+            }
         }
     }
 }
@@ -122,10 +157,10 @@ impl OpenSource {
         options: &BuildOptions,
     ) -> Result<Self, BuildError> {
         match source {
-            BuildSource::Directory(path) => Ok(Self::Directory(Arc::new(DirectoryReader {
-                root: directory::open(&path)?,
-                ignore_changed: options.ignore_changed,
-            }))),
+            BuildSource::Directory(path) => Ok(Self::Directory(Arc::new(DirectoryReader::new(
+                directory::open(&path)?,
+                options.ignore_changed,
+            )))),
             BuildSource::RawFiles(files) => {
                 let mut tree = options.image.empty_tree()?;
                 let files = raw::scan(&files, &options.image.rules, &mut tree)?;
@@ -169,7 +204,7 @@ impl OpenSource {
         options: &BuildOptions,
         own_files: &[FileIdentity],
         pipeline: &mut Pipeline<'_>,
-    ) -> Result<Fed, BuildError> {
+    ) -> Result<Feeding, BuildError> {
         let rules = &options.image.rules;
         let mut sink = Sink::new(pipeline, options);
         match self {
@@ -184,8 +219,11 @@ impl OpenSource {
                     left_out: own_files,
                 };
                 let vanished = directory::scan(root, scan, &mut tree, &mut sink)?;
-                let tree = options.image.finish(tree)?;
-                Ok(Fed { tree, vanished })
+                Ok(Feeding::Directory {
+                    tree: Box::new(tree),
+                    vanished,
+                    reader,
+                })
             }
             Self::Tar(archive) => {
                 let mut tree = options.image.empty_tree()?;

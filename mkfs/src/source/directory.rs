@@ -11,11 +11,12 @@ use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Statx, StatxFlags, StatxTimestamp,
 };
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Why a directory cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -166,8 +167,11 @@ impl Scanner<'_> {
             let Some(directory) = self.unless_vanished(&path, opened)? else {
                 continue;
             };
-            let mut names = list(directory.as_fd())
-                .map_err(|errno| system(&path, "list the directory", errno))?;
+            let listed =
+                list(directory.as_fd()).map_err(|errno| system(&path, "list the directory", errno));
+            let Some(mut names) = self.unless_vanished(&path, listed)? else {
+                continue;
+            };
             // Not the order of the filesystem: the same tree gives the same image anywhere.
             names.sort_unstable();
             let first_directory = stack.len();
@@ -366,6 +370,34 @@ pub struct DirectoryReader {
     pub root: OwnedFd,
     /// Files that changed size are taken as they are: cut, or filled up with zeros.
     pub ignore_changed: bool,
+    /// Files that were not there any more when they were to be read; their data is taken for zeros.
+    vanished: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+impl DirectoryReader {
+    /// Reads files below `root`; those that change or vanish are errors unless that is to be ignored.
+    pub fn new(root: OwnedFd, ignore_changed: bool) -> Self {
+        Self {
+            root,
+            ignore_changed,
+            vanished: Mutex::default(),
+        }
+    }
+
+    /// Paths of files that were not there any more when they were to be read, in byte order.
+    pub fn take_vanished(&self) -> BTreeSet<Vec<u8>> {
+        std::mem::take(&mut *self.vanished.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn open(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NOATIME).or_else(|errno| {
+            match errno {
+                // NOATIME is for the owner only.
+                Errno::PERM => open_below(self.root.as_fd(), path, OFlags::RDONLY),
+                other => Err(other),
+            }
+        })
+    }
 }
 
 impl ContentReader for DirectoryReader {
@@ -380,17 +412,15 @@ impl ContentReader for DirectoryReader {
             path: file.path.to_vec(),
             source,
         };
-        let opened = open_below(
-            self.root.as_fd(),
-            &file.path,
-            OFlags::RDONLY | OFlags::NOATIME,
-        )
-        .or_else(|errno| match errno {
-            // NOATIME is for the owner only.
-            Errno::PERM => open_below(self.root.as_fd(), &file.path, OFlags::RDONLY),
-            other => Err(other),
-        })
-        .map_err(|errno| failed(errno.into()))?;
+        let opened = match self.open(&file.path) {
+            Err(Errno::NOENT) if self.ignore_changed => {
+                let mut vanished = self.vanished.lock().unwrap_or_else(PoisonError::into_inner);
+                vanished.insert(file.path.to_vec());
+                out.resize(out.len() + length as usize, 0);
+                return Ok(());
+            }
+            opened => opened.map_err(|errno| failed(errno.into()))?,
+        };
         let read = read_at(opened.as_fd(), offset, length, out).map_err(failed)?;
         // What is changed from now on changes nothing of what was read.
         let wanted = StatxFlags::SIZE | StatxFlags::CTIME;

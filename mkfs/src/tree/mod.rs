@@ -245,6 +245,17 @@ impl Tree {
         true
     }
 
+    /// Removes an inode that is no directory: the entries of all its names.
+    pub fn remove_inode(&mut self, inode: InodeId) {
+        let entries = self.entries.iter().filter(|entry| entry.inode == inode);
+        let names: Vec<_> = entries
+            .map(|entry| (entry.parent, self.names.get(entry.name).to_vec()))
+            .collect();
+        for (parent, name) in names {
+            self.remove_child(parent, &name);
+        }
+    }
+
     /// The inode of an entry of a directory.
     pub fn child(&self, parent: InodeId, name: &[u8]) -> Option<InodeId> {
         let entry = self.find(parent, name)?;

@@ -123,7 +123,7 @@ struct Content {
     #[arg(long)]
     one_file_system: bool,
 
-    /// Take files as they are when they change while they are read, and leave out those that vanish before
+    /// Take files as they are when they change while they are read, and leave out those that vanish
     #[arg(long)]
     ignore_changed: bool,
 }
