@@ -168,7 +168,11 @@ pub(crate) fn directories(list: &mut List, sources: &Sources) -> Result<()> {
 
 /// Images that go on from others: half of the files are in either.
 pub(crate) fn increments(list: &mut List, sources: &Sources) -> Result<()> {
-    for (name, first, second) in FORMS_OF_INCREMENTS {
+    let blob = sources.content.manifest.with_file_name("append.blob");
+    let blob = format!("--blobdev={}", blob.display());
+    // Its data is on a device, that of what goes on from it is not.
+    let on_device: (_, &[&str], &[&str]) = ("append-device", &["--chunksize=4096", &blob], &[]);
+    for (name, first, second) in FORMS_OF_INCREMENTS.into_iter().chain([on_device]) {
         let base = format!("{name}-base");
         let first = [first, &["--exclude-regex=^sizes/text"]].concat();
         let base = list.make("build", &base, &sources.content, &first)?;
@@ -176,7 +180,8 @@ pub(crate) fn increments(list: &mut List, sources: &Sources) -> Result<()> {
         let others = "--exclude-regex=^(sizes/[^t]|holes|duplicates|types|xattrs)";
         let options = [&[onto.as_str(), others], second].concat();
         let mut entry = list.make("build", name, &sources.content, &options)?;
-        entry.label = format!("build --append-to BASE {}", second.join(" "));
+        entry.label = [&["build --append-to BASE"], second].concat().join(" ");
+        entry.devices = devices_beside(&entry.file);
         list.add(&entry);
     }
     Ok(())
