@@ -65,6 +65,7 @@ enum Command {
     Extract(command::extract::Extract),
     Diff(command::diff::Diff),
     Bench(command::bench::Bench),
+    Snapshotter(command::snapshotter::Snapshotter),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         Command::Extract(extract) => extract.run(),
         Command::Diff(diff) => diff.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Snapshotter(snapshotter) => snapshotter.run(),
     };
     error::exit_code(result, json)
 }

@@ -75,10 +75,19 @@ fn folder() -> Option<PathBuf> {
     if let Some(folder) = env::var_os("EROFS_PEERS") {
         return Some(folder.into());
     }
-    let cache = env::var_os("EROFS_CACHE").map(PathBuf::from).or_else(|| {
-        let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let user = user.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
-        Some(user?.join("erofs-toolkit"))
-    })?;
-    Some(cache.join("peers/bin"))
+    cache().ok().map(|cache| cache.join("peers/bin"))
+}
+
+/// Where fetched programs are kept.
+///
+/// # Errors
+/// Neither the environment nor a home says where.
+pub fn cache() -> Result<PathBuf, Reason> {
+    if let Some(cache) = env::var_os("EROFS_CACHE") {
+        return Ok(cache.into());
+    }
+    let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let user = user.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
+    let user = user.ok_or_else(|| Reason("there is no HOME for a cache".to_owned()))?;
+    Ok(user.join("erofs-toolkit"))
 }

@@ -14,6 +14,7 @@ pub(crate) mod index;
 pub(crate) mod ls;
 pub(crate) mod merge;
 pub(crate) mod mount;
+pub(crate) mod snapshotter;
 pub(crate) mod stat;
 pub(crate) mod try_;
 pub(crate) mod umount;

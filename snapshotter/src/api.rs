@@ -1,0 +1,13 @@
+//! Services and messages, compiled from proto/ by build.rs.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+
+include!(concat!(env!("OUT_DIR"), "/api.rs"));
+
+pub use containerd::services::{content, diff, snapshots};
+pub use containerd::types;

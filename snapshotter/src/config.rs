@@ -1,0 +1,100 @@
+//! The configuration file.
+
+use erofs_mkfs::build::{BuildOptions, Verify};
+use erofs_mkfs::source::Whiteouts;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// What an operator may say; every key has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of layers, snapshots and the database.
+    pub root: PathBuf,
+    /// Unix socket on which containerd calls.
+    pub socket: PathBuf,
+    /// What concerns containerd.
+    pub containerd: Containerd,
+}
+
+/// How containerd is found.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Containerd {
+    /// Its socket, by which blobs are read that `content` does not show.
+    pub address: PathBuf,
+    /// Folder of its content store, from which blobs are read without asking.
+    pub content: PathBuf,
+    /// Namespace of blobs where it does not tell (before 2.0).
+    pub namespace: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/erofs-snapshotter".into(),
+            socket: "/run/erofs-snapshotter.sock".into(),
+            containerd: Containerd::default(),
+        }
+    }
+}
+
+impl Default for Containerd {
+    fn default() -> Self {
+        Self {
+            address: "/run/containerd/containerd.sock".into(),
+            content: "/var/lib/containerd/io.containerd.content.v1.content".into(),
+            namespace: "default".into(),
+        }
+    }
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("reading {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the line.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_path_buf(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// How layers become images: all data in blocks of their own, so that images can be merged over them, and whiteouts as
+/// overlayfs has them.
+pub(crate) fn layer_options(whiteouts: Whiteouts) -> BuildOptions {
+    let mut options = BuildOptions {
+        inline_tails: false,
+        verify: Verify::Small,
+        ..BuildOptions::default()
+    };
+    options.image.whiteouts = whiteouts;
+    options
+}

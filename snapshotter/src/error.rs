@@ -1,0 +1,156 @@
+//! What goes wrong, and as which gRPC code containerd learns of it.
+
+use erofs_mkfs::options::BuildError;
+use erofs_mkfs::source::tar::TarError;
+use erofs_mount::MountError;
+use erofs_mount::umount::UmountError;
+use std::io;
+use std::path::{Path, PathBuf};
+use tonic::Status;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such snapshot, blob or parent.
+    #[error("{what} {name}: not found")]
+    NotFound {
+        /// `snapshot`, `parent`, `blob`.
+        what: &'static str,
+        /// Its key, name or digest.
+        name: String,
+    },
+    /// The key or name is taken.
+    #[error("snapshot {0}: already exists")]
+    Exists(String),
+    /// The snapshot is not in the state that the call needs.
+    #[error("snapshot {name}: {reason}")]
+    State {
+        /// Its key or name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The caller asked for something that makes no sense.
+    #[error("{0}")]
+    Argument(String),
+    /// Somebody else may do it.
+    #[error("{0}")]
+    NotOurs(String),
+    /// A layer is not what its descriptor or label says.
+    #[error("layer {digest}: {reason}")]
+    Layer {
+        /// Digest of the blob.
+        digest: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A layer could not become an image.
+    #[error("layer {digest}: {source}")]
+    Convert {
+        /// Digest of the blob, or the key of the snapshot.
+        digest: String,
+        /// Why.
+        source: Box<BuildError>,
+    },
+    /// A layer could not be mounted.
+    #[error("mounting {}: {source}", image.display())]
+    Mount {
+        /// The image.
+        image: PathBuf,
+        /// Why.
+        source: Box<MountError>,
+    },
+    /// A layer could not be unmounted.
+    #[error("unmounting {}: {source}", folder.display())]
+    Unmount {
+        /// Where it is mounted.
+        folder: PathBuf,
+        /// Why.
+        source: Box<UmountError>,
+    },
+    /// A file of the store.
+    #[error("{what} {}: {source}", path.display())]
+    File {
+        /// What was done with it.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The database.
+    #[error("database: {0}")]
+    Database(#[from] Box<redb::Error>),
+    /// A record of the database that this version does not understand.
+    #[error("database: record of {name}: {source}")]
+    Record {
+        /// Its key.
+        name: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// An error of a file, for `map_err`.
+    pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File {
+            what,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    /// An error of opening a layer's blob as a tar.
+    pub(crate) fn tar(digest: &str) -> impl FnOnce(TarError) -> Self {
+        move |source| Self::Convert {
+            digest: digest.to_owned(),
+            source: Box::new(source.into()),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::NotFound { .. } => Self::not_found(text),
+            Error::Exists(_) => Self::already_exists(text),
+            Error::State { .. } => Self::failed_precondition(text),
+            Error::Argument(_) | Error::Layer { .. } => Self::invalid_argument(text),
+            Error::NotOurs(_) => Self::unimplemented(text),
+            Error::Convert { source, .. } if is_full(&*source) => Self::resource_exhausted(text),
+            Error::File { source, .. } if is_full(&source) => Self::resource_exhausted(text),
+            Error::Convert { .. } => Self::invalid_argument(text),
+            _ => Self::internal(text),
+        }
+    }
+}
+
+/// Whether there is no room left behind an error.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::StorageFull)
+    })
+}
+
+/// Errors of redb have a type for each kind of call.
+macro_rules! from_redb {
+    ($($kind:ty),*) => {$(
+        impl From<$kind> for Error {
+            fn from(error: $kind) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+from_redb!(
+    redb::CommitError,
+    redb::DatabaseError,
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError
+);

@@ -1,0 +1,105 @@
+//! Layers are mounted once, whoever uses them: so all containers share their pages.
+
+use crate::error::Error;
+use crate::metadata::Number;
+use erofs_mount::{
+    Capabilities, DirectIo, MountOptions, MountRequest, Requirements, table, umount,
+};
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which layers are mounted.
+#[derive(Debug)]
+pub(crate) struct LayerMounts {
+    /// Whether each is, behind a lock that is held while that changes.
+    mounted: Mutex<HashMap<Number, Arc<Mutex<bool>>>>,
+    capabilities: Capabilities,
+}
+
+impl LayerMounts {
+    /// Finds out what this machine can do, and which of these mount points are taken: mounts outlive the process.
+    ///
+    /// # Errors
+    /// [`Error::File`] where mounts cannot be listed.
+    pub(crate) fn new(points: impl Iterator<Item = (Number, PathBuf)>) -> Result<Self, Error> {
+        let proc = Path::new("/proc/self/mountinfo");
+        let taken = table::list().map_err(Error::file("reading", proc))?;
+        let is_taken = |point: &Path| taken.iter().any(|mounted| mounted.mount_point == point);
+        let mounted = points
+            .map(|(number, point)| (number, Arc::new(Mutex::new(is_taken(&point)))))
+            .collect();
+        Ok(Self {
+            mounted: Mutex::new(mounted),
+            capabilities: Capabilities::detect()
+                .map_err(|error| Error::file("reading", proc)(io::Error::other(error)))?,
+        })
+    }
+
+    fn state(&self, number: Number) -> Arc<Mutex<bool>> {
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(mounted.entry(number).or_default())
+    }
+
+    /// Mounts `image` at `point`, unless it is.
+    ///
+    /// # Errors
+    /// [`Error::Mount`], [`Error::File`].
+    pub(crate) fn mount(&self, number: Number, image: &Path, point: &Path) -> Result<(), Error> {
+        let state = self.state(number);
+        let mut is_mounted = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_mounted {
+            return Ok(());
+        }
+        match fs::create_dir(point) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::file("making", point)(error));
+            }
+            _ => {}
+        }
+        let failed = |source| Error::Mount {
+            image: image.to_path_buf(),
+            source: Box::new(source),
+        };
+        let request = MountRequest {
+            image: image.to_path_buf(),
+            target: point.to_path_buf(),
+            options: MountOptions {
+                // The pages of files are cached once already.
+                direct_io: DirectIo::Auto,
+                ..MountOptions::default()
+            },
+        };
+        let requirements = Requirements::read(image, 0).map_err(|error| failed(error.into()))?;
+        let prepared = request
+            .prepare_with(requirements, self.capabilities.clone(), false)
+            .map_err(failed)?;
+        prepared.execute(None).map_err(failed)?;
+        *is_mounted = true;
+        Ok(())
+    }
+
+    /// Unmounts a layer that nobody asks for any more; containers that still run keep it.
+    ///
+    /// # Errors
+    /// [`Error::Unmount`], [`Error::File`].
+    pub(crate) fn unmount(&self, number: Number, point: &Path) -> Result<(), Error> {
+        let state = self.state(number);
+        let mut is_mounted = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_mounted {
+            umount(point, true).map_err(|source| Error::Unmount {
+                folder: point.to_path_buf(),
+                source: Box::new(source),
+            })?;
+            *is_mounted = false;
+        }
+        match fs::remove_dir(point) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::file("removing", point)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}

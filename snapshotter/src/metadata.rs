@@ -1,0 +1,528 @@
+//! What is known of snapshots and layers: a database in which each change is whole or not there.
+//!
+//! Snapshots are found by key (while they are active or views) or name (once committed), which containerd makes unique over
+//! namespaces. Layers have a number, by which their mount point is called, and a digest where they come from a blob.
+
+use crate::api::snapshots::v1::Kind;
+use crate::error::Error;
+use redb::{
+    Database, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable, ReadableTable,
+    TableDefinition, WriteTransaction,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Records by key or name, as JSON.
+const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
+/// Key or name by number.
+const NUMBERS: TableDefinition<'_, u64, &str> = TableDefinition::new("numbers");
+/// Keys of children by the name of their parent.
+const CHILDREN: MultimapTableDefinition<'_, &str, &str> = MultimapTableDefinition::new("children");
+/// Records of layers by number, as JSON.
+const LAYERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("layers");
+/// Numbers of layers by the digest of their uncompressed tar.
+const DIGESTS: TableDefinition<'_, &str, u64> = TableDefinition::new("digests");
+/// Keys and names of the snapshots that a layer is of.
+const USERS: MultimapTableDefinition<'_, u64, &str> = MultimapTableDefinition::new("users");
+/// The next number.
+const COUNTER: TableDefinition<'_, (), u64> = TableDefinition::new("counter");
+
+/// Number of a snapshot or layer, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Number(pub(crate) u64);
+
+/// Whether a snapshot can be written to or built on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    View,
+    Active,
+    Committed,
+}
+
+impl State {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Active => "active",
+            Self::Committed => "committed",
+        }
+    }
+}
+
+impl From<State> for Kind {
+    fn from(state: State) -> Self {
+        match state {
+            State::View => Self::View,
+            State::Active => Self::Active,
+            State::Committed => Self::Committed,
+        }
+    }
+}
+
+/// A time in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Time(pub(crate) u64);
+
+impl Time {
+    pub(crate) fn now() -> Self {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Labels of a snapshot.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) number: Number,
+    pub(crate) state: State,
+    /// Name of the committed snapshot below it.
+    pub(crate) parent: Option<String>,
+    /// Its own layer, which a committed snapshot always has.
+    pub(crate) layer: Option<Number>,
+    pub(crate) labels: Labels,
+    pub(crate) created: Time,
+    pub(crate) updated: Time,
+}
+
+/// A layer that is an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Layer {
+    /// Digest of the uncompressed tar, where there was one.
+    pub(crate) digest: Option<String>,
+    /// Bytes of that tar.
+    pub(crate) tar_size: u64,
+    /// Inodes of the image.
+    pub(crate) inodes: u64,
+}
+
+/// What is to be thrown away once nothing knows of it any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Removed {
+    pub(crate) number: Number,
+    /// The layer, if no other snapshot has it.
+    pub(crate) layer: Option<(Number, Layer)>,
+}
+
+/// The database.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    database: Database,
+}
+
+fn record<T: for<'a> Deserialize<'a>>(name: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Record {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+fn bytes<T: Serialize>(name: &str, record: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(record).map_err(|source| Error::Record {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+fn missing(name: &str) -> Error {
+    Error::NotFound {
+        what: "snapshot",
+        name: name.to_owned(),
+    }
+}
+
+/// A change of the database that is being made.
+struct Change(WriteTransaction);
+
+impl Change {
+    fn next_number(&self) -> Result<Number, Error> {
+        let mut table = self.0.open_table(COUNTER)?;
+        let number = table.get(())?.map_or(1, |next| next.value());
+        table.insert((), number + 1)?;
+        Ok(Number(number))
+    }
+
+    fn snapshot(&self, key: &str) -> Result<Option<Snapshot>, Error> {
+        let table = self.0.open_table(SNAPSHOTS)?;
+        let found = table.get(key)?;
+        found.map(|bytes| record(key, bytes.value())).transpose()
+    }
+
+    fn put(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
+        let bytes = bytes(key, snapshot)?;
+        self.0
+            .open_table(SNAPSHOTS)?
+            .insert(key, bytes.as_slice())?;
+        self.0.open_table(NUMBERS)?.insert(snapshot.number.0, key)?;
+        if let Some(parent) = &snapshot.parent {
+            self.0
+                .open_multimap_table(CHILDREN)?
+                .insert(parent.as_str(), key)?;
+        }
+        if let Some(layer) = snapshot.layer {
+            self.0.open_multimap_table(USERS)?.insert(layer.0, key)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot out, also of what refers to it.
+    fn take(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
+        self.0.open_table(SNAPSHOTS)?.remove(key)?;
+        self.0.open_table(NUMBERS)?.remove(snapshot.number.0)?;
+        if let Some(parent) = &snapshot.parent {
+            self.0
+                .open_multimap_table(CHILDREN)?
+                .remove(parent.as_str(), key)?;
+        }
+        if let Some(layer) = snapshot.layer {
+            self.0.open_multimap_table(USERS)?.remove(layer.0, key)?;
+        }
+        Ok(())
+    }
+
+    /// A parent that can be built on.
+    fn check_parent(&self, name: &str) -> Result<(), Error> {
+        match self.snapshot(name)? {
+            None => Err(Error::NotFound {
+                what: "parent",
+                name: name.to_owned(),
+            }),
+            Some(parent) if parent.state != State::Committed => Err(Error::State {
+                name: name.to_owned(),
+                reason: format!("a parent must be committed; it is {}", parent.state.name()),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Drops a layer that no snapshot has any more.
+    fn drop_unused_layer(&self, number: Number) -> Result<Option<(Number, Layer)>, Error> {
+        if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
+            return Ok(None);
+        }
+        let mut layers = self.0.open_table(LAYERS)?;
+        let Some(bytes) = layers.remove(number.0)? else {
+            return Ok(None);
+        };
+        let layer: Layer = record("a layer", bytes.value())?;
+        if let Some(digest) = &layer.digest {
+            self.0.open_table(DIGESTS)?.remove(digest.as_str())?;
+        }
+        Ok(Some((number, layer)))
+    }
+}
+
+impl Metadata {
+    /// Opens the database, or makes one.
+    ///
+    /// # Errors
+    /// [`Error::Database`], also when another process has it open.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let database = Database::create(path)?;
+        let change = Change(database.begin_write()?);
+        // So that reading never finds a table missing.
+        change.0.open_table(SNAPSHOTS)?;
+        change.0.open_table(NUMBERS)?;
+        change.0.open_multimap_table(CHILDREN)?;
+        change.0.open_table(LAYERS)?;
+        change.0.open_table(DIGESTS)?;
+        change.0.open_multimap_table(USERS)?;
+        change.0.open_table(COUNTER)?;
+        change.0.commit()?;
+        Ok(Self { database })
+    }
+
+    /// Makes a change that is there, on disk, or not at all.
+    fn change<T>(&self, make: impl FnOnce(&Change) -> Result<T, Error>) -> Result<T, Error> {
+        let change = Change(self.database.begin_write()?);
+        match make(&change) {
+            Ok(result) => {
+                change.0.commit()?;
+                Ok(result)
+            }
+            Err(error) => {
+                change.0.abort()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// A new active snapshot or view.
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; [`Error::NotFound`] and [`Error::State`] of the parent.
+    pub(crate) fn create(
+        &self,
+        key: &str,
+        state: State,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<Snapshot, Error> {
+        self.change(|change| {
+            if change.snapshot(key)?.is_some() {
+                return Err(Error::Exists(key.to_owned()));
+            }
+            if let Some(parent) = parent {
+                change.check_parent(parent)?;
+            }
+            let now = Time::now();
+            let snapshot = Snapshot {
+                number: change.next_number()?,
+                state,
+                parent: parent.map(str::to_owned),
+                layer: None,
+                labels,
+                created: now,
+                updated: now,
+            };
+            change.put(key, &snapshot)?;
+            Ok(snapshot)
+        })
+    }
+
+    /// Gives a number to a layer that is about to be stored.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn number_for_layer(&self) -> Result<Number, Error> {
+        self.change(Change::next_number)
+    }
+
+    /// Makes `layer`, whose image is stored under `number`, that of an active snapshot. Returns the number under which it is
+    /// known: another one if there is such a layer already.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::State`].
+    pub(crate) fn set_layer(
+        &self,
+        snapshot: Number,
+        number: Number,
+        layer: &Layer,
+    ) -> Result<Number, Error> {
+        self.change(|change| {
+            let key = change
+                .0
+                .open_table(NUMBERS)?
+                .get(snapshot.0)?
+                .map(|key| key.value().to_owned())
+                .ok_or_else(|| missing(&snapshot.0.to_string()))?;
+            let mut record = change.snapshot(&key)?.ok_or_else(|| missing(&key))?;
+            if record.state != State::Active {
+                return Err(Error::State {
+                    name: key,
+                    reason: format!("it is {} and takes no layer", record.state.name()),
+                });
+            }
+            change.take(&key, &record)?;
+            let mut number = number;
+            if let Some(digest) = &layer.digest {
+                let mut digests = change.0.open_table(DIGESTS)?;
+                let known = digests.get(digest.as_str())?.map(|known| known.value());
+                match known {
+                    Some(known) => number = Number(known),
+                    None => {
+                        digests.insert(digest.as_str(), number.0)?;
+                    }
+                }
+            }
+            let bytes = bytes(&key, layer)?;
+            change
+                .0
+                .open_table(LAYERS)?
+                .insert(number.0, bytes.as_slice())?;
+            record.layer = Some(number);
+            change.put(&key, &record)?;
+            Ok(number)
+        })
+    }
+
+    /// Makes an active snapshot that has its layer a committed one, over `parent` if it was prepared without.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Exists`], [`Error::State`].
+    pub(crate) fn commit(
+        &self,
+        key: &str,
+        name: &str,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<(), Error> {
+        self.change(|change| {
+            let mut snapshot = change.snapshot(key)?.ok_or_else(|| missing(key))?;
+            let refused = |reason: String| {
+                Err(Error::State {
+                    name: key.to_owned(),
+                    reason,
+                })
+            };
+            if snapshot.state != State::Active {
+                let state = snapshot.state.name();
+                return refused(format!(
+                    "only active snapshots can be committed; it is {state}"
+                ));
+            }
+            if change.snapshot(name)?.is_some() {
+                return Err(Error::Exists(name.to_owned()));
+            }
+            change.take(key, &snapshot)?;
+            if let Some(parent) = parent {
+                match &snapshot.parent {
+                    Some(own) if own != parent => {
+                        return refused(format!("its parent is {own}, not {parent}"));
+                    }
+                    _ => change.check_parent(parent)?,
+                }
+                snapshot.parent = Some(parent.to_owned());
+            }
+            if snapshot.layer.is_none() {
+                return refused("it has no layer".to_owned());
+            }
+            snapshot.state = State::Committed;
+            snapshot.labels = labels;
+            snapshot.updated = Time::now();
+            change.put(name, &snapshot)
+        })
+    }
+
+    /// Takes a snapshot out.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::State`] while others are built on it.
+    pub(crate) fn remove(&self, key: &str) -> Result<Removed, Error> {
+        self.change(|change| {
+            let snapshot = change.snapshot(key)?.ok_or_else(|| missing(key))?;
+            let children = change.0.open_multimap_table(CHILDREN)?.get(key)?.len();
+            if children > 0 {
+                return Err(Error::State {
+                    name: key.to_owned(),
+                    reason: format!("{children} snapshots are built on it"),
+                });
+            }
+            change.take(key, &snapshot)?;
+            let layer = match snapshot.layer {
+                Some(layer) => change.drop_unused_layer(layer)?,
+                None => None,
+            };
+            let number = snapshot.number;
+            Ok(Removed { number, layer })
+        })
+    }
+
+    /// Changes the labels of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn update(
+        &self,
+        key: &str,
+        make: impl FnOnce(&mut Labels),
+    ) -> Result<Snapshot, Error> {
+        self.change(|change| {
+            let mut snapshot = change.snapshot(key)?.ok_or_else(|| missing(key))?;
+            make(&mut snapshot.labels);
+            snapshot.updated = Time::now();
+            change.put(key, &snapshot)?;
+            Ok(snapshot)
+        })
+    }
+
+    /// A snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn get(&self, key: &str) -> Result<Snapshot, Error> {
+        let table = self.database.begin_read()?.open_table(SNAPSHOTS)?;
+        let found = table.get(key)?.ok_or_else(|| missing(key))?;
+        record(key, found.value())
+    }
+
+    /// A label of the snapshot with this number.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] of the snapshot.
+    pub(crate) fn label(&self, number: Number, label: &str) -> Result<Option<String>, Error> {
+        let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
+        let key = numbers
+            .get(number.0)?
+            .ok_or_else(|| missing(&number.0.to_string()))?;
+        Ok(self.get(key.value())?.labels.remove(label))
+    }
+
+    /// The snapshots below one, the nearest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when one is missing, which would be a fault of the database.
+    pub(crate) fn ancestors(&self, snapshot: &Snapshot) -> Result<Vec<Snapshot>, Error> {
+        let table = self.database.begin_read()?.open_table(SNAPSHOTS)?;
+        let mut chain = Vec::new();
+        let mut next = snapshot.parent.clone();
+        while let Some(name) = next {
+            let found = table.get(name.as_str())?.ok_or_else(|| missing(&name))?;
+            let ancestor: Snapshot = record(&name, found.value())?;
+            next = ancestor.parent.clone();
+            chain.push(ancestor);
+        }
+        Ok(chain)
+    }
+
+    /// All snapshots, with key or name, in the order of these.
+    ///
+    /// # Errors
+    /// Those of `each`, which ends it.
+    pub(crate) fn walk(
+        &self,
+        mut each: impl FnMut(&str, Snapshot) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let table = self.database.begin_read()?.open_table(SNAPSHOTS)?;
+        for entry in table.iter()? {
+            let (key, bytes) = entry?;
+            each(key.value(), record(key.value(), bytes.value())?)?;
+        }
+        Ok(())
+    }
+
+    /// A layer.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn layer(&self, number: Number) -> Result<Layer, Error> {
+        let table = self.database.begin_read()?.open_table(LAYERS)?;
+        let found = table.get(number.0)?.ok_or_else(|| Error::NotFound {
+            what: "layer",
+            name: number.0.to_string(),
+        })?;
+        record("a layer", found.value())
+    }
+
+    /// Whether there is a layer with this digest.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn knows_layer(&self, digest: &str) -> Result<bool, Error> {
+        let table = self.database.begin_read()?.open_table(DIGESTS)?;
+        Ok(table.get(digest)?.is_some())
+    }
+
+    /// All layers.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub(crate) fn layers(&self) -> Result<Vec<(Number, Layer)>, Error> {
+        let table = self.database.begin_read()?.open_table(LAYERS)?;
+        let mut layers = Vec::new();
+        for entry in table.iter()? {
+            let (number, bytes) = entry?;
+            layers.push((Number(number.value()), record("a layer", bytes.value())?));
+        }
+        Ok(layers)
+    }
+}

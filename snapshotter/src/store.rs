@@ -1,0 +1,277 @@
+//! Where everything lies below the root folder.
+//!
+//! ```text
+//! metadata.redb                       what is known
+//! layers/sha256/<2 hex>/<hex>.erofs   layers, by the digest of their uncompressed tar
+//! layers/local/<number>.erofs         layers that came from no blob
+//! ingest/                             layers that are being written
+//! snapshots/<number>/fs, work         upper and work directory of an active snapshot
+//! m/<number>                          where a layer is mounted: short, since 128 of them make a mount option
+//! ```
+
+use crate::error::Error;
+use crate::metadata::{Layer, Number};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+/// The folders of a snapshotter.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    root: PathBuf,
+}
+
+/// A digest `sha256:<64 hex>` whose hexadecimal part may be a file's name.
+///
+/// # Errors
+/// [`Error::Argument`] for anything else.
+pub(crate) fn sha256(digest: &str) -> Result<&str, Error> {
+    digest
+        .strip_prefix("sha256:")
+        .filter(|hex| hex.len() == 64)
+        .filter(|hex| hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        .ok_or_else(|| {
+            Error::Argument(format!(
+                "digest {digest:?}: only sha256 with 64 hexadecimal digits is known"
+            ))
+        })
+}
+
+impl Store {
+    /// Makes what is not there yet; only root may look inside.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+        let store = Self {
+            root: root.to_path_buf(),
+        };
+        for folder in [
+            "",
+            "layers/sha256",
+            "layers/local",
+            "ingest",
+            "snapshots",
+            "m",
+        ] {
+            let folder = root.join(folder);
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(Error::file("making", &folder))?;
+        }
+        Ok(store)
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("metadata.redb")
+    }
+
+    /// A name for a layer that is being written.
+    pub(crate) fn ingest(&self, number: Number) -> PathBuf {
+        self.root.join(format!("ingest/{}.erofs", number.0))
+    }
+
+    /// The image of a layer.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the database holds a digest that is none.
+    pub(crate) fn layer(&self, number: Number, layer: &Layer) -> Result<PathBuf, Error> {
+        let name = match &layer.digest {
+            None => format!("layers/local/{}.erofs", number.0),
+            Some(digest) => {
+                let hex = sha256(digest)?;
+                let (first, _) = hex.split_at(2);
+                format!("layers/sha256/{first}/{hex}.erofs")
+            }
+        };
+        Ok(self.root.join(name))
+    }
+
+    /// Gives a layer that was written its name, for ever: the image was synced when it was published as `ingest`.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn publish(&self, ingest: &Path, path: &Path) -> Result<(), Error> {
+        let failed = |source| Error::File {
+            what: "publishing",
+            path: path.to_path_buf(),
+            source,
+        };
+        let folder = path.parent().unwrap_or(&self.root);
+        if !folder.exists() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(failed)?;
+            sync(folder.parent().unwrap_or(&self.root)).map_err(failed)?;
+        }
+        fs::rename(ingest, path).map_err(failed)?;
+        sync(folder).map_err(failed)
+    }
+
+    pub(crate) fn snapshot(&self, number: Number) -> PathBuf {
+        self.root.join(format!("snapshots/{}", number.0))
+    }
+
+    /// The upper directory of an active snapshot; what a view without parents shows.
+    pub(crate) fn upper(&self, number: Number) -> PathBuf {
+        self.snapshot(number).join("fs")
+    }
+
+    pub(crate) fn work(&self, number: Number) -> PathBuf {
+        self.snapshot(number).join("work")
+    }
+
+    /// Where a layer is mounted.
+    pub(crate) fn mount_point(&self, number: Number) -> PathBuf {
+        self.root.join(format!("m/{}", number.0))
+    }
+
+    /// The snapshot whose upper directory this is.
+    pub(crate) fn snapshot_of_upper(&self, path: &Path) -> Option<Number> {
+        let rest = path.strip_prefix(self.root.join("snapshots")).ok()?;
+        let number = rest.parent()?.to_str()?.parse().ok().map(Number)?;
+        (self.upper(number) == path).then_some(number)
+    }
+
+    /// Makes the folders of a snapshot. What is written to shows the root directory of what it lies over, `below`.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn make_snapshot(
+        &self,
+        number: Number,
+        below: Option<&fs::Metadata>,
+    ) -> Result<(), Error> {
+        let folder = self.snapshot(number);
+        let failed = |source| Error::File {
+            what: "making",
+            path: folder.clone(),
+            source,
+        };
+        // What is left of a number that was given and not kept.
+        remove_all(&folder).map_err(failed)?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(failed)?;
+        DirBuilder::new()
+            .mode(0o711)
+            .create(self.work(number))
+            .map_err(failed)?;
+        let upper = self.upper(number);
+        DirBuilder::new().create(&upper).map_err(failed)?;
+        let (owner, group, mode) = below.map_or((0, 0, 0o755), |root| {
+            (root.uid(), root.gid(), root.mode() & 0o7777)
+        });
+        chown(&upper, Some(owner), Some(group)).map_err(failed)?;
+        fs::set_permissions(&upper, Permissions::from_mode(mode)).map_err(failed)
+    }
+
+    /// Numbers for which there is a folder of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn snapshots(&self) -> Result<Vec<Number>, Error> {
+        numbers(&self.root.join("snapshots"))
+    }
+
+    /// Numbers for which there is a mount point.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn mount_points(&self) -> Result<Vec<Number>, Error> {
+        numbers(&self.root.join("m"))
+    }
+
+    /// Throws away what was being written when the process ended.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn clear_ingest(&self) -> Result<(), Error> {
+        let folder = self.root.join("ingest");
+        for entry in fs::read_dir(&folder).map_err(Error::file("reading", &folder))? {
+            let path = entry.map_err(Error::file("reading", &folder))?.path();
+            remove_all(&path).map_err(Error::file("removing", &path))?;
+        }
+        Ok(())
+    }
+
+    /// All files of layers.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn layer_files(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.root.join("layers")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).map_err(Error::file("reading", &folder))? {
+                let entry = entry.map_err(Error::file("reading", &folder))?;
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                    _ => files.push(entry.path()),
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn numbers(folder: &Path) -> Result<Vec<Number>, Error> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::file("reading", folder))? {
+        let name = entry.map_err(Error::file("reading", folder))?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse().ok()).map(Number));
+    }
+    Ok(numbers)
+}
+
+/// Makes the names in a folder survive a loss of power.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Removes a file or a folder with everything in it, if there is one.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes on disk and inodes of a folder and all that is in it. What vanishes meanwhile does not count; what has several
+/// names counts once.
+///
+/// # Errors
+/// [`Error::File`].
+pub(crate) fn usage(folder: &Path) -> Result<(u64, u64), Error> {
+    let (mut size, mut seen) = (0, std::collections::HashSet::new());
+    let mut left = vec![folder.to_path_buf()];
+    while let Some(path) = left.pop() {
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::file("looking at", &path)(error)),
+        };
+        if seen.insert((metadata.dev(), metadata.ino())) {
+            size += metadata.blocks() * 512;
+        }
+        if metadata.is_dir() {
+            match fs::read_dir(&path) {
+                Ok(entries) => left.extend(entries.filter_map(|entry| Some(entry.ok()?.path()))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::file("reading", &path)(error)),
+            }
+        }
+    }
+    Ok((size, seen.len() as u64))
+}

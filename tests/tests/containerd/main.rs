@@ -1,0 +1,172 @@
+//! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
+
+mod daemon;
+mod image;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use daemon::{Containerd, NAME, fetched};
+use erofs_tests::manifest::Manifest;
+use erofs_tests::require;
+use erofs_tests::skip::{self, Reason};
+use erofs_tests::workshop::{Workshop, erofs, succeed};
+use image::{Layout, Packing};
+
+const IMAGE: &str = "registry.example/test:1";
+
+fn needs(version: &str) -> Result<Vec<PathBuf>, Reason> {
+    skip::root()?;
+    erofs()?;
+    fetched(version)
+}
+
+/// An image whose lower layer has a shell and the awkward tree, and whose upper one replaces, adds and removes.
+fn image(workshop: &Workshop, folders: &[PathBuf], change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let lower = workshop.path("lower");
+    for folder in ["bin", "dev", "proc", "sys", "old"] {
+        fs::create_dir_all(lower.join(folder)).expect("made");
+    }
+    fs::copy(folders[0].join("busybox"), lower.join("bin/busybox")).expect("copied");
+    for name in ["sh", "cat", "sleep", "ls"] {
+        symlink("busybox", lower.join("bin").join(name)).expect("made");
+    }
+    fs::write(lower.join("gone"), "old").expect("written");
+    fs::write(lower.join("old/hidden"), "old").expect("written");
+    let upper = workshop.path("upper");
+    fs::create_dir_all(upper.join("old")).expect("made");
+    fs::write(upper.join(".wh.gone"), "").expect("written");
+    fs::write(upper.join("old/.wh..wh..opq"), "").expect("written");
+    fs::write(upper.join("old/new"), "new\n").expect("written");
+    // What means something else to overlayfs or in a layer, and what tars do not hold.
+    let meant = [
+        "devices/c-0-0",
+        "xattrs/trusted-overlay",
+        "names/.wh..wh..opq",
+        "names/.wh.gone",
+    ];
+    let not_held = ["types/socket", "links/device", "links/fifo"];
+    for name in meant.into_iter().chain(not_held) {
+        fs::remove_file(workshop.source.join(name)).expect("removed");
+    }
+    let awkward = workshop.path("awkward");
+    fs::create_dir(&awkward).expect("made");
+    fs::rename(&workshop.source, awkward.join("awkward")).expect("moved");
+    let mut layout = Layout::new(&workshop.path("layout"));
+    layout.layer(&lower, Packing::Gzip, change);
+    layout.layer(&awkward, Packing::Zstd, |_| ());
+    layout.layer(&upper, Packing::Plain, |_| ());
+    let tar = workshop.path("image.tar");
+    layout.finish(IMAGE, &tar);
+    tar
+}
+
+fn import<'a>(version: &str, tar: &'a Path) -> Vec<&'a str> {
+    let mut arguments = vec!["image", "import"];
+    // Otherwise 2.x asks its transfer service, which unpacks for the snapshotters of its own configuration alone.
+    if version != "1.7" {
+        arguments.push("--local");
+    }
+    arguments.extend(["--snapshotter", NAME, tar.to_str().expect("text")]);
+    arguments
+}
+
+/// Imports, looks at, runs and removes an image.
+fn lives(version: &str, content: Option<&Path>) {
+    let folders = require!(needs(version));
+    let workshop = Workshop::light();
+    let tar = image(&workshop, &folders, |_| ());
+    let mut containerd = Containerd::start(version, &folders, content);
+    succeed(&mut containerd.ctr(&import(version, &tar)));
+    assert_eq!(containerd.snapshots().expect("listed").len(), 3);
+    let layers = containerd.files();
+    assert_eq!(
+        layers.iter().filter(|path| path.is_file()).count(),
+        3,
+        "{layers:?}"
+    );
+
+    let shown = workshop.path("shown");
+    fs::create_dir(&shown).expect("made");
+    let folder = shown.to_str().expect("text");
+    succeed(&mut containerd.ctr(&["image", "mount", "--snapshotter", NAME, IMAGE, folder]));
+    let expected = Manifest::of_directory(&workshop.path("awkward/awkward")).expect("readable");
+    let seen = Manifest::of_directory(&shown.join("awkward")).expect("readable");
+    succeed(&mut containerd.ctr(&["image", "unmount", "--snapshotter", NAME, "--rm", folder]));
+    expected.assert_same(&seen, &[]);
+
+    let run = ["run", "--snapshotter", NAME];
+    let script = "cat /old/new; ls /old; ls /gone 2>&1; echo written >/made; cat /made";
+    let (once, stays) = (containerd.container("once"), containerd.container("stays"));
+    let once = [&run[..], &["--rm", IMAGE, &once, "sh", "-c", script]].concat();
+    let said = containerd.says(&once);
+    assert_eq!(
+        said,
+        "new\nnew\nls: /gone: No such file or directory\nwritten\n"
+    );
+
+    // A container goes on while the plugin is gone, and is known to the next one.
+    let detached = [&run[..], &["--detach", IMAGE, &stays, "sleep", "1000"]].concat();
+    succeed(&mut containerd.ctr(&detached));
+    containerd.kill_plugin();
+    assert_eq!(containerd.snapshots().expect("listed").len(), 4);
+    let said = containerd.says(&["task", "exec", "--exec-id", "1", &stays, "cat", "/old/new"]);
+    assert_eq!(said, "new\n");
+    succeed(&mut containerd.ctr(&["task", "kill", "--signal", "9", &stays]));
+    containerd.wait(|containerd| {
+        let removed = containerd.ctr(&["task", "rm", &stays]).output();
+        removed.expect("starts").status.success()
+    });
+    succeed(&mut containerd.ctr(&["container", "rm", &stays]));
+
+    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
+    containerd.wait(|containerd| containerd.files().is_empty());
+    assert_eq!(
+        containerd.snapshots().expect("listed"),
+        Vec::<String>::new()
+    );
+    assert_eq!(containerd.mounted(), 0);
+    assert_eq!(containerd.plugin_log(), "");
+}
+
+#[test]
+fn images_live_under_containerd_2_1() {
+    lives("2.1", None);
+}
+
+/// Before 2.0 containerd does not tell the namespace of blobs.
+#[test]
+fn images_live_under_containerd_1_7() {
+    lives("1.7", None);
+}
+
+/// A plugin that does not see containerd's content store asks containerd for blobs.
+#[test]
+fn blobs_are_read_through_containerd() {
+    lives("2.1", Some(Path::new("/nonexistent")));
+}
+
+/// A layer that is cut off, and then the same image whole.
+#[test]
+fn a_broken_layer_leaves_nothing_behind() {
+    let version = "2.1";
+    let folders = require!(needs(version));
+    let workshop = Workshop::light();
+    let broken = image(&workshop, &folders, |layer| layer.truncate(layer.len() / 2));
+    let containerd = Containerd::start(version, &folders, None);
+    let refused = containerd
+        .ctr(&import(version, &broken))
+        .output()
+        .expect("starts");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(said.contains("gzip data near compressed offset"), "{said}");
+    containerd.wait(|containerd| containerd.files().is_empty());
+    assert_eq!(containerd.mounted(), 0);
+
+    let workshop = Workshop::light();
+    let whole = image(&workshop, &folders, |_| ());
+    succeed(&mut containerd.ctr(&import(version, &whole)));
+    assert_eq!(containerd.snapshots().expect("listed").len(), 3);
+}
