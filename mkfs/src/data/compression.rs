@@ -47,6 +47,8 @@ pub struct Method {
     pub max_pcluster: usize,
     /// Most decoded bytes of an extent.
     pub max_extent: usize,
+    /// Whether it is for the packed inode, in which similar files lie side by side.
+    pub is_for_fragments: bool,
 }
 
 /// An algorithm with its parameters.
@@ -109,9 +111,13 @@ impl Compression {
     /// How the packed inode is compressed, when there is one.
     pub fn packed_method(&self) -> Option<Method> {
         let packing = self.packing?;
-        self.chosen(Choice::Compressed {
+        let method = self.chosen(Choice::Compressed {
             algorithm: 0,
             max_pcluster: packing.max_pcluster.unwrap_or(self.max_pcluster),
+        })?;
+        Some(Method {
+            is_for_fragments: true,
+            ..method
         })
     }
 
@@ -264,6 +270,7 @@ impl Method {
             settings,
             max_pcluster: max_pcluster.min(most),
             max_extent: MAX_EXTENT,
+            is_for_fragments: false,
         }
     }
 
@@ -303,7 +310,12 @@ impl Method {
             }
             AlgorithmSettings::Zstd { level, window_bits } => {
                 let window_bits = self.zstd_window_bits(window_bits);
-                Box::new(ZstdEncoder::new(level.into(), window_bits.into(), size)?)
+                let encoder = ZstdEncoder::new(level.into(), window_bits.into(), size)?;
+                Box::new(if self.is_for_fragments {
+                    encoder.for_similar_files()
+                } else {
+                    encoder
+                })
             }
         })
     }

@@ -38,18 +38,11 @@ impl Default for IndexOptions {
 impl IndexOptions {
     /// How metadata is compressed in blocks of this size, if it is.
     pub(super) fn pipeline(&self, block_bits: BlockBits) -> Option<MetadataPipeline> {
-        let Method {
-            settings,
-            max_pcluster,
-            max_extent,
-        } = self.metabox?;
+        let asked = self.metabox?;
+        let size = asked.max_pcluster.next_multiple_of(block_bits.len());
         let method = Method {
-            max_extent,
-            ..Method::new(
-                settings,
-                max_pcluster.next_multiple_of(block_bits.len()),
-                block_bits,
-            )
+            max_extent: asked.max_extent,
+            ..Method::new(asked.settings, size, block_bits)
         };
         let settings = Settings {
             block_bits,

@@ -55,6 +55,7 @@ fn metabox(max_pcluster: usize) -> Option<Method> {
         settings: AlgorithmSettings::Lz4,
         max_pcluster,
         max_extent: MAX_EXTENT,
+        is_for_fragments: false,
     })
 }
 
