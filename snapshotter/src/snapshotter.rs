@@ -249,7 +249,11 @@ impl Snapshotter {
             let path = self.store.layer(number, &layer)?;
             let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             self.store.publish(&ingest, &path)?;
-            self.metadata.set_layer(snapshot, number, &layer)?;
+            if let Err(error) = self.metadata.set_layer(snapshot, number, &layer) {
+                // The snapshot was removed meanwhile.
+                self.remove_image(number, &layer)?;
+                return Err(error);
+            }
             Ok(layer)
         });
         if published.is_err() {
@@ -293,6 +297,11 @@ impl Snapshotter {
         self.mounts
             .unmount(number, &self.store.mount_point(number))?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        self.remove_image(number, layer)
+    }
+
+    /// Removes the image of a layer that no snapshot has, unless another layer has it too. `names` must be held.
+    fn remove_image(&self, number: Number, layer: &Layer) -> Result<(), Error> {
         if let Some(digest) = &layer.digest
             && self.metadata.knows_layer(digest)?
         {

@@ -76,7 +76,7 @@ rules! {
     SuperblockBlocks "sb-blocks" Unusual "The image has as many blocks as the superblock says."
     SuperblockInodes "sb-inodes" Unusual "The superblock counts the inodes that can be reached, for statfs(2); images that grew may count more."
     AlgorithmConfig "algorithm-config" Rejects "Every algorithm of the superblock has a configuration, long enough and with legal values."
-    AlgorithmLz4Blocks "algorithm-lz4-blocks" Rejects "LZ4 pclusters have at most 256 blocks: Linux 6.16 and later refuse images with more of smaller blocks, which 6.12 reads."
+    AlgorithmBlocks "algorithm-blocks" Rejects "LZ4 pclusters have at most 256 blocks: Linux 6.16 and later refuse images with more of smaller blocks, which 6.12 reads."
     AlgorithmUnused "algorithm-unused" Unusual "Some file uses each algorithm of the superblock: a kernel without one refuses the whole image."
     FeatureMissing "feature-missing" Unusual "A structure is announced by its feature bit, so that older kernels refuse what they would misread."
     DeviceTable "device-table" Rejects "The table of extra devices lies inside of the image."

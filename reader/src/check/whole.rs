@@ -98,7 +98,7 @@ impl Checker<'_> {
             let at = SUPERBLOCK_OFFSET + superblock.size() as u64 + 4;
             let bytes = superblock.block_bits.bytes();
             let value = format!("{} blocks of {bytes} bytes", lz4.max_pcluster_blocks);
-            self.findings.image(Rule::AlgorithmLz4Blocks, at, value);
+            self.findings.image(Rule::AlgorithmBlocks, at, value);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::Case;
 use crate::crafted::{BITS, Draft};
 use crate::support::{Builder, PREFIXES, SLOTS, text};
-use erofs_format::compression::config::ZstdConfig;
+use erofs_format::compression::config::{Lz4Config, ZstdConfig};
 use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
 use erofs_format::inode::{DataLayout, FileType};
@@ -61,6 +61,8 @@ pub(crate) fn cases() -> Vec<Case> {
             draft.put(SB + 128 + 3, &[11])
         }),
         Case::made(Rule::AlgorithmUnused, at(84), unused_algorithm()),
+        Case::made(Rule::AlgorithmBlocks, at(128 + 4), many_blocks())
+            .also(&[Rule::AlgorithmUnused]),
         Case::new(
             Rule::FeatureMissing,
             At::Image(sample.inode_at("map") as u64),
@@ -178,6 +180,23 @@ fn unused_algorithm() -> Vec<u8> {
     builder.configs.zstd = Some(ZstdConfig { window_bits: 20 });
     builder.directory(root, root, &[], &[]);
     Draft::finish(builder, 1).sealed()
+}
+
+/// LZ4 clusters of more blocks than Linux has pages for.
+fn many_blocks() -> Vec<u8> {
+    let mut builder = Builder::new(erofs_format::BlockBits::new(9).unwrap());
+    let root = builder.reserve(512);
+    builder.superblock.root = root;
+    builder.superblock.incompat |=
+        FeatureIncompat::ZERO_PADDING | FeatureIncompat::COMPR_CFGS_OR_BIG_PCLUSTER;
+    builder.configs.lz4 = Some(Lz4Config {
+        max_distance: 0,
+        max_pcluster_blocks: 256,
+    });
+    builder.directory(root, root, &[], &[]);
+    let mut draft = Draft::finish(builder, 1);
+    draft.put(SB + 128 + 4, &257_u16.to_le_bytes());
+    draft.sealed()
 }
 
 /// The root as its own metabox.

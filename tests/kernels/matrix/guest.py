@@ -44,6 +44,12 @@ class Run:
     records: dict[str, Record] = field(default_factory=dict)
     seconds: float = 0
 
+    def add(self, other: "Run") -> None:
+        """Adds what another guest of the same kernel did, at the same time or not."""
+        self.reports += other.reports
+        self.records |= other.records
+        self.seconds += other.seconds
+
     def release(self) -> str:
         return next((report.release for report in self.reports if report.release), "")
 
@@ -73,9 +79,8 @@ class RecordDisk:
             return file.read(self.end).decode("utf-8", "replace")
 
 
-def boot(kernel: Kernel, jobs: list[Job], setup: Setup) -> tuple[Report, bool]:
+def boot(kernel: Kernel, jobs: list[Job], setup: Setup, work: Path) -> tuple[Report, bool]:
     """Boots once; what the guest wrote, and whether it fell silent and was killed."""
-    work = setup.work / kernel.wanted
     work.mkdir(exist_ok=True)
     lines = "".join(f"{job.line()}\n" for job in jobs)
     (work / "initramfs").write_bytes(payload.initramfs(kernel, setup.agent, lines))
@@ -121,18 +126,19 @@ def qemu(kernel: Kernel, work: Path, disk: Path) -> list[str]:
     ]
 
 
-def run_guests(kernel: Kernel, jobs: list[Job], setup: Setup) -> Run:
-    """Runs all jobs; when the kernel crashes or hangs, the rest goes on with a new boot."""
+def run_guests(kernel: Kernel, jobs: list[Job], setup: Setup, part: int) -> Run:
+    """Runs a part of all jobs; when the kernel crashes or hangs, the rest goes on with a new boot."""
+    work = setup.work / f"{kernel.wanted}.{part}"
     run, left, silent_boots = Run(kernel.wanted), jobs, 0
     began = time.monotonic()
     while left and silent_boots < MOST_SILENT_BOOTS:
-        report, hung = boot(kernel, left, setup)
+        report, hung = boot(kernel, left, setup, work)
         run.reports.append(report)
         run.records |= {id: record for id, record in report.records.items() if record.ended}
         broken = [job for job in left if job.id in report.records and job.id not in run.records]
         for job in broken:
             outcome = "hang" if hung else "crash"
-            run.records[job.id] = Record(outcome, log=serial_tail(setup.work / kernel.wanted), ended=True)
+            run.records[job.id] = Record(outcome, log=serial_tail(work), ended=True)
         rest = [job for job in left if job.id not in run.records]
         silent_boots = silent_boots + 1 if len(rest) == len(left) else 0
         left = rest

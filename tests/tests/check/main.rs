@@ -188,7 +188,7 @@ fn lz4_pclusters_of_more_blocks_than_linux_has_pages_for_are_told() {
         succeed(command.args([&image, &workshop.source]));
         let (report, code) = json(&["--data"], &image);
         assert_eq!(code, Some(i32::from(bad)), "{size}: {report:#}");
-        let found = rules(&report).contains(&"algorithm-lz4-blocks".to_owned());
+        let found = rules(&report).contains(&"algorithm-blocks".to_owned());
         assert_eq!(found, bad, "{size}: {report:#}");
     }
 }

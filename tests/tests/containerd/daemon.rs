@@ -51,7 +51,11 @@ impl Containerd {
             .tempdir()
             .expect("made");
         let at = |name: &str| folder.path().join(name).display().to_string();
-        let config_version = if version == "1.7" { 2 } else { 3 };
+        // What ours does not take goes to containerd's own.
+        let (config_version, differs) = match version {
+            "1.7" => (2, r#""walking""#),
+            _ => (3, r#""erofs", "walking""#),
+        };
         let config = format!(
             r#"version = {config_version}
 root = "{root}"
@@ -68,7 +72,7 @@ state = "{state}"
   type = "diff"
   address = "{plugin}"
 [plugins."io.containerd.service.v1.diff-service"]
-  default = ["{NAME}-diff", "walking"]
+  default = ["{NAME}-diff", {differs}]
 [plugins."io.containerd.nri.v1.nri"]
   disable = true
 "#,

@@ -4,7 +4,7 @@ mod daemon;
 mod image;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use daemon::{Containerd, NAME, fetched};
@@ -62,14 +62,27 @@ fn image(workshop: &Workshop, folders: &[PathBuf], change: impl FnOnce(&mut Vec<
     tar
 }
 
-fn import<'a>(version: &str, tar: &'a Path) -> Vec<&'a str> {
+fn import<'a>(version: &str, snapshotter: &'a str, tar: &'a Path) -> Vec<&'a str> {
     let mut arguments = vec!["image", "import"];
     // Otherwise 2.x asks its transfer service, which unpacks for the snapshotters of its own configuration alone.
     if version != "1.7" {
         arguments.push("--local");
     }
-    arguments.extend(["--snapshotter", NAME, tar.to_str().expect("text")]);
+    arguments.extend(["--snapshotter", snapshotter, tar.to_str().expect("text")]);
     arguments
+}
+
+/// Whether the image shows the awkward tree.
+fn shows(containerd: &Containerd, snapshotter: &str, workshop: &Workshop) {
+    let shown = workshop.path("shown");
+    fs::create_dir(&shown).expect("made");
+    let folder = shown.to_str().expect("text");
+    let with = ["--snapshotter", snapshotter];
+    succeed(&mut containerd.ctr(&[&["image", "mount"], &with[..], &[IMAGE, folder]].concat()));
+    let expected = Manifest::of_directory(&workshop.path("awkward/awkward")).expect("readable");
+    let seen = Manifest::of_directory(&shown.join("awkward")).expect("readable");
+    succeed(&mut containerd.ctr(&[&["image", "unmount"], &with[..], &["--rm", folder]].concat()));
+    expected.assert_same(&seen, &[]);
 }
 
 /// Imports, looks at, runs and removes an image.
@@ -78,7 +91,7 @@ fn lives(version: &str, content: Option<&Path>) {
     let workshop = Workshop::light();
     let tar = image(&workshop, &folders, |_| ());
     let mut containerd = Containerd::start(version, &folders, content);
-    succeed(&mut containerd.ctr(&import(version, &tar)));
+    succeed(&mut containerd.ctr(&import(version, NAME, &tar)));
     assert_eq!(containerd.snapshots().expect("listed").len(), 3);
     let layers = containerd.files();
     assert_eq!(
@@ -87,15 +100,7 @@ fn lives(version: &str, content: Option<&Path>) {
         "{layers:?}"
     );
 
-    let shown = workshop.path("shown");
-    fs::create_dir(&shown).expect("made");
-    let folder = shown.to_str().expect("text");
-    succeed(&mut containerd.ctr(&["image", "mount", "--snapshotter", NAME, IMAGE, folder]));
-    let expected = Manifest::of_directory(&workshop.path("awkward/awkward")).expect("readable");
-    let seen = Manifest::of_directory(&shown.join("awkward")).expect("readable");
-    succeed(&mut containerd.ctr(&["image", "unmount", "--snapshotter", NAME, "--rm", folder]));
-    expected.assert_same(&seen, &[]);
-
+    shows(&containerd, NAME, &workshop);
     let run = ["run", "--snapshotter", NAME];
     let script = "cat /old/new; ls /old; ls /gone 2>&1; echo written >/made; cat /made";
     let (once, stays) = (containerd.container("once"), containerd.container("stays"));
@@ -156,7 +161,7 @@ fn a_broken_layer_leaves_nothing_behind() {
     let broken = image(&workshop, &folders, |layer| layer.truncate(layer.len() / 2));
     let containerd = Containerd::start(version, &folders, None);
     let refused = containerd
-        .ctr(&import(version, &broken))
+        .ctr(&import(version, NAME, &broken))
         .output()
         .expect("starts");
     let said = String::from_utf8_lossy(&refused.stderr);
@@ -167,6 +172,36 @@ fn a_broken_layer_leaves_nothing_behind() {
 
     let workshop = Workshop::light();
     let whole = image(&workshop, &folders, |_| ());
-    succeed(&mut containerd.ctr(&import(version, &whole)));
+    succeed(&mut containerd.ctr(&import(version, NAME, &whole)));
     assert_eq!(containerd.snapshots().expect("listed").len(), 3);
+}
+
+/// containerd's own differ and snapshotter make images by `mkfs.erofs`: by ours, if it comes first in PATH.
+#[test]
+fn containerds_own_differ_works_with_our_mkfs() {
+    let version = "2.1";
+    let mut folders = require!(needs(version));
+    let workshop = Workshop::light();
+    let tar = image(&workshop, &folders, |_| ());
+    let (links, calls) = (workshop.path("links"), workshop.path("calls"));
+    fs::create_dir_all(links.join("ours")).expect("made");
+    let ours = links.join("ours/mkfs.erofs");
+    symlink(erofs().expect("asked for").get_program(), &ours).expect("made");
+    let (called, noted) = (ours.display(), calls.display());
+    let script = format!("#!/bin/sh\necho \"$*\" >>{noted}\nexec {called} \"$@\"\n");
+    fs::write(links.join("mkfs.erofs"), script).expect("written");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(links.join("mkfs.erofs"), executable).expect("set");
+    folders.push(links);
+    let containerd = Containerd::start(version, &folders, None);
+    succeed(&mut containerd.ctr(&import(version, "erofs", &tar)));
+    shows(&containerd, "erofs", &workshop);
+    let calls = fs::read_to_string(calls).expect("called");
+    let tars = calls.lines().filter(|call| call.starts_with("--tar=f"));
+    assert_eq!(tars.count(), 3, "{calls}");
+
+    let name = containerd.container("once");
+    let run = ["run", "--snapshotter", "erofs", "--rm", IMAGE, &name];
+    let said = containerd.says(&[&run[..], &["sh", "-c", "cat /old/new; ls /old"]].concat());
+    assert_eq!(said, "new\nnew\n");
 }

@@ -150,7 +150,7 @@ impl Row {
 
     /// Whether inodes are compressed: of these fsck.erofs 1.9.4 takes inlined data from another place.
     const fn has_metabox(&self) -> bool {
-        self.0[METADATA] >= 5 || self.0[ALGORITHM] == 7
+        self.0[METADATA] >= 5 || self.0[ALGORITHM] >= 7
     }
 
     /// Whether fsck.erofs forgets holes at the ends of files.
