@@ -106,7 +106,7 @@ step_test() {
 step_fuzz() { fuzz/run.sh --seconds 1 --seed 1; }
 
 # What kernels of other versions make of our images: one from before most features, and the newest.
-# `.ci/long kernels` asks all of them, also of the golden images, which this machine's kernel reads in the tests.
+# `.ci/long kernels` asks all of them in every way, also of the golden images, which this machine's kernel reads in the tests.
 step_kernels() { tests/kernels/run.sh --kernels 6.1,7.2 --brief; }
 
 # The crates below the system layer, for arm64 under qemu-user. By name, and in `.ci/long`: it takes a quarter of all other steps.
