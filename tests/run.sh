@@ -101,9 +101,9 @@ step_test() {
     cargo test --quiet --workspace --no-fail-fast
 }
 
-# Every fuzz target replays what is kept, and looks for news for a second, in the same places each time: luck is for
+# Every fuzz target replays what is kept, and looks for news for a few seconds, in the same places each time: luck is for
 # .ci/long.
-step_fuzz() { fuzz/run.sh --seconds 1 --seed 1; }
+step_fuzz() { fuzz/run.sh --seconds 2 --seed 1; }
 
 # What kernels of other versions make of our images: one from before most features, and the newest.
 # `.ci/long kernels` asks all of them in every way, also of the golden images, which this machine's kernel reads in the tests.
