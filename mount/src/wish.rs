@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// How the user wants an image mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
     /// The best way that works.

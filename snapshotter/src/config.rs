@@ -2,6 +2,7 @@
 
 use erofs_mkfs::build::{BuildOptions, Verify};
 use erofs_mkfs::source::Whiteouts;
+use erofs_mount::Via;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,31 @@ pub struct Config {
     pub socket: PathBuf,
     /// What concerns containerd.
     pub containerd: Containerd,
+    /// How snapshots are mounted.
+    pub mounts: Mounts,
+}
+
+/// How snapshots are mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mounts {
+    /// Who mounts layers.
+    pub mode: MountMode,
+    /// The way in which layers are mounted here.
+    pub via: Via,
+    /// From how many layers on an image of all of them is made before they are used, so that one mount is enough; 0: never.
+    pub merge: usize,
+}
+
+/// Who mounts layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountMode {
+    /// This process, once; containerd gets one overlay or bind.
+    #[default]
+    Overlay,
+    /// containerd's mount manager (2.2 and newer), or a virtual machine.
+    Delegate,
 }
 
 /// How containerd is found.
@@ -35,6 +61,7 @@ impl Default for Config {
             root: "/var/lib/erofs-snapshotter".into(),
             socket: "/run/erofs-snapshotter.sock".into(),
             containerd: Containerd::default(),
+            mounts: Mounts::default(),
         }
     }
 }

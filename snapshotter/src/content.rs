@@ -1,6 +1,7 @@
 //! Blobs of containerd's content store: from its folder where that can be seen, else through containerd.
 
 use crate::api::content::v1::{ReadContentRequest, ReadContentResponse};
+use crate::client::connect;
 use crate::config::Containerd;
 use crate::error::Error;
 use crate::store::sha256;
@@ -9,7 +10,6 @@ use std::io::{self, Read};
 use tokio::runtime::Handle;
 use tonic::codec::Streaming;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use tonic_prost::prost::bytes::{Buf, Bytes};
 
@@ -64,16 +64,7 @@ async fn request(
     digest: &str,
     namespace: MetadataValue<Ascii>,
 ) -> Result<Streaming<ReadContentResponse>, Status> {
-    let address = containerd.address.clone();
-    // The address that HTTP wants is never looked at.
-    let channel = Endpoint::from_static("http://containerd")
-        .connect_with_connector(tower::service_fn(move |_: Uri| {
-            let address = address.clone();
-            async move {
-                let socket = tokio::net::UnixStream::connect(address).await?;
-                Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(socket))
-            }
-        }))
+    let channel = connect(&containerd.address)
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
     let mut request = Request::new(ReadContentRequest {

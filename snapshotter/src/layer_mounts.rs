@@ -2,8 +2,10 @@
 
 use crate::error::Error;
 use crate::metadata::Number;
+use crate::mounts::Lower;
 use erofs_mount::{
-    Capabilities, DirectIo, MountOptions, MountRequest, Requirements, table, umount,
+    Capabilities, DirectIo, FuseRequest, MountOptions, MountRequest, Requirements, Via, table,
+    umount,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -17,14 +19,23 @@ pub(crate) struct LayerMounts {
     /// Whether each is, behind a lock that is held while that changes.
     mounted: Mutex<HashMap<Number, Arc<Mutex<bool>>>>,
     capabilities: Capabilities,
+    via: Via,
+    server: FuseServer,
 }
+
+/// Serves an image where the kernel cannot.
+pub type FuseServer = fn(&FuseRequest<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 impl LayerMounts {
     /// Finds out what this machine can do, and which of these mount points are taken: mounts outlive the process.
     ///
     /// # Errors
     /// [`Error::File`] where mounts cannot be listed.
-    pub(crate) fn new(points: impl Iterator<Item = (Number, PathBuf)>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        points: impl Iterator<Item = (Number, PathBuf)>,
+        via: Via,
+        server: FuseServer,
+    ) -> Result<Self, Error> {
         let proc = Path::new("/proc/self/mountinfo");
         let taken = table::list().map_err(Error::file("reading", proc))?;
         let is_taken = |point: &Path| taken.iter().any(|mounted| mounted.mount_point == point);
@@ -35,6 +46,8 @@ impl LayerMounts {
             mounted: Mutex::new(mounted),
             capabilities: Capabilities::detect()
                 .map_err(|error| Error::file("reading", proc)(io::Error::other(error)))?,
+            via,
+            server,
         })
     }
 
@@ -43,16 +56,21 @@ impl LayerMounts {
         Arc::clone(mounted.entry(number).or_default())
     }
 
-    /// Mounts `image` at `point`, unless it is.
+    /// Mounts an image at its point, unless it is.
     ///
     /// # Errors
     /// [`Error::Mount`], [`Error::File`].
-    pub(crate) fn mount(&self, number: Number, image: &Path, point: &Path) -> Result<(), Error> {
+    pub(crate) fn mount(&self, number: Number, lower: &Lower) -> Result<(), Error> {
         let state = self.state(number);
         let mut is_mounted = state.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_mounted {
             return Ok(());
         }
+        let Lower {
+            image,
+            devices,
+            point,
+        } = lower;
         match fs::create_dir(point) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::file("making", point)(error));
@@ -60,23 +78,26 @@ impl LayerMounts {
             _ => {}
         }
         let failed = |source| Error::Mount {
-            image: image.to_path_buf(),
+            image: image.clone(),
             source: Box::new(source),
         };
         let request = MountRequest {
-            image: image.to_path_buf(),
-            target: point.to_path_buf(),
+            image: image.clone(),
+            target: point.clone(),
             options: MountOptions {
                 // The pages of files are cached once already.
                 direct_io: DirectIo::Auto,
+                devices: devices.clone(),
+                via: self.via,
                 ..MountOptions::default()
             },
         };
         let requirements = Requirements::read(image, 0).map_err(|error| failed(error.into()))?;
         let prepared = request
-            .prepare_with(requirements, self.capabilities.clone(), false)
+            .prepare_with(requirements, self.capabilities.clone(), true)
             .map_err(failed)?;
-        prepared.execute(None).map_err(failed)?;
+        let mut server = self.server;
+        prepared.execute(Some(&mut server)).map_err(failed)?;
         *is_mounted = true;
         Ok(())
     }

@@ -7,7 +7,9 @@
 //!             snapshotter ─► metadata           which snapshots and layers there are: redb
 //!                  │
 //!                  ├───────► store              their files
-//!                  └───────► layer_mounts       each layer mounted once
+//!                  ├───────► layer_mounts       each layer mounted once
+//!                  ├───────► merge              many layers as one image over them
+//!                  └───────► mounts             what containerd is told to mount
 //! ```
 //!
 //! | question | module |
@@ -16,14 +18,20 @@
 //! | how are we called? | [`serve`] |
 #![forbid(unsafe_code)]
 
-mod api;
+// For programs that call what we serve, and containerd, in tests and benchmarks.
+#[doc(hidden)]
+pub mod api;
 mod apply;
+#[doc(hidden)]
+pub mod client;
 pub mod config;
 mod content;
 mod error;
 mod filter;
 mod layer_mounts;
+mod merge;
 mod metadata;
+mod mounts;
 pub mod serve;
 mod service;
 mod snapshotter;
@@ -31,4 +39,5 @@ mod store;
 
 pub use config::Config;
 pub use error::Error;
+pub use layer_mounts::FuseServer;
 pub use serve::{ServeError, serve};

@@ -89,6 +89,9 @@ pub(crate) struct Snapshot {
     pub(crate) parent: Option<String>,
     /// Its own layer, which a committed snapshot always has.
     pub(crate) layer: Option<Number>,
+    /// The image that was merged of the layers below it; of a committed one with its own.
+    #[serde(default)]
+    pub(crate) merged: Option<Number>,
     pub(crate) labels: Labels,
     pub(crate) created: Time,
     pub(crate) updated: Time,
@@ -111,6 +114,8 @@ pub(crate) struct Removed {
     pub(crate) number: Number,
     /// The layer, if no other snapshot has it.
     pub(crate) layer: Option<(Number, Layer)>,
+    /// The image that was merged of its layers.
+    pub(crate) merged: Option<Number>,
 }
 
 /// The database.
@@ -265,6 +270,7 @@ impl Metadata {
         key: &str,
         state: State,
         parent: Option<&str>,
+        merged: Option<Number>,
         labels: Labels,
     ) -> Result<Snapshot, Error> {
         self.change(|change| {
@@ -280,6 +286,7 @@ impl Metadata {
                 state,
                 parent: parent.map(str::to_owned),
                 layer: None,
+                merged,
                 labels,
                 created: now,
                 updated: now,
@@ -387,6 +394,8 @@ impl Metadata {
                 return refused("it has no layer".to_owned());
             }
             snapshot.state = State::Committed;
+            // That was of what is below it.
+            snapshot.merged = None;
             snapshot.labels = labels;
             snapshot.updated = Time::now();
             change.put(name, &snapshot)
@@ -412,8 +421,27 @@ impl Metadata {
                 Some(layer) => change.drop_unused_layer(layer)?,
                 None => None,
             };
-            let number = snapshot.number;
-            Ok(Removed { number, layer })
+            Ok(Removed {
+                number: snapshot.number,
+                layer,
+                merged: snapshot
+                    .merged
+                    .filter(|_| snapshot.state == State::Committed),
+            })
+        })
+    }
+
+    /// Says which image was merged of the layers of a committed snapshot. Returns the one that is known: another one if there
+    /// is one already.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn set_merged(&self, name: &str, number: Number) -> Result<Number, Error> {
+        self.change(|change| {
+            let mut snapshot = change.snapshot(name)?.ok_or_else(|| missing(name))?;
+            let known = *snapshot.merged.get_or_insert(number);
+            change.put(name, &snapshot)?;
+            Ok(known)
         })
     }
 

@@ -4,6 +4,7 @@ use crate::api::diff::v1::diff_server::DiffServer;
 use crate::api::snapshots::v1::snapshots_server::SnapshotsServer;
 use crate::config::Config;
 use crate::error::Error;
+use crate::layer_mounts::FuseServer;
 use crate::service::Service;
 use crate::snapshotter::Snapshotter;
 use std::fs::{self, Permissions};
@@ -36,13 +37,14 @@ pub enum ServeError {
     Server(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Serves containerd until SIGTERM or SIGINT. Mounts stay: containers go on, and the next process finds them.
+/// Serves containerd until SIGTERM or SIGINT. Mounts stay: containers go on, and the next process finds them. `server` mounts
+/// images that the kernel cannot.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(config: &Config) -> Result<(), ServeError> {
+pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
     let other = |error: io::Error| ServeError::Server(error.into());
-    let snapshotter = Arc::new(Snapshotter::open(config)?);
+    let snapshotter = Arc::new(Snapshotter::open(config, server)?);
     let service = Service::new(snapshotter, config.containerd.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

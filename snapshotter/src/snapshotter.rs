@@ -1,17 +1,20 @@
 //! What the services do: snapshots over layers that are images.
 
 use crate::api::types::Mount;
-use crate::config::{Config, layer_options};
+use crate::config::{Config, MountMode, Mounts, layer_options};
 use crate::error::Error;
-use crate::layer_mounts::LayerMounts;
+use crate::layer_mounts::{FuseServer, LayerMounts};
+use crate::merge;
 use crate::metadata::{Labels, Layer, Metadata, Number, Removed, Snapshot, State};
+use crate::mounts::{IdMapping, Lower, Parts};
 use crate::store::{Store, remove_all, usage};
 use erofs_mkfs::build::{BuildSource, build};
+use erofs_mkfs::options::BuildError;
 use erofs_mkfs::source::Whiteouts;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +25,7 @@ pub(crate) struct Snapshotter {
     pub(crate) store: Store,
     pub(crate) metadata: Metadata,
     mounts: LayerMounts,
+    config: Mounts,
     /// What was removed and is still to be thrown away.
     leavings: Mutex<Vec<Removed>>,
     /// Held while a layer gets its name and its record, or loses them: a layer that is removed may come again.
@@ -33,18 +37,19 @@ impl Snapshotter {
     ///
     /// # Errors
     /// [`Error`], where the folder or the database cannot be used; a snapshot that is broken is no reason.
-    pub(crate) fn open(config: &Config) -> Result<Self, Error> {
+    pub(crate) fn open(config: &Config, server: FuseServer) -> Result<Self, Error> {
         let store = Store::open(&config.root)?;
         let metadata = Metadata::open(&store.database())?;
         let points = store.mount_points()?;
         let points = points
             .into_iter()
             .map(|number| (number, store.mount_point(number)));
-        let mounts = LayerMounts::new(points)?;
+        let mounts = LayerMounts::new(points, config.mounts.via, server)?;
         let snapshotter = Self {
             store,
             metadata,
             mounts,
+            config: config.mounts.clone(),
             leavings: Mutex::default(),
             names: Mutex::default(),
         };
@@ -55,12 +60,13 @@ impl Snapshotter {
     /// Throws away files and mounts of which the database knows nothing: of a process that ended early.
     fn sweep(&self) -> Result<(), Error> {
         self.store.clear_ingest()?;
-        let mut numbers = HashSet::new();
+        let (mut numbers, mut merged) = (HashSet::new(), HashSet::new());
         self.metadata.walk(|_, snapshot| {
             // A committed snapshot is its layer.
             if snapshot.state != State::Committed {
                 numbers.insert(snapshot.number);
             }
+            merged.extend(snapshot.merged);
             Ok(())
         })?;
         for number in self.store.snapshots()? {
@@ -69,7 +75,12 @@ impl Snapshotter {
             }
         }
         let layers = self.metadata.layers()?;
-        let known: HashSet<Number> = layers.iter().map(|(number, _)| *number).collect();
+        let known: HashSet<Number> = layers
+            .iter()
+            .map(|(number, _)| number)
+            .chain(&merged)
+            .copied()
+            .collect();
         for number in self.store.mount_points()? {
             if !known.contains(&number) {
                 self.mounts
@@ -79,6 +90,7 @@ impl Snapshotter {
         let files = layers
             .iter()
             .map(|(number, layer)| self.store.layer(*number, layer))
+            .chain(merged.iter().map(|number| Ok(self.store.merged(*number))))
             .collect::<Result<HashSet<PathBuf>, _>>()?;
         for file in self.store.layer_files()? {
             if !files.contains(&file) {
@@ -104,8 +116,13 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        let snapshot = self.metadata.create(key, state, parent, labels)?;
-        let made = self.make(&snapshot);
+        let mapping = IdMapping::of(&labels)?;
+        let merged = match parent {
+            Some(parent) if !is_unpacked_to(key, &labels) => self.merged(parent)?,
+            _ => None,
+        };
+        let snapshot = self.metadata.create(key, state, parent, merged, labels)?;
+        let made = self.make(&snapshot, &mapping);
         if made.is_err() {
             // It may be broken in more than one way; what matters is why it was not made.
             if let Ok(removed) = self.metadata.remove(key) {
@@ -115,17 +132,16 @@ impl Snapshotter {
         made
     }
 
-    fn make(&self, snapshot: &Snapshot) -> Result<Vec<Mount>, Error> {
+    fn make(&self, snapshot: &Snapshot, mapping: &IdMapping) -> Result<Vec<Mount>, Error> {
         let lower = self.lower(snapshot)?;
-        let below = match lower.first() {
-            Some(top) => Some(fs::metadata(top).map_err(Error::file("looking at", top))?),
-            None => None,
-        };
         // A view over layers has nothing of its own.
         if snapshot.state == State::Active || lower.is_empty() {
-            self.store.make_snapshot(snapshot.number, below.as_ref())?;
+            let root = lower.first().map(merge::root_directory).transpose()?;
+            let mut root = root.unwrap_or_default();
+            (root.owner, root.group) = mapping.outside(root.owner, root.group);
+            self.store.make_snapshot(snapshot.number, root)?;
         }
-        Ok(self.overlay(snapshot, &lower))
+        Ok(self.told(snapshot, &lower, mapping))
     }
 
     /// How to mount a snapshot that is active or a view: always the same.
@@ -140,60 +156,97 @@ impl Snapshotter {
                 reason: "it is committed; only active snapshots and views are mounted".to_owned(),
             });
         }
-        Ok(self.overlay(&snapshot, &self.lower(&snapshot)?))
+        let mapping = IdMapping::of(&snapshot.labels)?;
+        Ok(self.told(&snapshot, &self.lower(&snapshot)?, &mapping))
     }
 
-    /// Where the layers below a snapshot are mounted, the topmost first.
-    fn lower(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, Error> {
-        let mut lower = Vec::new();
-        for ancestor in self.metadata.ancestors(snapshot)? {
+    fn told(&self, snapshot: &Snapshot, lower: &[Lower], mapping: &IdMapping) -> Vec<Mount> {
+        let parts = Parts {
+            state: snapshot.state,
+            lower,
+            upper: &self.store.upper(snapshot.number),
+            work: &self.store.work(snapshot.number),
+            mapping,
+        };
+        parts.mounts(self.config.mode)
+    }
+
+    /// The images below a snapshot, the topmost first, mounted unless containerd does that.
+    fn lower(&self, snapshot: &Snapshot) -> Result<Vec<Lower>, Error> {
+        let mut layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
+        if let Some(number) = snapshot.merged {
+            let images: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
+            let merged = Lower {
+                image: self.store.merged(number),
+                devices: merge::devices(&images),
+                point: self.store.mount_point(number),
+            };
+            layers = vec![(number, merged)];
+        }
+        if self.config.mode == MountMode::Overlay {
+            for (number, lower) in &layers {
+                self.mounts.mount(*number, lower)?;
+            }
+        }
+        Ok(layers.into_iter().map(|(_, lower)| lower).collect())
+    }
+
+    /// The layers of committed snapshots, the topmost first. Of a layer that comes again further down, which overlayfs
+    /// refuses, the topmost hides everything.
+    fn layers(&self, chain: &[Snapshot]) -> Result<Vec<(Number, Lower)>, Error> {
+        let mut layers: Vec<(Number, Lower)> = Vec::new();
+        let mut seen = HashSet::new();
+        for ancestor in chain {
             // A committed snapshot without is a fault of the database.
             let number = ancestor.layer.ok_or_else(|| Error::NotFound {
                 what: "layer of",
                 name: ancestor.number.0.to_string(),
             })?;
-            let image = self.store.layer(number, &self.metadata.layer(number)?)?;
-            let point = self.store.mount_point(number);
-            self.mounts.mount(number, &image, &point)?;
-            lower.push(point);
+            if seen.insert(number) {
+                let lower = Lower {
+                    image: self.store.layer(number, &self.metadata.layer(number)?)?,
+                    devices: Vec::new(),
+                    point: self.store.mount_point(number),
+                };
+                layers.push((number, lower));
+            }
         }
-        Ok(lower)
+        Ok(layers)
     }
 
-    fn overlay(&self, snapshot: &Snapshot, lower: &[PathBuf]) -> Vec<Mount> {
-        let is_active = snapshot.state == State::Active;
-        let access = if is_active { "rw" } else { "ro" };
-        let bind = |source: &Path| Mount {
-            r#type: "bind".to_owned(),
-            source: source.display().to_string(),
-            target: String::new(),
-            options: vec![access.to_owned(), "rbind".to_owned()],
-        };
-        let upper = self.store.upper(snapshot.number);
-        let mount = match lower {
-            [] => bind(&upper),
-            [only] if !is_active => bind(only),
-            lower => {
-                let mut options = Vec::new();
-                if is_active {
-                    let work = self.store.work(snapshot.number);
-                    options.push(format!("workdir={}", work.display()));
-                    options.push(format!("upperdir={}", upper.display()));
-                }
-                let lower: Vec<String> = lower
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect();
-                options.push(format!("lowerdir={}", lower.join(":")));
-                Mount {
-                    r#type: "overlay".to_owned(),
-                    source: "overlay".to_owned(),
-                    target: String::new(),
-                    options,
-                }
+    /// The image of all layers up to `name`, made if there are so many that one is wanted. What cannot be merged is mounted
+    /// layer by layer.
+    fn merged(&self, name: &str) -> Result<Option<Number>, Error> {
+        let most = self.config.merge;
+        let top = self.metadata.get(name)?;
+        if top.merged.is_some() || most == 0 {
+            return Ok(top.merged);
+        }
+        let mut chain = self.metadata.ancestors(&top)?;
+        chain.insert(0, top);
+        if chain.len() <= most {
+            return Ok(None);
+        }
+        let layers: Vec<Lower> = self
+            .layers(&chain)?
+            .into_iter()
+            .map(|(_, lower)| lower)
+            .collect();
+        let number = self.metadata.number_for_layer()?;
+        let (ingest, image) = (self.store.ingest(number), self.store.merged(number));
+        match merge::merge(&layers, &ingest) {
+            Err(Error::Convert { source, .. }) if matches!(*source, BuildError::Index(_)) => {
+                return Ok(None);
             }
-        };
-        vec![mount]
+            merged => merged?,
+        }
+        self.store.publish(&ingest, &image)?;
+        let known = self.metadata.set_merged(name, number);
+        if !matches!(known, Ok(known) if known == number) {
+            // Another call was faster, or the snapshot was removed meanwhile.
+            remove_all(&image).map_err(Error::file("removing", &image))?;
+        }
+        known.map(Some)
     }
 
     /// Makes a committed snapshot of an active one. If no blob was applied to it, its layer is what was written to it.
@@ -285,10 +338,19 @@ impl Snapshotter {
         let mut leavings = self.leavings.lock().unwrap_or_else(PoisonError::into_inner);
         let mut result = Ok(());
         for removed in leavings.drain(..) {
+            let merged = removed.merged.map_or(Ok(()), |number| {
+                self.mounts
+                    .unmount(number, &self.store.mount_point(number))?;
+                let image = self.store.merged(number);
+                remove_all(&image).map_err(Error::file("removing", &image))
+            });
             let layer = removed
                 .layer
                 .map_or(Ok(()), |(number, layer)| self.remove_layer(number, &layer));
-            result = result.and(layer).and(self.remove_folder(removed.number));
+            result = result
+                .and(merged)
+                .and(layer)
+                .and(self.remove_folder(removed.number));
         }
         result
     }
@@ -328,4 +390,10 @@ impl Snapshotter {
             _ => Ok((0, 0)),
         }
     }
+}
+
+/// Whether containerd makes a snapshot to unpack a layer: what lies below it is not looked at.
+fn is_unpacked_to(key: &str, labels: &Labels) -> bool {
+    let own = key.rsplit('/').next().unwrap_or(key);
+    labels.contains_key("containerd.io/snapshot.ref") || own.starts_with("extract-")
 }

@@ -4,6 +4,7 @@
 //! metadata.redb                       what is known
 //! layers/sha256/<2 hex>/<hex>.erofs   layers, by the digest of their uncompressed tar
 //! layers/local/<number>.erofs         layers that came from no blob
+//! merged/<number>.erofs               metadata over all layers of an image
 //! ingest/                             layers that are being written
 //! snapshots/<number>/fs, work         upper and work directory of an active snapshot
 //! m/<number>                          where a layer is mounted: short, since 128 of them make a mount option
@@ -15,6 +16,24 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+
+/// Whose a root directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RootDirectory {
+    pub(crate) owner: u32,
+    pub(crate) group: u32,
+    pub(crate) mode: u32,
+}
+
+impl Default for RootDirectory {
+    fn default() -> Self {
+        Self {
+            owner: 0,
+            group: 0,
+            mode: 0o755,
+        }
+    }
+}
 
 /// The folders of a snapshotter.
 #[derive(Debug, Clone)]
@@ -51,6 +70,7 @@ impl Store {
             "",
             "layers/sha256",
             "layers/local",
+            "merged",
             "ingest",
             "snapshots",
             "m",
@@ -88,6 +108,11 @@ impl Store {
             }
         };
         Ok(self.root.join(name))
+    }
+
+    /// The image that was merged of layers.
+    pub(crate) fn merged(&self, number: Number) -> PathBuf {
+        self.root.join(format!("merged/{}.erofs", number.0))
     }
 
     /// Gives a layer that was written its name, for ever: the image was synced when it was published as `ingest`.
@@ -138,15 +163,11 @@ impl Store {
         (self.upper(number) == path).then_some(number)
     }
 
-    /// Makes the folders of a snapshot. What is written to shows the root directory of what it lies over, `below`.
+    /// Makes the folders of a snapshot. What is written to shows the root directory of what it lies over.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn make_snapshot(
-        &self,
-        number: Number,
-        below: Option<&fs::Metadata>,
-    ) -> Result<(), Error> {
+    pub(crate) fn make_snapshot(&self, number: Number, root: RootDirectory) -> Result<(), Error> {
         let folder = self.snapshot(number);
         let failed = |source| Error::File {
             what: "making",
@@ -165,9 +186,7 @@ impl Store {
             .map_err(failed)?;
         let upper = self.upper(number);
         DirBuilder::new().create(&upper).map_err(failed)?;
-        let (owner, group, mode) = below.map_or((0, 0, 0o755), |root| {
-            (root.uid(), root.gid(), root.mode() & 0o7777)
-        });
+        let RootDirectory { owner, group, mode } = root;
         chown(&upper, Some(owner), Some(group)).map_err(failed)?;
         fs::set_permissions(&upper, Permissions::from_mode(mode)).map_err(failed)
     }
@@ -201,13 +220,13 @@ impl Store {
         Ok(())
     }
 
-    /// All files of layers.
+    /// All files of layers, and images that were merged of them.
     ///
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn layer_files(&self) -> Result<Vec<PathBuf>, Error> {
         let mut files = Vec::new();
-        let mut folders = vec![self.root.join("layers")];
+        let mut folders = vec![self.root.join("layers"), self.root.join("merged")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).map_err(Error::file("reading", &folder))? {
                 let entry = entry.map_err(Error::file("reading", &folder))?;

@@ -9,6 +9,7 @@
 //! | [`golden`] | which images of the reference tool are kept, and what they show |
 //! | [`workshop`] | how a source becomes an image, by the real binary |
 //! | [`archive`] | how a source becomes a tar, and what `tar` makes of it |
+//! | [`containerd`] | how a real containerd of its own is started, and what it is given |
 //! | [`kernel`] | how the kernel shows an image |
 //! | [`peers`] | where the other tools are |
 //! | [`ustar`] | how to write a tar too large to keep |
@@ -19,6 +20,7 @@
 
 pub mod archive;
 pub mod awkward;
+pub mod containerd;
 pub mod golden;
 pub mod kernel;
 pub mod listing;

@@ -1,5 +1,6 @@
 //! `erofs snapshotter`: serves containerd.
 
+use super::fuse;
 use crate::error::Outcome;
 use clap::Args;
 use erofs_snapshotter::{Config, serve};
@@ -36,7 +37,7 @@ impl Snapshotter {
         };
         config.root = self.root.unwrap_or(config.root);
         config.socket = self.socket.unwrap_or(config.socket);
-        serve(&config)?;
+        serve(&config, fuse::launch)?;
         Ok(Outcome::Fine)
     }
 }

@@ -8,6 +8,7 @@ use crate::api::snapshots::v1::{
     RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
     UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
+use crate::api::types::Mount;
 use crate::error::Error;
 use crate::filter::{Fields, Filters};
 use crate::metadata::{Labels, Snapshot, State, Time};
@@ -87,19 +88,36 @@ fn parent(name: String) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+impl Service {
+    /// A new snapshot in this state.
+    async fn make(
+        &self,
+        state: State,
+        name: String,
+        below: String,
+        values: HashMap<String, String>,
+    ) -> Result<Vec<Mount>, Status> {
+        let made = self.run(move |snapshotter| {
+            let (name, below) = (key(name)?, parent(below));
+            snapshotter.prepare(&name, state, below.as_deref(), labels(values)?)
+        });
+        made.await
+    }
+}
+
 #[tonic::async_trait]
 impl Snapshots for Service {
     async fn prepare(
         &self,
         request: Request<PrepareSnapshotRequest>,
     ) -> Result<Response<PrepareSnapshotResponse>, Status> {
-        let request = request.into_inner();
-        let mounts = self.run(move |snapshotter| {
-            let parent = parent(request.parent);
-            let (key, labels) = (key(request.key)?, labels(request.labels)?);
-            snapshotter.prepare(&key, State::Active, parent.as_deref(), labels)
-        });
-        let mounts = mounts.await?;
+        let PrepareSnapshotRequest {
+            key,
+            parent,
+            labels,
+            ..
+        } = request.into_inner();
+        let mounts = self.make(State::Active, key, parent, labels).await?;
         Ok(Response::new(PrepareSnapshotResponse { mounts }))
     }
 
@@ -107,13 +125,13 @@ impl Snapshots for Service {
         &self,
         request: Request<ViewSnapshotRequest>,
     ) -> Result<Response<ViewSnapshotResponse>, Status> {
-        let request = request.into_inner();
-        let mounts = self.run(move |snapshotter| {
-            let parent = parent(request.parent);
-            let (key, labels) = (key(request.key)?, labels(request.labels)?);
-            snapshotter.prepare(&key, State::View, parent.as_deref(), labels)
-        });
-        let mounts = mounts.await?;
+        let ViewSnapshotRequest {
+            key,
+            parent,
+            labels,
+            ..
+        } = request.into_inner();
+        let mounts = self.make(State::View, key, parent, labels).await?;
         Ok(Response::new(ViewSnapshotResponse { mounts }))
     }
 

@@ -7,28 +7,45 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use erofs_tests::peers;
-use erofs_tests::skip::Reason;
-use erofs_tests::workshop::{erofs, succeed};
+use crate::peers;
+use crate::skip::Reason;
+use crate::workshop::succeed;
 
 /// What the plugin is called.
-pub(crate) const NAME: &str = "erofs-toolkit";
+pub const NAME: &str = "erofs-toolkit";
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is started, and how.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Version of containerd, as [`fetched`] takes it.
+    pub version: &'static str,
+    /// Folders of programs, as [`fetched`] returns them: the first in PATH.
+    pub programs: Vec<PathBuf>,
+    /// Our binary.
+    pub erofs: PathBuf,
+    /// Where the plugin looks for blobs if not in containerd's own store.
+    pub content: Option<PathBuf>,
+    /// Further lines of the plugin's configuration.
+    pub plugin: String,
+}
+
 /// Both daemons. They are killed when this is dropped, and what they mounted is unmounted.
-pub(crate) struct Containerd {
+#[derive(Debug)]
+pub struct Containerd {
     folder: tempfile::TempDir,
     path: OsString,
+    erofs: PathBuf,
     plugin: Child,
     daemon: Child,
 }
 
-/// Whether this version of containerd was fetched.
+/// Folders of the programs of this version of containerd.
 ///
 /// # Errors
-/// It was not.
-pub(crate) fn fetched(version: &str) -> Result<Vec<PathBuf>, Reason> {
+/// It was not fetched.
+pub fn fetched(version: &str) -> Result<Vec<PathBuf>, Reason> {
     let cache = peers::cache()?;
     let folders = [format!("containerd-{version}/bin"), "runc/bin".to_owned()];
     let folders = folders.map(|folder| cache.join(folder));
@@ -42,9 +59,11 @@ pub(crate) fn fetched(version: &str) -> Result<Vec<PathBuf>, Reason> {
 }
 
 impl Containerd {
-    /// Starts them. `folders` are those that [`fetched`] returned; `content` is where the plugin looks for blobs if not in
-    /// containerd's own store.
-    pub(crate) fn start(version: &str, folders: &[PathBuf], content: Option<&Path>) -> Self {
+    /// Starts them.
+    ///
+    /// # Panics
+    /// One does not start.
+    pub fn start(setup: &Setup) -> Self {
         // Paths of sockets are short.
         let folder = tempfile::Builder::new()
             .prefix("ct")
@@ -52,11 +71,11 @@ impl Containerd {
             .expect("made");
         let at = |name: &str| folder.path().join(name).display().to_string();
         // What ours does not take goes to containerd's own.
-        let (config_version, differs) = match version {
+        let (config_version, differs) = match setup.version {
             "1.7" => (2, r#""walking""#),
             _ => (3, r#""erofs", "walking""#),
         };
-        let config = format!(
+        let mut config = format!(
             r#"version = {config_version}
 root = "{root}"
 state = "{state}"
@@ -67,7 +86,7 @@ state = "{state}"
 [proxy_plugins.{NAME}]
   type = "snapshot"
   address = "{plugin}"
-  capabilities = ["rebase"]
+  capabilities = ["rebase", "remap-ids"]
 [proxy_plugins.{NAME}-diff]
   type = "diff"
   address = "{plugin}"
@@ -81,25 +100,41 @@ state = "{state}"
             socket = at("c.sock"),
             plugin = at("e.sock"),
         );
+        // The transfer service of 2.x unpacks for these alone.
+        let ours = format!("{NAME}-diff");
+        let unpackers: &[_] = match setup.version {
+            "1.7" => &[],
+            _ => &[(NAME, &*ours), ("erofs", "erofs"), ("overlayfs", "walking")],
+        };
+        for (snapshotter, differ) in unpackers {
+            config += &format!(
+                r#"[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux"
+  snapshotter = "{snapshotter}"
+  differ = "{differ}"
+"#
+            );
+        }
         fs::write(at("config.toml"), config).expect("written");
-        let content = content.map_or_else(
+        let content = setup.content.as_ref().map_or_else(
             || at("root/io.containerd.content.v1.content"),
             |content| content.display().to_string(),
         );
         let config = format!(
-            "root = \"{}\"\nsocket = \"{}\"\n[containerd]\naddress = \"{}\"\ncontent = \"{content}\"\n",
+            "root = \"{}\"\nsocket = \"{}\"\n[containerd]\naddress = \"{}\"\ncontent = \"{content}\"\n{}",
             at("layers"),
             at("e.sock"),
             at("c.sock"),
+            setup.plugin,
         );
         fs::write(at("plugin.toml"), config).expect("written");
         let mut path = OsString::new();
-        for folder in folders {
+        for folder in &setup.programs {
             path.push(folder);
             path.push(":");
         }
         path.push(std::env::var_os("PATH").expect("set"));
-        let plugin = plugin(folder.path());
+        let plugin = plugin(&setup.erofs, folder.path());
         let log = File::create(folder.path().join("containerd.log")).expect("made");
         let daemon = Command::new("containerd")
             .env("PATH", &path)
@@ -112,6 +147,7 @@ state = "{state}"
         let started = Self {
             folder,
             path,
+            erofs: setup.erofs.clone(),
             plugin,
             daemon,
         };
@@ -126,8 +162,21 @@ state = "{state}"
         started
     }
 
+    /// Where both keep their files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The process of the plugin.
+    pub fn plugin(&self) -> u32 {
+        self.plugin.id()
+    }
+
     /// Waits for something.
-    pub(crate) fn wait(&self, holds: impl Fn(&Self) -> bool) {
+    ///
+    /// # Panics
+    /// It does not come.
+    pub fn wait(&self, holds: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !holds(self) {
             let log = self.folder.path().join("containerd.log");
@@ -141,12 +190,13 @@ state = "{state}"
         }
     }
 
-    pub(crate) fn plugin_log(&self) -> String {
+    /// What the plugin wrote to its standard error.
+    pub fn plugin_log(&self) -> String {
         fs::read_to_string(self.folder.path().join("plugin.log")).unwrap_or_default()
     }
 
     /// A call of containerd's client.
-    pub(crate) fn ctr(&self, arguments: &[&str]) -> Command {
+    pub fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
         command
             .env("PATH", &self.path)
@@ -157,22 +207,31 @@ state = "{state}"
     }
 
     /// A container's name, which runc wants to be another one for each daemon of this machine.
-    pub(crate) fn container(&self, name: &str) -> String {
+    ///
+    /// # Panics
+    /// Never.
+    pub fn container(&self, name: &str) -> String {
         let folder = self.folder.path().file_name().expect("named");
         format!("{name}-{}", folder.display())
     }
 
     /// What such a call prints.
+    ///
+    /// # Panics
+    /// It fails.
     #[track_caller]
-    pub(crate) fn says(&self, arguments: &[&str]) -> String {
+    pub fn says(&self, arguments: &[&str]) -> String {
         String::from_utf8(succeed(&mut self.ctr(arguments)).stdout).expect("text")
     }
 
     /// Kills the plugin as a loss of power would, and starts another one.
-    pub(crate) fn kill_plugin(&mut self) {
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn kill_plugin(&mut self) {
         self.plugin.kill().expect("killed");
         self.plugin.wait().expect("ended");
-        self.plugin = plugin(self.folder.path());
+        self.plugin = plugin(&self.erofs, self.folder.path());
         self.wait(|started| started.snapshots().is_ok());
     }
 
@@ -180,7 +239,10 @@ state = "{state}"
     ///
     /// # Errors
     /// What the client says.
-    pub(crate) fn snapshots(&self) -> Result<Vec<String>, String> {
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn snapshots(&self) -> Result<Vec<String>, String> {
         let output = self
             .ctr(&["snapshots", "--snapshotter", NAME, "list"])
             .output();
@@ -197,9 +259,12 @@ state = "{state}"
     }
 
     /// Files of the plugin: images of layers, and whatever is in folders of snapshots or on its way.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
+    ///
+    /// # Panics
+    /// They cannot be listed.
+    pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
-        let folders = ["layers", "snapshots", "ingest", "m"];
+        let folders = ["layers", "snapshots", "merged", "ingest", "m"];
         let mut left: Vec<_> = folders
             .map(|folder| self.folder.path().join("layers").join(folder))
             .into();
@@ -216,8 +281,11 @@ state = "{state}"
         files
     }
 
-    /// Mount points of layers.
-    pub(crate) fn mounted(&self) -> usize {
+    /// How many layers are mounted.
+    ///
+    /// # Panics
+    /// Linux does not tell.
+    pub fn mounted(&self) -> usize {
         let prefix = format!("{}/", self.folder.path().join("layers").display());
         let mounts = fs::read_to_string("/proc/self/mounts").expect("read");
         mounts
@@ -232,14 +300,13 @@ state = "{state}"
 }
 
 /// Starts the plugin.
-fn plugin(folder: &Path) -> Child {
+fn plugin(erofs: &Path, folder: &Path) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("plugin.log"))
         .expect("made");
-    erofs()
-        .expect("asked for")
+    Command::new(erofs)
         .args(["snapshotter", "--config"])
         .arg(folder.join("plugin.toml"))
         .stderr(log)

@@ -1,34 +1,36 @@
 //! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
 
-mod daemon;
-mod image;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use daemon::{Containerd, NAME, fetched};
+use erofs_tests::containerd::{Containerd, Layout, NAME, Packing, Setup, fetched};
 use erofs_tests::manifest::Manifest;
 use erofs_tests::require;
 use erofs_tests::skip::{self, Reason};
-use erofs_tests::workshop::{Workshop, erofs, succeed};
-use image::{Layout, Packing};
+use erofs_tests::workshop::{Workshop, succeed};
 
 const IMAGE: &str = "registry.example/test:1";
 
-fn needs(version: &str) -> Result<Vec<PathBuf>, Reason> {
+fn needs(version: &'static str) -> Result<Setup, Reason> {
     skip::root()?;
-    erofs()?;
-    fetched(version)
+    Ok(Setup {
+        version,
+        programs: fetched(version)?,
+        erofs: skip::erofs_binary()?,
+        content: None,
+        plugin: String::new(),
+    })
 }
 
-/// An image whose lower layer has a shell and the awkward tree, and whose upper one replaces, adds and removes.
-fn image(workshop: &Workshop, folders: &[PathBuf], change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+/// An image whose lowest layer has a shell. Another one, which comes twice, replaces, adds and removes; one has the awkward
+/// tree.
+fn image(workshop: &Workshop, setup: &Setup, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
     let lower = workshop.path("lower");
     for folder in ["bin", "dev", "proc", "sys", "old"] {
         fs::create_dir_all(lower.join(folder)).expect("made");
     }
-    fs::copy(folders[0].join("busybox"), lower.join("bin/busybox")).expect("copied");
+    fs::copy(setup.programs[0].join("busybox"), lower.join("bin/busybox")).expect("copied");
     for name in ["sh", "cat", "sleep", "ls"] {
         symlink("busybox", lower.join("bin").join(name)).expect("made");
     }
@@ -55,6 +57,7 @@ fn image(workshop: &Workshop, folders: &[PathBuf], change: impl FnOnce(&mut Vec<
     fs::rename(&workshop.source, awkward.join("awkward")).expect("moved");
     let mut layout = Layout::new(&workshop.path("layout"));
     layout.layer(&lower, Packing::Gzip, change);
+    layout.layer(&upper, Packing::Gzip, |_| ());
     layout.layer(&awkward, Packing::Zstd, |_| ());
     layout.layer(&upper, Packing::Plain, |_| ());
     let tar = workshop.path("image.tar");
@@ -86,13 +89,14 @@ fn shows(containerd: &Containerd, snapshotter: &str, workshop: &Workshop) {
 }
 
 /// Imports, looks at, runs and removes an image.
-fn lives(version: &str, content: Option<&Path>) {
-    let folders = require!(needs(version));
+fn lives(version: &'static str, content: Option<&Path>) {
+    let mut setup = require!(needs(version));
+    setup.content = content.map(Path::to_path_buf);
     let workshop = Workshop::light();
-    let tar = image(&workshop, &folders, |_| ());
-    let mut containerd = Containerd::start(version, &folders, content);
+    let tar = image(&workshop, &setup, |_| ());
+    let mut containerd = Containerd::start(&setup);
     succeed(&mut containerd.ctr(&import(version, NAME, &tar)));
-    assert_eq!(containerd.snapshots().expect("listed").len(), 3);
+    assert_eq!(containerd.snapshots().expect("listed").len(), 4);
     let layers = containerd.files();
     assert_eq!(
         layers.iter().filter(|path| path.is_file()).count(),
@@ -115,7 +119,7 @@ fn lives(version: &str, content: Option<&Path>) {
     let detached = [&run[..], &["--detach", IMAGE, &stays, "sleep", "1000"]].concat();
     succeed(&mut containerd.ctr(&detached));
     containerd.kill_plugin();
-    assert_eq!(containerd.snapshots().expect("listed").len(), 4);
+    assert_eq!(containerd.snapshots().expect("listed").len(), 5);
     let said = containerd.says(&["task", "exec", "--exec-id", "1", &stays, "cat", "/old/new"]);
     assert_eq!(said, "new\n");
     succeed(&mut containerd.ctr(&["task", "kill", "--signal", "9", &stays]));
@@ -152,14 +156,54 @@ fn blobs_are_read_through_containerd() {
     lives("2.1", Some(Path::new("/nonexistent")));
 }
 
+/// Imports, looks at, runs and removes an image whose layers are mounted in another way than the best. Returns how many
+/// mounts of the plugin there were.
+fn is_mounted(options: &str) -> usize {
+    let mut setup = needs("2.1").expect("asked for");
+    setup.plugin = format!("[mounts]\n{options}\n");
+    let workshop = Workshop::light();
+    let tar = image(&workshop, &setup, |_| ());
+    let mut containerd = Containerd::start(&setup);
+    succeed(&mut containerd.ctr(&import("2.1", NAME, &tar)));
+    shows(&containerd, NAME, &workshop);
+    let unpacked = containerd.mounted();
+    let stays = containerd.container("stays");
+    let run = ["run", "--snapshotter", NAME];
+    let detached = [&run[..], &["--detach", IMAGE, &stays, "sleep", "1000"]].concat();
+    succeed(&mut containerd.ctr(&detached));
+    containerd.kill_plugin();
+    let exec = ["task", "exec", "--exec-id", "1", &stays, "cat", "/old/new"];
+    assert_eq!(containerd.says(&exec), "new\n");
+    succeed(&mut containerd.ctr(&["task", "rm", "--force", &stays]));
+    succeed(&mut containerd.ctr(&["container", "rm", &stays]));
+    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
+    containerd.wait(|containerd| containerd.files().is_empty());
+    assert_eq!(containerd.mounted(), 0);
+    assert_eq!(containerd.plugin_log(), "");
+    unpacked
+}
+
+#[test]
+fn layers_are_mounted_by_fuse() {
+    require!(needs("2.1").and_then(|_| skip::fuse()));
+    assert_eq!(is_mounted("via = \"fuse\""), 3);
+}
+
+/// Three different layers become one, and the container's mount is made of that alone.
+#[test]
+fn many_layers_are_merged() {
+    require!(needs("2.1"));
+    assert_eq!(is_mounted("merge = 3"), 4);
+}
+
 /// A layer that is cut off, and then the same image whole.
 #[test]
 fn a_broken_layer_leaves_nothing_behind() {
     let version = "2.1";
-    let folders = require!(needs(version));
+    let setup = require!(needs(version));
     let workshop = Workshop::light();
-    let broken = image(&workshop, &folders, |layer| layer.truncate(layer.len() / 2));
-    let containerd = Containerd::start(version, &folders, None);
+    let broken = image(&workshop, &setup, |layer| layer.truncate(layer.len() / 2));
+    let containerd = Containerd::start(&setup);
     let refused = containerd
         .ctr(&import(version, NAME, &broken))
         .output()
@@ -171,34 +215,34 @@ fn a_broken_layer_leaves_nothing_behind() {
     assert_eq!(containerd.mounted(), 0);
 
     let workshop = Workshop::light();
-    let whole = image(&workshop, &folders, |_| ());
+    let whole = image(&workshop, &setup, |_| ());
     succeed(&mut containerd.ctr(&import(version, NAME, &whole)));
-    assert_eq!(containerd.snapshots().expect("listed").len(), 3);
+    assert_eq!(containerd.snapshots().expect("listed").len(), 4);
 }
 
 /// containerd's own differ and snapshotter make images by `mkfs.erofs`: by ours, if it comes first in PATH.
 #[test]
 fn containerds_own_differ_works_with_our_mkfs() {
     let version = "2.1";
-    let mut folders = require!(needs(version));
+    let mut setup = require!(needs(version));
     let workshop = Workshop::light();
-    let tar = image(&workshop, &folders, |_| ());
+    let tar = image(&workshop, &setup, |_| ());
     let (links, calls) = (workshop.path("links"), workshop.path("calls"));
     fs::create_dir_all(links.join("ours")).expect("made");
     let ours = links.join("ours/mkfs.erofs");
-    symlink(erofs().expect("asked for").get_program(), &ours).expect("made");
+    symlink(&setup.erofs, &ours).expect("made");
     let (called, noted) = (ours.display(), calls.display());
     let script = format!("#!/bin/sh\necho \"$*\" >>{noted}\nexec {called} \"$@\"\n");
     fs::write(links.join("mkfs.erofs"), script).expect("written");
     let executable = fs::Permissions::from_mode(0o755);
     fs::set_permissions(links.join("mkfs.erofs"), executable).expect("set");
-    folders.push(links);
-    let containerd = Containerd::start(version, &folders, None);
+    setup.programs.push(links);
+    let containerd = Containerd::start(&setup);
     succeed(&mut containerd.ctr(&import(version, "erofs", &tar)));
     shows(&containerd, "erofs", &workshop);
     let calls = fs::read_to_string(calls).expect("called");
     let tars = calls.lines().filter(|call| call.starts_with("--tar=f"));
-    assert_eq!(tars.count(), 3, "{calls}");
+    assert_eq!(tars.count(), 4, "{calls}");
 
     let name = containerd.container("once");
     let run = ["run", "--snapshotter", "erofs", "--rm", IMAGE, &name];

@@ -7,19 +7,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use erofs_tests::archive;
-use erofs_tests::workshop::succeed;
+use crate::archive;
+use crate::workshop::succeed;
 
 /// What a layer is compressed with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Packing {
+pub enum Packing {
+    /// With nothing.
     Plain,
+    /// `gzip -1`.
     Gzip,
+    /// `zstd`.
     Zstd,
 }
 
 /// An image that is being made in a folder.
-pub(crate) struct Layout {
+#[derive(Debug)]
+pub struct Layout {
     folder: PathBuf,
     layers: Vec<Value>,
     diff_ids: Vec<String>,
@@ -34,7 +38,11 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 impl Layout {
-    pub(crate) fn new(folder: &Path) -> Self {
+    /// An image without layers, in a folder that is made.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn new(folder: &Path) -> Self {
         fs::create_dir_all(folder.join("blobs/sha256")).expect("made");
         Self {
             folder: folder.to_path_buf(),
@@ -51,17 +59,21 @@ impl Layout {
     }
 
     /// Adds what is in `source` as a layer. `change` changes the packed layer, and its own digest with it.
-    pub(crate) fn layer(
-        &mut self,
-        source: &Path,
-        packing: Packing,
-        change: impl FnOnce(&mut Vec<u8>),
-    ) {
+    ///
+    /// # Panics
+    /// A program fails.
+    pub fn layer(&mut self, source: &Path, packing: Packing, change: impl FnOnce(&mut Vec<u8>)) {
         let tar = self.folder.join("layer.tar");
         archive::create(
             source,
             &tar,
-            &["--format=posix", "--xattrs", "--xattrs-include=*"],
+            &[
+                "--format=posix",
+                // The same tree is the same tar.
+                "--pax-option=delete=atime,delete=ctime",
+                "--xattrs",
+                "--xattrs-include=*",
+            ],
         );
         self.diff_ids
             .push(format!("sha256:{}", sha256(&fs::read(&tar).expect("read"))));
@@ -85,7 +97,10 @@ impl Layout {
     }
 
     /// Writes the tar that `ctr image import` takes.
-    pub(crate) fn finish(self, name: &str, tar: &Path) {
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn finish(self, name: &str, tar: &Path) {
         let architecture = if cfg!(target_arch = "x86_64") {
             "amd64"
         } else {

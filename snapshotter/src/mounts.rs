@@ -1,0 +1,279 @@
+//! What containerd is told to mount: a pure function of what lies below a snapshot.
+
+use crate::api::types::Mount;
+use crate::config::MountMode;
+use crate::error::Error;
+use crate::metadata::{Labels, State};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Labels with the numbers of users and groups in a container and outside, as `container:host:count`, by commas.
+const MAPPINGS: [(&str, &str); 2] = [
+    ("containerd.io/snapshot/uidmapping", "uidmap"),
+    ("containerd.io/snapshot/gidmapping", "gidmap"),
+];
+
+/// An image below a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lower {
+    /// The image.
+    pub(crate) image: PathBuf,
+    /// Its extra devices, by slot.
+    pub(crate) devices: Vec<PathBuf>,
+    /// Where it is mounted, unless containerd mounts it.
+    pub(crate) point: PathBuf,
+}
+
+/// What a snapshot is mounted of.
+#[derive(Debug)]
+pub(crate) struct Parts<'s> {
+    pub(crate) state: State,
+    /// The topmost first.
+    pub(crate) lower: &'s [Lower],
+    pub(crate) upper: &'s Path,
+    pub(crate) work: &'s Path,
+    pub(crate) mapping: &'s IdMapping,
+}
+
+/// How users and groups of a container are numbered outside, if not as inside.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct IdMapping {
+    /// Options of overlay mounts, as containerd knows them.
+    options: Vec<String>,
+    /// Outside numbers of user and group 0.
+    root: [Option<u32>; 2],
+}
+
+impl IdMapping {
+    /// What labels say.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when they do not say it well, or do not say who is root.
+    pub(crate) fn of(labels: &Labels) -> Result<Self, Error> {
+        let mut mapping = Self::default();
+        for ((label, option), root) in MAPPINGS.into_iter().zip(&mut mapping.root) {
+            let Some(value) = labels.get(label) else {
+                continue;
+            };
+            let mapped = value.split(',').map(range).collect::<Option<Vec<_>>>();
+            let mapped = mapped.and_then(|ranges| {
+                let of_root = |[inside, outside, count]: &[u32; 3]| {
+                    (*inside == 0 && *count > 0).then_some(*outside)
+                };
+                ranges.iter().find_map(of_root)
+            });
+            *root = Some(mapped.ok_or_else(|| {
+                Error::Argument(format!(
+                    "label {label}: {value:?} is not container:host:count with a number for root"
+                ))
+            })?);
+            mapping.options.push(format!("{option}={value}"));
+        }
+        Ok(mapping)
+    }
+
+    /// The owner and group of an upper directory, where they are `user` and `group` in the container.
+    pub(crate) fn outside(&self, user: u32, group: u32) -> (u32, u32) {
+        let [root_user, root_group] = self.root;
+        (root_user.unwrap_or(user), root_group.unwrap_or(group))
+    }
+}
+
+fn range(text: &str) -> Option<[u32; 3]> {
+    let mut numbers = text.split(':').map(|number| number.parse().ok());
+    let range = [numbers.next()??, numbers.next()??, numbers.next()??];
+    numbers.next().is_none().then_some(range)
+}
+
+impl Parts<'_> {
+    /// The mounts, which say the same whenever they are asked for.
+    pub(crate) fn mounts(&self, mode: MountMode) -> Vec<Mount> {
+        match mode {
+            MountMode::Overlay => vec![self.overlay()],
+            MountMode::Delegate => self.templates(),
+        }
+    }
+
+    const fn is_active(&self) -> bool {
+        matches!(self.state, State::Active)
+    }
+
+    fn bind(&self, source: impl fmt::Display) -> Mount {
+        let access = if self.is_active() { "rw" } else { "ro" };
+        let own = [access, "rbind"].map(str::to_owned);
+        mount(
+            "bind",
+            source,
+            self.mapping.options.iter().cloned().chain(own).collect(),
+        )
+    }
+
+    /// Options of an overlay over `lower`, a list by colons or what stands for it.
+    fn options(&self, lower: &str) -> Vec<String> {
+        let mut options = self.mapping.options.clone();
+        if self.is_active() {
+            options.push(format!("workdir={}", self.work.display()));
+            options.push(format!("upperdir={}", self.upper.display()));
+        }
+        options.push(format!("lowerdir={lower}"));
+        options
+    }
+
+    /// One mount over layers that are mounted here.
+    fn overlay(&self) -> Mount {
+        match self.lower {
+            [] => self.bind(self.upper.display()),
+            [only] if !self.is_active() => self.bind(only.point.display()),
+            lower => {
+                let points: Vec<String> = lower
+                    .iter()
+                    .map(|lower| lower.point.display().to_string())
+                    .collect();
+                mount("overlay", "overlay", self.options(&points.join(":")))
+            }
+        }
+    }
+
+    /// Layers that containerd's mount manager (2.2 and newer) or a virtual machine mounts, and what is done with them.
+    fn templates(&self) -> Vec<Mount> {
+        let layers = self.lower.iter().map(|lower| {
+            let own = ["ro", "loop"].map(str::to_owned);
+            let devices = lower
+                .devices
+                .iter()
+                .map(|device| format!("device={}", device.display()));
+            mount(
+                "erofs",
+                lower.image.display(),
+                own.into_iter().chain(devices).collect(),
+            )
+        });
+        let mut mounts: Vec<Mount> = layers.collect();
+        match mounts.len() {
+            0 => mounts.push(self.bind(self.upper.display())),
+            1 if !self.is_active() => {}
+            count => {
+                let lower = match count {
+                    1 => "{{ mount 0 }}".to_owned(),
+                    _ => format!("{{{{ overlay 0 {} }}}}", count - 1),
+                };
+                mounts.push(mount("format/overlay", "overlay", self.options(&lower)));
+            }
+        }
+        mounts
+    }
+}
+
+fn mount(kind: &str, source: impl fmt::Display, options: Vec<String>) -> Mount {
+    Mount {
+        r#type: kind.to_owned(),
+        source: source.to_string(),
+        target: String::new(),
+        options,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn lower(name: &str) -> Lower {
+        Lower {
+            image: format!("/l/{name}.erofs").into(),
+            devices: Vec::new(),
+            point: format!("/m/{name}").into(),
+        }
+    }
+
+    fn told(state: State, lower: &[Lower], mapping: &IdMapping, mode: MountMode) -> Vec<String> {
+        let parts = Parts {
+            state,
+            lower,
+            upper: Path::new("/s/fs"),
+            work: Path::new("/s/work"),
+            mapping,
+        };
+        let line = |mount: Mount| {
+            let Mount {
+                r#type,
+                source,
+                options,
+                ..
+            } = mount;
+            format!("{} {source} {}", r#type, options.join(","))
+        };
+        parts.mounts(mode).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn layers_mounted_here_become_one_mount() {
+        let layers = [lower("2"), lower("1")];
+        let none = IdMapping::default();
+        let told = |state, lower| told(state, lower, &none, MountMode::Overlay);
+        assert_eq!(told(State::Active, &[]), ["bind /s/fs rw,rbind"]);
+        assert_eq!(told(State::View, &[]), ["bind /s/fs ro,rbind"]);
+        assert_eq!(told(State::View, &layers[..1]), ["bind /m/2 ro,rbind"]);
+        assert_eq!(
+            told(State::View, &layers),
+            ["overlay overlay lowerdir=/m/2:/m/1"]
+        );
+        assert_eq!(
+            told(State::Active, &layers[..1]),
+            ["overlay overlay workdir=/s/work,upperdir=/s/fs,lowerdir=/m/2"]
+        );
+    }
+
+    #[test]
+    fn layers_mounted_by_containerd_come_as_templates() {
+        let mut layers = [lower("2"), lower("1")];
+        layers[0].devices.push("/l/blob".into());
+        let none = IdMapping::default();
+        let told = |state, lower| told(state, lower, &none, MountMode::Delegate);
+        assert_eq!(told(State::Active, &[]), ["bind /s/fs rw,rbind"]);
+        assert_eq!(
+            told(State::View, &layers[1..]),
+            ["erofs /l/1.erofs ro,loop"]
+        );
+        assert_eq!(
+            told(State::View, &layers),
+            [
+                "erofs /l/2.erofs ro,loop,device=/l/blob",
+                "erofs /l/1.erofs ro,loop",
+                "format/overlay overlay lowerdir={{ overlay 0 1 }}"
+            ]
+        );
+        assert_eq!(
+            told(State::Active, &layers[1..]),
+            [
+                "erofs /l/1.erofs ro,loop",
+                "format/overlay overlay workdir=/s/work,upperdir=/s/fs,lowerdir={{ mount 0 }}"
+            ]
+        );
+    }
+
+    #[test]
+    fn users_of_a_container_are_mapped() {
+        let labels = |users: &str| {
+            Labels::from([
+                (MAPPINGS[0].0.to_owned(), users.to_owned()),
+                (MAPPINGS[1].0.to_owned(), "0:2000:10".to_owned()),
+            ])
+        };
+        let mapping = IdMapping::of(&labels("1:5:3,0:1000:1")).unwrap();
+        assert_eq!(mapping.outside(0, 0), (1000, 2000));
+        assert_eq!(
+            told(State::Active, &[lower("1")], &mapping, MountMode::Overlay),
+            [
+                "overlay overlay uidmap=1:5:3,0:1000:1,gidmap=0:2000:10,workdir=/s/work,upperdir=/s/fs,lowerdir=/m/1"
+            ]
+        );
+        for wrong in ["", "0:1", "0:1:2:3", "0:-1:2", "1:5:3", "0:1:0"] {
+            assert!(IdMapping::of(&labels(wrong)).is_err(), "{wrong}");
+        }
+        let none = IdMapping::of(&Labels::new()).unwrap();
+        assert_eq!(none, IdMapping::default());
+        assert_eq!(none.outside(3, 4), (3, 4));
+    }
+}
