@@ -121,6 +121,11 @@ impl Corpora {
         path.canonicalize().unwrap_or(path)
     }
 
+    /// Where something that is made of corpora is, or will be.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Makes a corpus unless it is there. It gets its name when it is whole.
     ///
     /// # Errors

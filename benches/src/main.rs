@@ -13,12 +13,14 @@
 //! | [`machine`] | where this was measured |
 //! | [`report`] | the table, on the terminal and in the docs |
 //! | [`charts`] | the same as pictures |
+//! | [`containerd`] | how `erofs snapshotter` does beside what containerd has itself |
 //!
 //! A slow machine fails nothing: only a program that fails or a wrong output does.
 #![forbid(unsafe_code)]
 
 mod charts;
 mod check;
+mod containerd;
 mod corpora;
 mod machine;
 mod measure;
@@ -44,8 +46,11 @@ use tools::Tools;
 
 /// Runs erofs and its peers alternately on the same corpora and reports medians and ratios.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     /// Rows to measure; all when none is named
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
@@ -79,6 +84,12 @@ struct Arguments {
     report: Option<PathBuf>,
 }
 
+/// What is no row.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    Containerd(containerd::Arguments),
+}
+
 fn main() -> ExitCode {
     let rest = || env::args_os().skip(2);
     let result = match env::args_os().nth(1) {
@@ -96,6 +107,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(Other::Containerd(arguments)) = &arguments.other {
+        return containerd::run(arguments);
+    }
     let corpora = Corpora::new(arguments.corpora.clone())?;
     if arguments.list {
         for row in rows::all(&Tools::default(), &corpora) {

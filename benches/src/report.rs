@@ -52,23 +52,7 @@ pub(crate) fn text(
     after: &Machine,
 ) -> Result<String> {
     let mut out = String::new();
-    let Machine {
-        processor,
-        processors,
-        memory,
-        kernel,
-        date,
-        load,
-    } = before;
-    writeln!(
-        out,
-        "{date}; {processor}, {processors} processors, {memory} GiB; Linux {kernel};"
-    )?;
-    writeln!(
-        out,
-        "load of the machine {load} before and {} after the run.",
-        after.load
-    )?;
+    machine(&mut out, before, after)?;
     writeln!(out, "{}.\n", tools.versions.join("; "))?;
     writeln!(
         out,
@@ -90,6 +74,30 @@ pub(crate) fn text(
         }
     }
     Ok(out)
+}
+
+/// When and where it was measured.
+///
+/// # Errors
+/// None but those of formatting.
+pub(crate) fn machine(out: &mut String, before: &Machine, after: &Machine) -> fmt::Result {
+    let Machine {
+        processor,
+        processors,
+        memory,
+        kernel,
+        date,
+        load,
+    } = before;
+    writeln!(
+        out,
+        "{date}; {processor}, {processors} processors, {memory} GiB; Linux {kernel};"
+    )?;
+    writeln!(
+        out,
+        "load of the machine {load} before and {} after the run.",
+        after.load
+    )
 }
 
 fn verdict(row: &Row, series: &[Series]) -> String {

@@ -1,0 +1,284 @@
+//! The daemons, and what a client asks of them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use erofs_tests::containerd::{Containerd, NAME, Setup, fetched};
+
+use super::images::IMPORTED;
+use crate::tools::{Tools, workspace};
+
+/// Ours, containerd's own, and what everybody has.
+pub(crate) const SNAPSHOTTERS: [&str; 3] = [NAME, "erofs", "overlayfs"];
+/// How long the registry may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// containerd with its plugin, and a registry.
+pub(crate) struct Site {
+    containerd: Containerd,
+    programs: PathBuf,
+    registry: Child,
+    port: u16,
+    containers: usize,
+}
+
+impl Site {
+    /// Starts them, with erofs-utils of the same Debian for the built-in snapshotter.
+    ///
+    /// # Errors
+    /// They cannot be fetched or do not start.
+    pub(crate) fn start(tools: &Tools) -> Result<Self> {
+        let fetch = workspace().join("tests/containerd/fetch.sh");
+        let status = Command::new(&fetch).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "{}: {status}", fetch.display());
+        let version = "2.1";
+        let mut programs =
+            fetched(version).map_err(|reason| anyhow::anyhow!("containerd: {reason}"))?;
+        let of_containerd = programs.first().context("no programs")?.clone();
+        programs.extend(tools.mkfs_erofs.parent().map(Path::to_path_buf));
+        let containerd = Containerd::start(&Setup {
+            version,
+            programs,
+            erofs: tools.erofs.clone(),
+            content: None,
+            plugin: String::new(),
+        });
+        // Nobody else takes it in the meantime: nothing of that kind runs beside a measurement.
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let folder = containerd.folder();
+        let config = folder.join("registry.yml");
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nstorage:\n  filesystem: {{ rootdirectory: {} }}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+                folder.join("registry").display()
+            ),
+        )?;
+        let registry = Command::new(of_containerd.join("docker-registry"))
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("docker-registry")?;
+        let site = Self {
+            containerd,
+            programs: of_containerd,
+            registry,
+            port,
+            containers: 0,
+        };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            ensure!(began.elapsed() < PATIENCE, "the registry does not answer");
+            sleep(Duration::from_millis(20));
+        }
+        Ok(site)
+    }
+
+    /// Where the daemons keep their files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.containerd.folder()
+    }
+
+    /// A program that came with containerd.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
+    /// What containerd says of itself.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn version(&self) -> Result<String> {
+        let output = Command::new(self.program("containerd"))
+            .arg("--version")
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let words: Vec<_> = text.split_whitespace().collect();
+        Ok(format!(
+            "containerd {}",
+            words.get(2).copied().unwrap_or("of unknown version")
+        ))
+    }
+
+    /// The name of an image in the registry.
+    pub(crate) fn image(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Result<Output> {
+        let output = self.containerd.ctr(arguments).output()?;
+        if !output.status.success() {
+            bail!(
+                "ctr {arguments:?}: {}\n{}",
+                String::from_utf8_lossy(&output.stderr),
+                self.containerd.plugin_log()
+            );
+        }
+        Ok(output)
+    }
+
+    /// Puts an image into the registry and forgets it.
+    ///
+    /// # Errors
+    /// containerd or the registry refuses.
+    pub(crate) fn push(&self, image: &str, archive: &Path) -> Result<()> {
+        let archive = archive.to_str().context("no text")?;
+        self.ctr(&["image", "import", "--local", "--no-unpack", archive])?;
+        self.ctr(&["image", "tag", IMPORTED, image])?;
+        self.ctr(&["image", "push", "--plain-http", image])?;
+        self.ctr(&["image", "rm", "--sync", IMPORTED, image])?;
+        Ok(())
+    }
+
+    /// Pulls and unpacks an image. Seconds.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn pull(&self, snapshotter: &str, image: &str) -> Result<f64> {
+        // What was written before is not this one's to wait for.
+        rustix::fs::sync();
+        let began = Instant::now();
+        let with = ["--plain-http", "--snapshotter", snapshotter];
+        self.ctr(&[&["image", "pull"], &with[..], &[image]].concat())?;
+        let seconds = began.elapsed().as_secs_f64();
+        let listed = self.ctr(&["snapshots", "--snapshotter", snapshotter, "list"])?;
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        ensure!(
+            listed.lines().count() > 1,
+            "{snapshotter} unpacked nothing of {image}"
+        );
+        Ok(seconds)
+    }
+
+    /// Removes an image, its snapshots and its blobs.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn remove(&self, snapshotter: &str, image: &str) -> Result<()> {
+        self.ctr(&["image", "rm", "--sync", image])?;
+        let began = Instant::now();
+        loop {
+            let listed = self.ctr(&["snapshots", "--snapshotter", snapshotter, "list"])?;
+            if String::from_utf8_lossy(&listed.stdout).lines().count() == 1 {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "snapshots of {image} are not removed"
+            );
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Largest resident set of the plugin until now, in bytes.
+    ///
+    /// # Errors
+    /// Linux does not tell.
+    pub(crate) fn plugin_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.containerd.plugin()))?;
+        kibibytes(&status, "VmHWM:")
+    }
+
+    fn name(&mut self) -> String {
+        self.containers += 1;
+        self.containerd.container(&format!("c{}", self.containers))
+    }
+
+    /// Runs `true` in one container after the other, which are removed. Seconds of each; a first one is not counted.
+    ///
+    /// # Errors
+    /// One fails.
+    pub(crate) fn starts(
+        &mut self,
+        snapshotter: &str,
+        image: &str,
+        count: usize,
+    ) -> Result<Vec<f64>> {
+        let mut seconds = Vec::new();
+        for _ in 0..=count {
+            let name = self.name();
+            let began = Instant::now();
+            let with = ["run", "--rm", "--snapshotter", snapshotter];
+            self.ctr(&[&with[..], &[image, &name, "/bin/true"]].concat())?;
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+        Ok(seconds.split_off(1))
+    }
+
+    /// Bytes by which the page cache grows when several containers at the same time read all files below `/usr`.
+    ///
+    /// # Errors
+    /// One fails.
+    pub(crate) fn page_cache(
+        &mut self,
+        snapshotter: &str,
+        image: &str,
+        containers: usize,
+    ) -> Result<f64> {
+        let mut names = Vec::new();
+        for _ in 0..containers {
+            let name = self.name();
+            let with = ["run", "--detach", "--snapshotter", snapshotter];
+            self.ctr(&[&with[..], &[image, &name, "sleep", "10000"]].concat())?;
+            names.push(name);
+        }
+        rustix::fs::sync();
+        fs::write("/proc/sys/vm/drop_caches", "3")?;
+        let before = cached()?;
+        for name in &names {
+            let script = "find /usr -type f -exec cat {} + | cksum";
+            let with = ["task", "exec", "--exec-id", "reads", name, "sh", "-c"];
+            let output = self.ctr(&[&with[..], &[script]].concat())?;
+            ensure!(!output.stdout.is_empty(), "nothing was read");
+            eprintln!(
+                "{snapshotter:<16}{:8.1} MiB cached",
+                (cached()?.saturating_sub(before)) as f64 / 1_048_576.0
+            );
+        }
+        let grown = cached()?.saturating_sub(before);
+        for name in &names {
+            self.ctr(&["task", "kill", "--signal", "9", name])?;
+            let began = Instant::now();
+            while self.ctr(&["task", "rm", name]).is_err() {
+                ensure!(began.elapsed() < PATIENCE, "{name} does not end");
+                sleep(Duration::from_millis(50));
+            }
+            self.ctr(&["container", "rm", name])?;
+        }
+        Ok(grown as f64)
+    }
+
+    /// The socket of containerd.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.containerd.folder().join("c.sock")
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.registry.kill();
+        let _ = self.registry.wait();
+    }
+}
+
+/// Bytes of the page cache, those of block devices included.
+fn cached() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    Ok(kibibytes(&text, "Cached:")? + kibibytes(&text, "Buffers:")?)
+}
+
+fn kibibytes(text: &str, key: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(number
+        .with_context(|| format!("no {key}"))?
+        .parse::<u64>()?
+        * 1024)
+}
