@@ -20,6 +20,7 @@
 //! | `-o` lists, fstab | [`options`] |
 //! | `mount.erofs` as mount(8) calls it | [`helper`] |
 //! | what is mounted? | [`table`] |
+//! | the same with other owners | [`mapped`] |
 //! | taking it down | [`mod@umount`] |
 //!
 //! ```no_run
@@ -51,6 +52,7 @@ pub mod execute;
 pub mod helper;
 mod kernel;
 mod loop_device;
+pub mod mapped;
 pub mod options;
 pub mod plan;
 pub mod probe;

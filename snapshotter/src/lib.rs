@@ -8,6 +8,7 @@
 //!                  │
 //!                  ├───────► store              their files
 //!                  ├───────► layer_mounts       each layer mounted once
+//!                  ├───────► mapped             the same with other owners
 //!                  ├───────► merge              many layers as one image over them
 //!                  └───────► mounts             what containerd is told to mount
 //! ```
@@ -29,6 +30,7 @@ mod content;
 mod error;
 mod filter;
 mod layer_mounts;
+mod mapped;
 mod merge;
 mod metadata;
 mod mounts;

@@ -4,7 +4,9 @@ use crate::api::types::Mount;
 use crate::config::MountMode;
 use crate::error::Error;
 use crate::metadata::{Labels, State};
+use erofs_mount::mapped::{IdMapping, IdRange};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Labels with the numbers of users and groups in a container and outside, as `container:host:count`, by commas.
@@ -20,7 +22,7 @@ pub(crate) struct Lower {
     pub(crate) image: PathBuf,
     /// Its extra devices, by slot.
     pub(crate) devices: Vec<PathBuf>,
-    /// Where it is mounted, unless containerd mounts it.
+    /// Where it is mounted for the snapshot, unless containerd mounts it.
     pub(crate) point: PathBuf,
 }
 
@@ -32,56 +34,91 @@ pub(crate) struct Parts<'s> {
     pub(crate) lower: &'s [Lower],
     pub(crate) upper: &'s Path,
     pub(crate) work: &'s Path,
-    pub(crate) mapping: &'s IdMapping,
+    pub(crate) owners: &'s Owners,
 }
 
 /// How users and groups of a container are numbered outside, if not as inside.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct IdMapping {
+pub(crate) struct Owners {
     /// Options of overlay mounts, as containerd knows them.
     options: Vec<String>,
-    /// Outside numbers of user and group 0.
-    root: [Option<u32>; 2],
+    /// Ranges of users and of groups.
+    ranges: [Vec<IdRange>; 2],
 }
 
-impl IdMapping {
+impl Owners {
     /// What labels say.
     ///
     /// # Errors
     /// [`Error::Argument`] when they do not say it well, or do not say who is root.
     pub(crate) fn of(labels: &Labels) -> Result<Self, Error> {
-        let mut mapping = Self::default();
-        for ((label, option), root) in MAPPINGS.into_iter().zip(&mut mapping.root) {
+        let mut owners = Self::default();
+        for ((label, option), ranges) in MAPPINGS.into_iter().zip(&mut owners.ranges) {
             let Some(value) = labels.get(label) else {
                 continue;
             };
             let mapped = value.split(',').map(range).collect::<Option<Vec<_>>>();
-            let mapped = mapped.and_then(|ranges| {
-                let of_root = |[inside, outside, count]: &[u32; 3]| {
-                    (*inside == 0 && *count > 0).then_some(*outside)
-                };
-                ranges.iter().find_map(of_root)
-            });
-            *root = Some(mapped.ok_or_else(|| {
-                Error::Argument(format!(
-                    "label {label}: {value:?} is not container:host:count with a number for root"
-                ))
-            })?);
-            mapping.options.push(format!("{option}={value}"));
+            *ranges = mapped
+                .filter(|ranges| of_root(ranges).is_some())
+                .ok_or_else(|| {
+                    Error::Argument(format!(
+                        "label {label}: {value:?} is not container:host:count with a number for root"
+                    ))
+                })?;
+            owners.options.push(format!("{option}={value}"));
         }
-        Ok(mapping)
+        Ok(owners)
     }
 
     /// The owner and group of an upper directory, where they are `user` and `group` in the container.
     pub(crate) fn outside(&self, user: u32, group: u32) -> (u32, u32) {
-        let [root_user, root_group] = self.root;
-        (root_user.unwrap_or(user), root_group.unwrap_or(group))
+        let [users, groups] = &self.ranges;
+        (
+            of_root(users).unwrap_or(user),
+            of_root(groups).unwrap_or(group),
+        )
+    }
+
+    /// Whether they are others at all.
+    pub(crate) const fn are_others(&self) -> bool {
+        !self.options.is_empty()
+    }
+
+    /// The same for the kernel.
+    ///
+    /// # Errors
+    /// Those of [`IdMapping::new`].
+    pub(crate) fn mapping(&self) -> io::Result<IdMapping> {
+        let [users, groups] = self
+            .ranges
+            .each_ref()
+            .map(|ranges| match ranges.as_slice() {
+                [] => &[IdRange {
+                    inside: 0,
+                    outside: 0,
+                    count: u32::MAX,
+                }],
+                ranges => ranges,
+            });
+        IdMapping::new(users, groups)
     }
 }
 
-fn range(text: &str) -> Option<[u32; 3]> {
+/// The number of root outside.
+fn of_root(ranges: &[IdRange]) -> Option<u32> {
+    let root = ranges
+        .iter()
+        .find(|range| range.inside == 0 && range.count > 0);
+    root.map(|range| range.outside)
+}
+
+fn range(text: &str) -> Option<IdRange> {
     let mut numbers = text.split(':').map(|number| number.parse().ok());
-    let range = [numbers.next()??, numbers.next()??, numbers.next()??];
+    let range = IdRange {
+        inside: numbers.next()??,
+        outside: numbers.next()??,
+        count: numbers.next()??,
+    };
     numbers.next().is_none().then_some(range)
 }
 
@@ -100,17 +137,12 @@ impl Parts<'_> {
 
     fn bind(&self, source: impl fmt::Display) -> Mount {
         let access = if self.is_active() { "rw" } else { "ro" };
-        let own = [access, "rbind"].map(str::to_owned);
-        mount(
-            "bind",
-            source,
-            self.mapping.options.iter().cloned().chain(own).collect(),
-        )
+        mount("bind", source, [access, "rbind"].map(str::to_owned).into())
     }
 
     /// Options of an overlay over `lower`, a list by colons or what stands for it.
     fn options(&self, lower: &str) -> Vec<String> {
-        let mut options = self.mapping.options.clone();
+        let mut options = Vec::new();
         if self.is_active() {
             options.push(format!("workdir={}", self.work.display()));
             options.push(format!("upperdir={}", self.upper.display()));
@@ -157,7 +189,9 @@ impl Parts<'_> {
                     1 => "{{ mount 0 }}".to_owned(),
                     _ => format!("{{{{ overlay 0 {} }}}}", count - 1),
                 };
-                mounts.push(mount("format/overlay", "overlay", self.options(&lower)));
+                let mut options = self.owners.options.clone();
+                options.extend(self.options(&lower));
+                mounts.push(mount("format/overlay", "overlay", options));
             }
         }
         mounts
@@ -187,13 +221,13 @@ mod tests {
         }
     }
 
-    fn told(state: State, lower: &[Lower], mapping: &IdMapping, mode: MountMode) -> Vec<String> {
+    fn told(state: State, lower: &[Lower], owners: &Owners, mode: MountMode) -> Vec<String> {
         let parts = Parts {
             state,
             lower,
             upper: Path::new("/s/fs"),
             work: Path::new("/s/work"),
-            mapping,
+            owners,
         };
         let line = |mount: Mount| {
             let Mount {
@@ -210,7 +244,7 @@ mod tests {
     #[test]
     fn layers_mounted_here_become_one_mount() {
         let layers = [lower("2"), lower("1")];
-        let none = IdMapping::default();
+        let none = Owners::default();
         let told = |state, lower| told(state, lower, &none, MountMode::Overlay);
         assert_eq!(told(State::Active, &[]), ["bind /s/fs rw,rbind"]);
         assert_eq!(told(State::View, &[]), ["bind /s/fs ro,rbind"]);
@@ -229,7 +263,7 @@ mod tests {
     fn layers_mounted_by_containerd_come_as_templates() {
         let mut layers = [lower("2"), lower("1")];
         layers[0].devices.push("/l/blob".into());
-        let none = IdMapping::default();
+        let none = Owners::default();
         let told = |state, lower| told(state, lower, &none, MountMode::Delegate);
         assert_eq!(told(State::Active, &[]), ["bind /s/fs rw,rbind"]);
         assert_eq!(
@@ -261,19 +295,20 @@ mod tests {
                 (MAPPINGS[1].0.to_owned(), "0:2000:10".to_owned()),
             ])
         };
-        let mapping = IdMapping::of(&labels("1:5:3,0:1000:1")).unwrap();
-        assert_eq!(mapping.outside(0, 0), (1000, 2000));
+        let owners = Owners::of(&labels("1:5:3,0:1000:1")).unwrap();
+        assert_eq!(owners.outside(0, 0), (1000, 2000));
         assert_eq!(
-            told(State::Active, &[lower("1")], &mapping, MountMode::Overlay),
+            told(State::Active, &[lower("1")], &owners, MountMode::Delegate),
             [
-                "overlay overlay uidmap=1:5:3,0:1000:1,gidmap=0:2000:10,workdir=/s/work,upperdir=/s/fs,lowerdir=/m/1"
+                "erofs /l/1.erofs ro,loop",
+                "format/overlay overlay uidmap=1:5:3,0:1000:1,gidmap=0:2000:10,workdir=/s/work,upperdir=/s/fs,lowerdir={{ mount 0 }}"
             ]
         );
         for wrong in ["", "0:1", "0:1:2:3", "0:-1:2", "1:5:3", "0:1:0"] {
-            assert!(IdMapping::of(&labels(wrong)).is_err(), "{wrong}");
+            assert!(Owners::of(&labels(wrong)).is_err(), "{wrong}");
         }
-        let none = IdMapping::of(&Labels::new()).unwrap();
-        assert_eq!(none, IdMapping::default());
+        let none = Owners::of(&Labels::new()).unwrap();
+        assert_eq!(none, Owners::default());
         assert_eq!(none.outside(3, 4), (3, 4));
     }
 }

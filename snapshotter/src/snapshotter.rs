@@ -4,9 +4,10 @@ use crate::api::types::Mount;
 use crate::config::{Config, MountMode, Mounts, layer_options};
 use crate::error::Error;
 use crate::layer_mounts::{FuseServer, LayerMounts};
+use crate::mapped;
 use crate::merge;
 use crate::metadata::{Labels, Layer, Metadata, Number, Removed, Snapshot, State};
-use crate::mounts::{IdMapping, Lower, Parts};
+use crate::mounts::{Lower, Owners, Parts};
 use crate::store::{Store, remove_all, usage};
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::options::BuildError;
@@ -69,7 +70,8 @@ impl Snapshotter {
             merged.extend(snapshot.merged);
             Ok(())
         })?;
-        for number in self.store.snapshots()? {
+        let folders = [self.store.snapshots()?, self.store.all_mapped()?];
+        for number in folders.concat() {
             if !numbers.contains(&number) {
                 self.remove_folder(number)?;
             }
@@ -101,6 +103,7 @@ impl Snapshotter {
     }
 
     fn remove_folder(&self, number: Number) -> Result<(), Error> {
+        mapped::hide(&self.store.mapped(number))?;
         let folder = self.store.snapshot(number);
         remove_all(&folder).map_err(Error::file("removing", &folder))
     }
@@ -116,13 +119,13 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        let mapping = IdMapping::of(&labels)?;
+        let owners = Owners::of(&labels)?;
         let merged = match parent {
             Some(parent) if !is_unpacked_to(key, &labels) => self.merged(parent)?,
             _ => None,
         };
         let snapshot = self.metadata.create(key, state, parent, merged, labels)?;
-        let made = self.make(&snapshot, &mapping);
+        let made = self.make(&snapshot, &owners);
         if made.is_err() {
             // It may be broken in more than one way; what matters is why it was not made.
             if let Ok(removed) = self.metadata.remove(key) {
@@ -132,16 +135,16 @@ impl Snapshotter {
         made
     }
 
-    fn make(&self, snapshot: &Snapshot, mapping: &IdMapping) -> Result<Vec<Mount>, Error> {
-        let lower = self.lower(snapshot)?;
+    fn make(&self, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Mount>, Error> {
+        let lower = self.lower(snapshot, owners)?;
         // A view over layers has nothing of its own.
         if snapshot.state == State::Active || lower.is_empty() {
             let root = lower.first().map(merge::root_directory).transpose()?;
             let mut root = root.unwrap_or_default();
-            (root.owner, root.group) = mapping.outside(root.owner, root.group);
+            (root.owner, root.group) = owners.outside(root.owner, root.group);
             self.store.make_snapshot(snapshot.number, root)?;
         }
-        Ok(self.told(snapshot, &lower, mapping))
+        Ok(self.told(snapshot, &lower, owners))
     }
 
     /// How to mount a snapshot that is active or a view: always the same.
@@ -156,23 +159,23 @@ impl Snapshotter {
                 reason: "it is committed; only active snapshots and views are mounted".to_owned(),
             });
         }
-        let mapping = IdMapping::of(&snapshot.labels)?;
-        Ok(self.told(&snapshot, &self.lower(&snapshot)?, &mapping))
+        let owners = Owners::of(&snapshot.labels)?;
+        Ok(self.told(&snapshot, &self.lower(&snapshot, &owners)?, &owners))
     }
 
-    fn told(&self, snapshot: &Snapshot, lower: &[Lower], mapping: &IdMapping) -> Vec<Mount> {
+    fn told(&self, snapshot: &Snapshot, lower: &[Lower], owners: &Owners) -> Vec<Mount> {
         let parts = Parts {
             state: snapshot.state,
             lower,
             upper: &self.store.upper(snapshot.number),
             work: &self.store.work(snapshot.number),
-            mapping,
+            owners,
         };
         parts.mounts(self.config.mode)
     }
 
     /// The images below a snapshot, the topmost first, mounted unless containerd does that.
-    fn lower(&self, snapshot: &Snapshot) -> Result<Vec<Lower>, Error> {
+    fn lower(&self, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Lower>, Error> {
         let mut layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
         if let Some(number) = snapshot.merged {
             let images: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
@@ -183,12 +186,17 @@ impl Snapshotter {
             };
             layers = vec![(number, merged)];
         }
-        if self.config.mode == MountMode::Overlay {
+        let mounted = self.config.mode == MountMode::Overlay;
+        if mounted {
             for (number, lower) in &layers {
                 self.mounts.mount(*number, lower)?;
             }
         }
-        Ok(layers.into_iter().map(|(_, lower)| lower).collect())
+        let mut lower: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
+        if mounted && owners.are_others() {
+            mapped::show(&mut lower, &self.store.mapped(snapshot.number), owners)?;
+        }
+        Ok(lower)
     }
 
     /// The layers of committed snapshots, the topmost first. Of a layer that comes again further down, which overlayfs

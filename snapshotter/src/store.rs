@@ -7,6 +7,7 @@
 //! merged/<number>.erofs               metadata over all layers of an image
 //! ingest/                             layers that are being written
 //! snapshots/<number>/fs, work         upper and work directory of an active snapshot
+//! i/<number>/<index>                  where layers are shown to a snapshot with other owners
 //! m/<number>                          where a layer is mounted: short, since 128 of them make a mount option
 //! ```
 
@@ -73,6 +74,7 @@ impl Store {
             "merged",
             "ingest",
             "snapshots",
+            "i",
             "m",
         ] {
             let folder = root.join(folder);
@@ -154,6 +156,19 @@ impl Store {
     /// Where a layer is mounted.
     pub(crate) fn mount_point(&self, number: Number) -> PathBuf {
         self.root.join(format!("m/{}", number.0))
+    }
+
+    /// Where layers are shown with the owners of a snapshot, each under its place from the top.
+    pub(crate) fn mapped(&self, number: Number) -> PathBuf {
+        self.root.join(format!("i/{}", number.0))
+    }
+
+    /// Snapshots for which layers are shown with other owners.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn all_mapped(&self) -> Result<Vec<Number>, Error> {
+        numbers(&self.root.join("i"))
     }
 
     /// The snapshot whose upper directory this is.

@@ -1,7 +1,7 @@
 //! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use erofs_tests::containerd::{Containerd, Layout, NAME, Packing, Setup, fetched};
@@ -194,6 +194,44 @@ fn layers_are_mounted_by_fuse() {
 fn many_layers_are_merged() {
     require!(needs("2.1"));
     assert_eq!(is_mounted("merge = 3"), 4);
+}
+
+/// What is below shows the users of the container, and what is written belongs to others outside.
+#[test]
+fn users_of_a_container_are_mapped() {
+    let setup = require!(needs("2.1"));
+    let workshop = Workshop::light();
+    let tar = image(&workshop, &setup, |_| ());
+    let mut containerd = Containerd::start(&setup);
+    // Those users come to the files of the container through it.
+    fs::set_permissions(containerd.folder(), fs::Permissions::from_mode(0o755)).expect("set");
+    succeed(&mut containerd.ctr(&import("2.1", NAME, &tar)));
+    let name = containerd.container("mapped");
+    let run = ["run", "--detach", "--snapshotter", NAME, "--remap-labels"];
+    let users = ["--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536"];
+    let container = [IMAGE, &name, "sleep", "1000"];
+    succeed(&mut containerd.ctr(&[&run[..], &users, &container].concat()));
+    containerd.kill_plugin();
+    let exec = ["task", "exec", "--exec-id", "1", &name, "sh", "-c"];
+    let script = "cat /old/new; ls -ldn /old; echo >/made; ls -ln /made";
+    let said = containerd.says(&[&exec[..], &[script]].concat());
+    let owners: Vec<_> = said
+        .lines()
+        .map(|line| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(owners, [vec![], vec!["0", "0"], vec!["0", "0"]], "{said}");
+    let snapshots = fs::read_dir(containerd.folder().join("layers/snapshots")).expect("read");
+    let outside: Vec<_> = snapshots
+        .filter_map(|entry| fs::metadata(entry.ok()?.path().join("fs/made")).ok())
+        .map(|made| (made.uid(), made.gid()))
+        .collect();
+    assert_eq!(outside, [(100_000, 200_000)]);
+    succeed(&mut containerd.ctr(&["task", "rm", "--force", &name]));
+    succeed(&mut containerd.ctr(&["container", "rm", &name]));
+    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
+    containerd.wait(|containerd| containerd.files().is_empty());
+    assert_eq!(containerd.mounted(), 0);
+    assert_eq!(containerd.plugin_log(), "");
 }
 
 /// A layer that is cut off, and then the same image whole.

@@ -264,7 +264,7 @@ state = "{state}"
     /// They cannot be listed.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
-        let folders = ["layers", "snapshots", "merged", "ingest", "m"];
+        let folders = ["layers", "snapshots", "merged", "ingest", "i", "m"];
         let mut left: Vec<_> = folders
             .map(|folder| self.folder.path().join("layers").join(folder))
             .into();
