@@ -182,6 +182,7 @@ impl ImageArguments {
         };
         let owner = |forced: Option<u32>| forced.or(self.all_root.then_some(0));
         Ok(ImageOptions {
+            passing_name: false,
             // A negative tolerance means no attributes at all, as in mkfs.erofs.
             xattr_tolerance: u32::try_from(self.xattr_tolerance).unwrap_or(u32::MAX),
             uuid: self.uuid,

@@ -75,7 +75,8 @@ pub fn build(
     };
     let out = Output::create(output)
         .map_err(out_error)?
-        .with_offset(options.image.offset);
+        .with_offset(options.image.offset)
+        .with_passing_name(options.image.passing_name);
     let mut reserved = Header {
         configs: options
             .compression

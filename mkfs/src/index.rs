@@ -178,7 +178,8 @@ pub fn index(
     };
     let out = Output::create(output)
         .map_err(out_error)?
-        .with_offset(options.image.offset);
+        .with_offset(options.image.offset)
+        .with_passing_name(options.image.passing_name);
     let own_files = out.own_files().map_err(out_error)?;
     let paths: Vec<&Path> = match &source {
         IndexSource::Tar { path, archive } => {

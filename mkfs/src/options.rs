@@ -42,6 +42,8 @@ pub struct ImageOptions {
     pub kernel: Option<KernelVersion>,
     /// Byte of the output where the image begins; what is before is zeros.
     pub offset: u64,
+    /// Whether the output gets another name soon, so that this one need not survive a loss of power.
+    pub passing_name: bool,
     /// Whiteouts and opaque marks of overlayfs are left out.
     pub strip_overlay: bool,
     /// Directories that hold whiteouts get `trusted.overlay.origin`: overlayfs then looks for them in a layer that lies alone.
@@ -139,6 +141,7 @@ impl Default for ImageOptions {
             whiteouts: Whiteouts::Keep,
             kernel: None,
             offset: 0,
+            passing_name: false,
             strip_overlay: false,
             mark_whiteouts: false,
             metadata: MetadataOptions::default(),

@@ -10,6 +10,7 @@ use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::tar::Archive;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -78,6 +79,8 @@ pub(crate) fn apply(
     blob: Box<dyn Read + Send>,
 ) -> Result<Descriptor, Error> {
     let expected = snapshotter.metadata.label(snapshot, DIFF_ID)?;
+    let applied = snapshotter.store.applied(snapshot);
+    File::create(&applied).map_err(Error::file("making", &applied))?;
     let (hasher, digested) = Hasher::start().map_err(|source| Error::File {
         what: "starting a thread for",
         path: digest.into(),

@@ -123,5 +123,7 @@ pub(crate) fn layer_options(whiteouts: Whiteouts) -> BuildOptions {
         ..BuildOptions::default()
     };
     options.image.whiteouts = whiteouts;
+    // It is published under another one.
+    options.image.passing_name = true;
     options
 }

@@ -150,6 +150,7 @@ macro_rules! from_redb {
 from_redb!(
     redb::CommitError,
     redb::DatabaseError,
+    redb::SetDurabilityError,
     redb::StorageError,
     redb::TableError,
     redb::TransactionError

@@ -6,12 +6,14 @@
 use crate::api::snapshots::v1::Kind;
 use crate::error::Error;
 use redb::{
-    Database, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable, ReadableTable,
-    TableDefinition, WriteTransaction,
+    Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable,
+    ReadableTable, TableDefinition, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Records by key or name, as JSON.
@@ -118,10 +120,22 @@ pub(crate) struct Removed {
     pub(crate) merged: Option<Number>,
 }
 
+/// Numbers that are taken from the database at once.
+const NUMBERS_AT_ONCE: u64 = 256;
+
+/// Whether containerd makes a snapshot to unpack a layer: nobody looks at what lies below it, and when this process ends early, it
+/// is unpacked anew.
+pub(crate) fn is_unpacked_to(key: &str, labels: &Labels) -> bool {
+    let own = key.rsplit('/').next().unwrap_or(key);
+    labels.contains_key("containerd.io/snapshot.ref") || own.starts_with("extract-")
+}
+
 /// The database.
 #[derive(Debug)]
 pub(crate) struct Metadata {
     database: Database,
+    /// Numbers that were taken and not given yet.
+    numbers: Mutex<Range<u64>>,
 }
 
 fn record<T: for<'a> Deserialize<'a>>(name: &str, bytes: &[u8]) -> Result<T, Error> {
@@ -148,12 +162,30 @@ fn missing(name: &str) -> Error {
 /// A change of the database that is being made.
 struct Change(WriteTransaction);
 
+/// Whether a change must be on disk before anybody is told: a later one that is takes it along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Now,
+    Later,
+}
+
+impl Keep {
+    /// What is unpacked is lost as a whole.
+    fn of(key: &str, labels: &Labels) -> Self {
+        match is_unpacked_to(key, labels) {
+            true => Self::Later,
+            false => Self::Now,
+        }
+    }
+}
+
 impl Change {
-    fn next_number(&self) -> Result<Number, Error> {
+    fn take_numbers(&self) -> Result<Range<u64>, Error> {
         let mut table = self.0.open_table(COUNTER)?;
-        let number = table.get(())?.map_or(1, |next| next.value());
-        table.insert((), number + 1)?;
-        Ok(Number(number))
+        let first = table.get(())?.map_or(1, |next| next.value());
+        let end = first.saturating_add(NUMBERS_AT_ONCE);
+        table.insert((), end)?;
+        Ok(first..end)
     }
 
     fn snapshot(&self, key: &str) -> Result<Option<Snapshot>, Error> {
@@ -243,14 +275,28 @@ impl Metadata {
         change.0.open_multimap_table(USERS)?;
         change.0.open_table(COUNTER)?;
         change.0.commit()?;
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            numbers: Mutex::default(),
+        })
     }
 
     /// Makes a change that is there, on disk, or not at all.
     fn change<T>(&self, make: impl FnOnce(&Change) -> Result<T, Error>) -> Result<T, Error> {
-        let change = Change(self.database.begin_write()?);
+        self.change_kept(|change| Ok((make(change)?, Keep::Now)))
+    }
+
+    /// The same, which tells how long it is to last.
+    fn change_kept<T>(
+        &self,
+        make: impl FnOnce(&Change) -> Result<(T, Keep), Error>,
+    ) -> Result<T, Error> {
+        let mut change = Change(self.database.begin_write()?);
         match make(&change) {
-            Ok(result) => {
+            Ok((result, keep)) => {
+                if keep == Keep::Later {
+                    change.0.set_durability(Durability::None)?;
+                }
                 change.0.commit()?;
                 Ok(result)
             }
@@ -273,7 +319,9 @@ impl Metadata {
         merged: Option<Number>,
         labels: Labels,
     ) -> Result<Snapshot, Error> {
-        self.change(|change| {
+        let number = self.number()?;
+        let keep = Keep::of(key, &labels);
+        self.change_kept(|change| {
             if change.snapshot(key)?.is_some() {
                 return Err(Error::Exists(key.to_owned()));
             }
@@ -282,7 +330,7 @@ impl Metadata {
             }
             let now = Time::now();
             let snapshot = Snapshot {
-                number: change.next_number()?,
+                number,
                 state,
                 parent: parent.map(str::to_owned),
                 layer: None,
@@ -292,16 +340,22 @@ impl Metadata {
                 updated: now,
             };
             change.put(key, &snapshot)?;
-            Ok(snapshot)
+            Ok((snapshot, keep))
         })
     }
 
-    /// Gives a number to a layer that is about to be stored.
+    /// A number that was never given before.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub(crate) fn number_for_layer(&self) -> Result<Number, Error> {
-        self.change(Change::next_number)
+    pub(crate) fn number(&self) -> Result<Number, Error> {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if numbers.is_empty() {
+            *numbers = self.change(Change::take_numbers)?;
+        }
+        let number = numbers.start;
+        numbers.start += 1;
+        Ok(Number(number))
     }
 
     /// Makes `layer`, whose image is stored under `number`, that of an active snapshot. Returns the number under which it is
@@ -315,7 +369,7 @@ impl Metadata {
         number: Number,
         layer: &Layer,
     ) -> Result<Number, Error> {
-        self.change(|change| {
+        self.change_kept(|change| {
             let key = change
                 .0
                 .open_table(NUMBERS)?
@@ -348,7 +402,7 @@ impl Metadata {
                 .insert(number.0, bytes.as_slice())?;
             record.layer = Some(number);
             change.put(&key, &record)?;
-            Ok(number)
+            Ok((number, Keep::of(&key, &record.labels)))
         })
     }
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::layer_mounts::{FuseServer, LayerMounts};
 use crate::mapped;
 use crate::merge;
-use crate::metadata::{Labels, Layer, Metadata, Number, Removed, Snapshot, State};
+use crate::metadata::{self, Labels, Layer, Metadata, Number, Removed, Snapshot, State};
 use crate::mounts::{Lower, Owners, Parts};
 use crate::store::{Store, remove_all, usage};
 use erofs_mkfs::build::{BuildSource, build};
@@ -121,7 +121,7 @@ impl Snapshotter {
     ) -> Result<Vec<Mount>, Error> {
         let owners = Owners::of(&labels)?;
         let merged = match parent {
-            Some(parent) if !is_unpacked_to(key, &labels) => self.merged(parent)?,
+            Some(parent) if !metadata::is_unpacked_to(key, &labels) => self.merged(parent)?,
             _ => None,
         };
         let snapshot = self.metadata.create(key, state, parent, merged, labels)?;
@@ -240,7 +240,7 @@ impl Snapshotter {
             .into_iter()
             .map(|(_, lower)| lower)
             .collect();
-        let number = self.metadata.number_for_layer()?;
+        let number = self.metadata.number()?;
         let (ingest, image) = (self.store.ingest(number), self.store.merged(number));
         match merge::merge(&layers, &ingest) {
             Err(Error::Convert { source, .. }) if matches!(*source, BuildError::Index(_)) => {
@@ -270,6 +270,12 @@ impl Snapshotter {
     ) -> Result<(), Error> {
         let snapshot = self.metadata.get(key)?;
         if snapshot.layer.is_none() && snapshot.state == State::Active {
+            if self.store.applied(snapshot.number).exists() {
+                return Err(Error::State {
+                    name: key.to_owned(),
+                    reason: "the layer that was applied to it is lost; unpack it again".to_owned(),
+                });
+            }
             let source = BuildSource::Directory(self.store.upper(snapshot.number));
             self.convert(key, snapshot.number, source, Whiteouts::Keep, || {
                 Ok((None, 0))
@@ -293,7 +299,7 @@ impl Snapshotter {
         whiteouts: Whiteouts,
         identity: impl FnOnce() -> Result<(Option<String>, u64), Error>,
     ) -> Result<Layer, Error> {
-        let number = self.metadata.number_for_layer()?;
+        let number = self.metadata.number()?;
         let ingest = self.store.ingest(number);
         let options = layer_options(whiteouts);
         let summary = build(source, &ingest, &options, &Arc::new(AtomicU64::new(0)));
@@ -398,10 +404,4 @@ impl Snapshotter {
             _ => Ok((0, 0)),
         }
     }
-}
-
-/// Whether containerd makes a snapshot to unpack a layer: what lies below it is not looked at.
-fn is_unpacked_to(key: &str, labels: &Labels) -> bool {
-    let own = key.rsplit('/').next().unwrap_or(key);
-    labels.contains_key("containerd.io/snapshot.ref") || own.starts_with("extract-")
 }

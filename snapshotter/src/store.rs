@@ -6,6 +6,7 @@
 //! layers/local/<number>.erofs         layers that came from no blob
 //! merged/<number>.erofs               metadata over all layers of an image
 //! ingest/                             layers that are being written
+//! snapshots/<number>/applied          there once a layer was applied
 //! snapshots/<number>/fs, work         upper and work directory of an active snapshot
 //! i/<number>/<index>                  where layers are shown to a snapshot with other owners
 //! m/<number>                          where a layer is mounted: short, since 128 of them make a mount option
@@ -67,7 +68,15 @@ impl Store {
         let store = Self {
             root: root.to_path_buf(),
         };
-        for folder in [
+        let make = |name: &str| {
+            let folder = root.join(name);
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(Error::file("making", &folder))
+        };
+        [
             "",
             "layers/sha256",
             "layers/local",
@@ -76,14 +85,13 @@ impl Store {
             "snapshots",
             "i",
             "m",
-        ] {
-            let folder = root.join(folder);
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder)
-                .map_err(Error::file("making", &folder))?;
-        }
+        ]
+        .into_iter()
+        .try_for_each(make)?;
+        // Each synced by itself would cost every layer that.
+        let layers = root.join("layers/sha256");
+        (0..=u8::MAX).try_for_each(|first| make(&format!("layers/sha256/{first:02x}")))?;
+        sync(&layers).map_err(Error::file("syncing", &layers))?;
         Ok(store)
     }
 
@@ -128,14 +136,6 @@ impl Store {
             source,
         };
         let folder = path.parent().unwrap_or(&self.root);
-        if !folder.exists() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(failed)?;
-            sync(folder.parent().unwrap_or(&self.root)).map_err(failed)?;
-        }
         fs::rename(ingest, path).map_err(failed)?;
         sync(folder).map_err(failed)
     }
@@ -151,6 +151,11 @@ impl Store {
 
     pub(crate) fn work(&self, number: Number) -> PathBuf {
         self.snapshot(number).join("work")
+    }
+
+    /// Is there once a layer was applied to a snapshot: its upper directory then is not what it holds.
+    pub(crate) fn applied(&self, number: Number) -> PathBuf {
+        self.snapshot(number).join("applied")
     }
 
     /// Where a layer is mounted.

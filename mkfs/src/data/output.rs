@@ -20,6 +20,8 @@ pub struct Output {
     /// Where in the file the image begins, in bytes.
     offset: u64,
     target: PathBuf,
+    /// Whether its name, too, is to survive a loss of power.
+    durable_name: bool,
     state: State,
 }
 
@@ -94,6 +96,7 @@ impl Output {
                 file,
                 offset: 0,
                 target,
+                durable_name: true,
                 state: State::InPlace(AtomicBool::new(false)),
             });
         }
@@ -104,6 +107,7 @@ impl Output {
                 file: file.into(),
                 offset: 0,
                 target,
+                durable_name: true,
                 state: State::Nameless,
             });
         }
@@ -118,6 +122,7 @@ impl Output {
             file,
             offset: 0,
             target,
+            durable_name: true,
             state: State::Beside(beside),
         })
     }
@@ -142,6 +147,13 @@ impl Output {
     #[must_use]
     pub fn with_offset(mut self, offset: u64) -> Self {
         self.offset = offset;
+        self
+    }
+
+    /// Leaves the name to whoever gives it another one: only the file itself is synced.
+    #[must_use]
+    pub fn with_passing_name(mut self, passing: bool) -> Self {
+        self.durable_name = !passing;
         self
     }
 
@@ -238,6 +250,9 @@ impl Output {
             }
             State::Beside(beside) => rename(&beside, &self.target)?,
             State::Published => {}
+        }
+        if !self.durable_name {
+            return Ok(());
         }
         // The name is durable only when its folder is.
         File::open(folder(&self.target))?.sync_all()
