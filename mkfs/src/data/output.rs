@@ -351,6 +351,7 @@ mod tests {
             file,
             offset: 0,
             target: target.clone(),
+            durable_name: true,
             state: State::Beside(beside.clone()),
         });
         assert!(names(directory.path()).is_empty());
@@ -359,6 +360,7 @@ mod tests {
             file,
             offset: 0,
             target: target.clone(),
+            durable_name: true,
             state: State::Beside(beside),
         };
         output.publish(3).unwrap();
