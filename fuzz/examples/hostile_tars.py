@@ -3,7 +3,10 @@
 selects how whiteouts are taken):  examples/hostile_tars.py FOLDER
 """
 import os
+import struct
+import subprocess
 import sys
+import zlib
 
 
 def octal(value, width):
@@ -82,6 +85,27 @@ TARS = {
     "cut-off-in-a-header": file(b"f", b"x")[:700],
 }
 
+
+
+def xz(data, *arguments):
+    return subprocess.run(["xz", "--stdout", *arguments], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def lzip(data):
+    stream = xz(data, "--format=raw", "--lzma1=preset=1,dict=64KiB,lc=3,lp=0,pb=2")
+    return b"LZIP\1\x10" + stream + struct.pack("<IQQ", zlib.crc32(data), len(data), 26 + len(stream))
+
+
+TAR = file(b"file", b"some content\n" * 9) + bytes(1024)
+COMPRESSED = {
+    "lzma": xz(TAR, "--format=lzma"),
+    "lzip-members": lzip(TAR[:700]) + lzip(b"") + lzip(TAR[700:]),
+    "lzip-cut-off": (lzip(TAR[:700]) + lzip(TAR[700:]))[:-5],
+}
+
 for name, tar in TARS.items():
     with open(os.path.join(sys.argv[1], name), "wb") as out:
         out.write(b"\1" + tar + bytes(1024))
+for name, data in COMPRESSED.items():
+    with open(os.path.join(sys.argv[1], name), "wb") as out:
+        out.write(b"\1" + data)

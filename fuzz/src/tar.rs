@@ -1,10 +1,10 @@
 //! Scans arbitrary bytes as a tar, from a file and from a stream.
 //!
-//! Invariants: no panic, no hang; both ways give the same error, or the same tree with the same data. Compressed input is
-//! left to the fuzzers of the decoders.
+//! Invariants: no panic, no hang; both ways give the same error, or the same tree with the same data. Of compressed input only
+//! lzip and lzma are decoded, whose framing is ours; the rest is left to the fuzzers of the decoders.
 
 use erofs_format::inode::Timestamp;
-use erofs_mkfs::source::tar::{Archive, Data, TarError, scan};
+use erofs_mkfs::source::tar::{Archive, Compression, Data, TarError, scan};
 use erofs_mkfs::source::{Rules, StoreError, StreamSink, Whiteouts, default_root};
 use erofs_mkfs::tree::{Body, DataRange, FrozenTree, Location, Metadata, Tree};
 use std::fs::File;
@@ -113,6 +113,13 @@ fn describe((tree, memory): &(FrozenTree, Memory), archive: &[u8]) -> Vec<String
         .collect()
 }
 
+/// Whether it is worth to decode an archive, which is short enough to do so in no time.
+fn is_ours(archive: &Archive, bytes: &[u8]) -> bool {
+    const LONGEST: usize = 2048;
+    let ours = [Some(Compression::Lzip), Some(Compression::Lzma)];
+    ours.contains(&archive.compression()) && bytes.len() <= LONGEST
+}
+
 /// Runs the target.
 pub fn run(data: &[u8]) {
     let Some((selector, bytes)) = data.split_first() else {
@@ -131,6 +138,11 @@ pub fn run(data: &[u8]) {
         Archive::open(file_of(&bytes)),
     ) {
         (Ok(stream), Ok(file)) if stream.compression().is_none() => (stream, file),
+        (Ok(stream), Ok(_)) if is_ours(&stream, &bytes) => {
+            // It is what it is: the tar inside has been here before.
+            let _ = scan_all(stream, whiteouts);
+            return;
+        }
         (Ok(_), Ok(_)) | (Err(_), Err(_)) => return,
         (stream, file) => panic!("{stream:?} {file:?}"),
     };

@@ -13,7 +13,7 @@ mod treatment;
 mod used;
 
 pub use base::{AppendError, Base};
-pub use options::{BuildOptions, Verify};
+pub use options::{BuildOptions, Reserve, Verify};
 pub use source::BuildSource;
 pub(crate) use source::refuse_own_file;
 pub(crate) use used::Used;
@@ -127,7 +127,7 @@ pub fn build(
     }
     .with_alignment(options.alignment, options.aligned_from);
     refuse_own_files(&source, &own_files)?;
-    let reserves = options.reserve && source.can_be_reserved();
+    let reserve_as = options.reserve.filter(|_| source.can_be_reserved());
     let (Fed { mut tree, vanished }, mut stored) = store_data(
         source,
         folder(output),
@@ -137,9 +137,11 @@ pub fn build(
         progress,
     )
     .map_err(|error| error.at(data_path))?;
-    if reserves {
-        stored.files = reserve(&mut tree, options.block_bits, &mut writer)
+    let mut rooms = Vec::new();
+    if let Some(how) = reserve_as {
+        let reserved = reserve(&mut tree, how, options.block_bits, &mut writer)
             .map_err(|error| error.at(data_path))?;
+        (stored.files, rooms) = (reserved.files, reserved.rooms);
     }
     let files_read = stored.files.len();
     let mut kept = Kept::default();
@@ -275,7 +277,7 @@ pub fn build(
     let finished = metadata
         .write(&out, writer)
         .map_err(|error| BuildError::from(error).at(output))?;
-    let verified = stored.digests.are_kept() && !reserves;
+    let verified = stored.digests.are_kept() && reserve_as.is_none();
     if verified {
         let expected = Expected {
             tree: &tree,
@@ -310,6 +312,7 @@ pub fn build(
     );
     summary.verified = verified;
     summary.vanished = vanished;
+    summary.rooms = rooms;
     Ok(summary)
 }
 

@@ -2,8 +2,20 @@
 
 use crate::image::Finished;
 use crate::tree::FrozenTree;
+use erofs_format::BlockAddr;
 use erofs_format::kernel::{KernelVersion, Requirement};
 use std::time::Duration;
+
+/// Blocks into which somebody else writes data of a tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The first of them.
+    pub block: BlockAddr,
+    /// Where the data is in the uncompressed tar, in bytes.
+    pub offset: u64,
+    /// Bytes of data; what is left of the last block is zeros.
+    pub length: u64,
+}
 
 /// Result of a build.
 #[derive(Debug, Clone)]
@@ -28,6 +40,8 @@ pub struct Summary {
     pub requirements: Vec<Requirement>,
     /// Whether it was read back and compared with what went in.
     pub verified: bool,
+    /// Where data of a tar belongs whose files only got room, by ascending block, if that was asked for.
+    pub rooms: Vec<Room>,
     /// Entries of the source that are left out because they vanished while it was read, where that was to be ignored.
     pub vanished: Vec<Vec<u8>>,
     /// How long it took.
@@ -59,6 +73,7 @@ impl Summary {
             uuid: finished.superblock.uuid,
             requirements,
             verified: false,
+            rooms: Vec::new(),
             vanished: Vec::new(),
             elapsed,
         }

@@ -64,18 +64,31 @@ pub struct Mounted {
     _devices: Vec<LoopDevice>,
 }
 
-/// A read-only loop device over a file, by its path; dropping it gives it back.
+/// A loop device over a file, by its path; dropping it gives it back.
 #[derive(Debug)]
 pub struct LoopDevice(String);
 
 impl LoopDevice {
-    /// Over `file`, whole.
+    /// Over `file`, whole, for reading.
     ///
     /// # Errors
     /// What `losetup` said.
     pub fn new(file: &Path) -> Result<Self> {
+        Self::with_options(file, &["--read-only"])
+    }
+
+    /// Over `file`, whole, for writing too.
+    ///
+    /// # Errors
+    /// What `losetup` said.
+    pub fn writable(file: &Path) -> Result<Self> {
+        Self::with_options(file, &[])
+    }
+
+    fn with_options(file: &Path, options: &[&str]) -> Result<Self> {
         let output = Command::new("losetup")
-            .args(["--find", "--show", "--read-only"])
+            .args(["--find", "--show"])
+            .args(options)
             .arg(file)
             .output()?;
         if !output.status.success() {

@@ -42,8 +42,8 @@ pub struct BuildOptions {
     pub dedupe: bool,
     /// Whether compressed files share extents that they have in common (Linux 6.1).
     pub share_extents: bool,
-    /// Whether files of tars and layers only get room, for somebody else to write their data into.
-    pub reserve: bool,
+    /// If files of tars and layers only get room, for somebody else to write their data into.
+    pub reserve: Option<Reserve>,
     /// Whether the image is read back and compared before it gets its name.
     pub verify: Verify,
     /// Worker threads.
@@ -60,6 +60,15 @@ pub struct BuildOptions {
 
 /// Which images are read back and compared before they get their name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How those who write the data of files into their room learn where it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// From the image.
+    Unmapped,
+    /// From [`crate::summary::Summary::rooms`], in which each piece of a tar has blocks of its own.
+    Mapped,
+}
+
 pub enum Verify {
     /// None.
     Never,
@@ -101,7 +110,7 @@ impl Default for BuildOptions {
             chunk_indexes: false,
             dedupe: true,
             share_extents: false,
-            reserve: false,
+            reserve: None,
             verify: Verify::Small,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: 128 << 20,

@@ -229,8 +229,8 @@ impl OpenSource {
                 let mut tree = options.image.empty_tree()?;
                 let whiteouts = options.image.whiteouts;
                 let data = match options.reserve {
-                    true => tar::Data::Elsewhere,
-                    false => tar::Data::Through(&mut sink),
+                    Some(_) => tar::Data::Elsewhere,
+                    None => tar::Data::Through(&mut sink),
                 };
                 tar::scan(archive, rules, whiteouts, &mut tree, data)?;
                 Ok(options.image.finish(tree)?.into())
@@ -258,7 +258,7 @@ impl OpenSource {
                 }
                 Ok(tree.into())
             }
-            Self::Layers(tree, _) if options.reserve => Ok((*tree).into()),
+            Self::Layers(tree, _) if options.reserve.is_some() => Ok((*tree).into()),
             Self::Layers(mut tree, reader) => {
                 let files: Vec<InodeId> = tree.depth_first().collect();
                 for id in files {

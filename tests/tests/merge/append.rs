@@ -9,7 +9,7 @@ use std::{
 use erofs_tests::{
     awkward::bytes,
     golden::Golden,
-    kernel::{Mounted, Way, release},
+    kernel::{LoopDevice, Mounted, Way, release},
     manifest::{Field, Manifest},
     require,
     tree::{Content, Tree},
@@ -35,7 +35,7 @@ fn images_that_go_on_show_what_layers_do() {
         (501, &["-zlz4", "-C4k"], &[], &["-zlzma", "-Eztailpacking"]),
         (
             502,
-            &["-zzstd", "-Eall-fragments,dedupe"],
+            &["-zzstd", "-Eall-fragments,dedupe", "--zD"],
             &["-zlz4hc"],
             &[],
         ),
@@ -50,14 +50,14 @@ fn images_that_go_on_show_what_layers_do() {
             505,
             &["--preset=hpc"],
             &["--preset=hpc"],
-            &["-zzstd", "-Eall-fragments,48bit"],
+            &["-zzstd", "-Eall-fragments,48bit", "--zD"],
         ),
         // One packed inode, one algorithm in it.
         (
             506,
             &["-zlz4", "-C4k", "-Efragments,ztailpacking"],
-            &["-zzstd", "-C64k", "-Eall-fragments"],
-            &["-zlzma:lz4hc,12", "-Efragments,legacy-compress"],
+            &["-zzstd", "-C64k", "-Eall-fragments", "--zD"],
+            &["-zlzma:lz4hc,12", "-Efragments,legacy-compress", "--zD"],
         ),
     ] {
         println!("{seed}: {first:?}, {second:?}, {third:?}");
@@ -199,8 +199,23 @@ fn images_that_cannot_go_on_say_why() {
     let source = stack.path("source1");
     let blob = stack.path("blob");
     let blob = format!("--blobdev={}", blob.display());
+    let clusters = stack.path("clusters.erofs");
+    let options = ["-zlz4", "-C4096", "-Enosbcrc"];
+    merge(&stack.images[..1], &clusters, &options);
+    // As before Linux 5.3: the feature bit is for all compressed data.
+    let unpadded = stack.path("unpadded.erofs");
+    let mut bytes = fs::read(&clusters).expect("there");
+    assert_eq!(bytes[1024 + 80] & 1, 1, "ZERO_PADDING");
+    bytes[1024 + 80] &= !1;
+    fs::write(&unpadded, bytes).expect("written");
+    // Their table takes more than the first block, where data begins in the second.
+    let prefixes = (0..20).map(|n| format!("--xattr-prefix=user.{n:0200}"));
+    let prefixes: Vec<_> = prefixes.collect();
+    let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
     for (base, options, reason) in [
-        (packed, &["-b1024"][..], "-b 4096"),
+        (&unpadded, &[][..], "zero padding"),
+        (&clusters, &prefixes, "no room"),
+        (packed, &["-b1024"], "-b 4096"),
         (packed, &["--chunksize=4096", &blob], "--blobdev"),
         (&toc, &[], "in the same file"),
         (&cut, &[], "cut off"),
@@ -216,4 +231,10 @@ fn images_that_cannot_go_on_say_why() {
         assert!(error.contains(reason), "{reason}: {error}");
         assert!(!image.exists());
     }
+    // Nothing would be whole in between.
+    let device = LoopDevice::writable(packed).expect("set up");
+    let mut command = erofs().expect("asked for");
+    command.args(["build", "--append-to"]).arg(device.path());
+    let error = refused(command.arg(&source).arg("-o").arg(device.path()));
+    assert!(error.contains("not continued in place"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Images of both tools by the same arguments hold the same.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::Path};
 
 use erofs_reader::{Image, Symlinks};
 use erofs_tests::{
@@ -345,5 +345,104 @@ fn of_headers_alone() {
             assert_eq!(theirs.layout, ours.layout, "{path}");
         }
         workshop::fsck_accepts(&workshop.path("ours.erofs"));
+    }
+}
+
+/// Writes the data of a tar where a map of `--tar=i,MAP` says that it belongs. Returns what the lines say but for the blocks.
+fn fill(image: &Path, tar: &Path, map: &Path) -> BTreeSet<(u64, u64, u64)> {
+    let mut bytes = fs::read(image).unwrap();
+    let tar = fs::read(tar).unwrap();
+    let mut seen = BTreeSet::new();
+    for line in fs::read_to_string(map).unwrap().lines() {
+        let mut fields = line.split_whitespace();
+        let mut next = |radix| {
+            fields
+                .next()
+                .map(|f| u64::from_str_radix(f, radix).unwrap())
+        };
+        let (block, count) = (next(16).unwrap(), next(16).unwrap());
+        let (offset, zeros) = (next(16).unwrap(), next(10).unwrap_or(0));
+        let length = (count * 4096 - zeros) as usize;
+        let data = &tar[offset as usize..][..length];
+        bytes[block as usize * 4096..][..length].copy_from_slice(data);
+        seen.insert((count, offset, zeros));
+    }
+    fs::write(image, bytes).unwrap();
+    seen
+}
+
+/// Room for a tar's data, with a map that tells where it belongs.
+#[test]
+fn of_tars_with_a_map() {
+    require!(needs());
+    let mut tree = Tree::new();
+    tree.directory("folder");
+    tree.file("folder/random", Content::dense(bytes::random(1, 100_000)));
+    tree.file("folder/whole", Content::dense(bytes::random(2, 8192)));
+    tree.file("small", Content::dense(bytes::text(3, 9)));
+    tree.file("empty", Content::dense(Vec::new()));
+    let workshop = Workshop::new(&tree);
+    archive::create(&workshop.source, &workshop.path("a.tar"), &[]);
+    for (row, lines) in [
+        (&["--tar=i,MAP"][..], 3),
+        (&["--clean=rvsp", "--tar=i,MAP"], 3),
+        (&["--clean=rvsp", "--tar=f,MAP"], 3),
+        (&["--tar=f,MAP"], 0),
+    ] {
+        let mut told = Vec::new();
+        for (command, name) in [(peer(), "theirs"), (link(&workshop), "ours")] {
+            let map = format!("{name}.map");
+            let mut arguments: Vec<_> = row.iter().map(|word| word.replace("MAP", &map)).collect();
+            let image = format!("{name}.erofs");
+            arguments.extend(["--quiet", "-T0", &image, "a.tar"].map(str::to_owned));
+            let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+            let done = run(command, &workshop, None, &arguments);
+            assert!(done.status.success(), "{row:?}: {done:?}");
+            let [image_path, tar, map] = [&*image, "a.tar", &*map].map(|name| workshop.path(name));
+            told.push(fill(&image_path, &tar, &map));
+            let filled = manifest(&workshop, &image, &[]);
+            let ignored = [Field::Seconds, Field::Nanoseconds, Field::Mode];
+            workshop.expected.assert_same(&filled, &ignored);
+        }
+        assert_eq!(told[0], told[1], "{row:?}");
+        assert_eq!(told[1].len(), lines, "{row:?}");
+    }
+    // Of sparse files each piece has blocks of its own, or is refused.
+    let sparse = Content::sparse(
+        100_000,
+        vec![(512, bytes::random(4, 512)), (40_960, vec![7; 9])],
+    );
+    let mut tree = Tree::new();
+    tree.file("sparse", sparse);
+    let sparse = Workshop::new(&tree);
+    for (detection, name) in [("seek", "sparse.tar"), ("raw", "inside.tar")] {
+        let detection = format!("--hole-detection={detection}");
+        let options = ["--sparse", "--format=posix", &detection];
+        archive::create(&sparse.source, &workshop.path(name), &options);
+    }
+    let arguments = ["--quiet", "--tar=i,s.map", "s.erofs", "sparse.tar"];
+    assert!(
+        run(link(&workshop), &workshop, None, &arguments)
+            .status
+            .success()
+    );
+    let [image, tar, map] = ["s.erofs", "sparse.tar", "s.map"].map(|name| workshop.path(name));
+    assert_eq!(fill(&image, &tar, &map).len(), 2);
+    let ignored = [Field::Seconds, Field::Nanoseconds, Field::Mode];
+    let filled = manifest(&workshop, "s.erofs", &[]);
+    sparse.expected.assert_same(&filled, &ignored);
+    for (mode, tar, reason) in [
+        ("--tar=i,a.tar", "a.tar", "one file"),
+        ("--tar=i,no.erofs", "a.tar", "one file"),
+        ("--tar=x,map", "a.tar", "headerball"),
+        ("--tar=i,no.map", "inside.tar", "sparse: pieces"),
+        ("--tar=i,no.map", "missing", "missing"),
+    ] {
+        let done = run(link(&workshop), &workshop, None, &[mode, "no.erofs", tar]);
+        let error = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{mode}");
+        assert!(error.contains(reason), "{mode}: {error}");
+        let left = ["no.erofs", "no.map"].map(|name| workshop.path(name).exists());
+        assert_eq!(left, [false; 2], "{mode}");
     }
 }

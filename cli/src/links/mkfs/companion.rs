@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use erofs_mkfs::data::output::{FileIdentity, Output};
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,15 @@ impl Companion {
             Form::Passing(file) => file,
         };
         Ok(BufWriter::with_capacity(1 << 20, file.try_clone()?))
+    }
+
+    /// Writes all of it and gives it its name.
+    pub(super) fn publish_text(self, text: &str) -> anyhow::Result<()> {
+        let mut writer = self.writer()?;
+        writer.write_all(text.as_bytes())?;
+        writer.flush()?;
+        drop(writer);
+        self.publish()
     }
 
     pub(super) fn publish(self) -> anyhow::Result<()> {

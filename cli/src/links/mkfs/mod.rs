@@ -5,6 +5,7 @@
 
 mod companion;
 mod feature_bits;
+mod tar;
 mod unsupported;
 mod vmdk;
 
@@ -14,11 +15,12 @@ use crate::command::merge::layer;
 use crate::error::one_line;
 use crate::report;
 use anyhow::{Context, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use companion::Companion;
 use erofs_format::BlockBits;
-use erofs_mkfs::build::{BuildOptions, BuildSource, build};
+use erofs_mkfs::build::{BuildOptions, BuildSource, Reserve, build};
 use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
@@ -27,12 +29,12 @@ use erofs_mkfs::summary::Summary;
 use feature_bits::FeatureBits;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use tar::{TarArgument, TarMode};
 
 /// Exit code of every failure.
 const FAILURE: u8 = 1;
@@ -70,9 +72,11 @@ struct Arguments {
     quiet: bool,
 
     /// The source is a tar: --tar=f makes a full image, --tar=i an index of blocks of 512 bytes whose data stays in the tar,
-    /// --tar=headerball a full image of holes, of a tar in which no data stands behind the headers
-    #[arg(long, value_name = "f|i|headerball", num_args = 0..=1, default_missing_value = "f", require_equals = true)]
-    tar: Option<TarMode>,
+    /// --tar=headerball a full image of holes, of a tar in which no data stands behind the headers; --tar=i,MAP an image of
+    /// usual blocks with room for the data, for others to write it where the lines of MAP tell
+    #[arg(long, value_name = "f|i|headerball[,MAP]", num_args = 0..=1, default_missing_value = "f", require_equals = true,
+          value_parser = OsStringValueParser::new().try_map(tar::parse))]
+    tar: Option<TarArgument>,
 
     /// The tar is compressed by gzip, which is seen anyway; write it to X uncompressed
     #[arg(long, alias = "gzip", value_name = "X", num_args = 0..=1, require_equals = true)]
@@ -109,9 +113,9 @@ struct Arguments {
     #[arg(long, value_name = "X")]
     vmdk_desc: Option<PathBuf>,
 
-    /// What of the metadata goes where -m says: inodes (i, the default), directories (d); 0 for nothing
-    #[arg(long = "MZ", value_name = "0|id", num_args = 0..=1, require_equals = true, default_missing_value = "i", value_parser = ["0", "i", "d", "id", "di"], hide_possible_values = true)]
-    metadata_zone: Option<String>,
+    /// Without effect: inodes (i) and directories (d) always lie together, apart from data
+    #[arg(long = "MZ", value_name = "0|id", num_args = 0..=1, require_equals = true, value_parser = metadata_zone)]
+    metadata_zone: Option<Option<()>>,
 
     /// Extended options as bits: 1 legacy-compress, 2 ztailpacking, 4 fragments, 8 all-fragments, 16 dedupe, 32 fragdedupe,
     /// 64 48bit, 128 dot-omitted; those below the highest bit that are not set are switched off
@@ -120,16 +124,6 @@ struct Arguments {
 
     #[command(flatten)]
     build: BuildArguments,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TarMode {
-    /// A full image
-    F,
-    /// An index
-    I,
-    /// A full image without data
-    Headerball,
 }
 
 /// What becomes of the data of files.
@@ -238,9 +232,28 @@ impl Arguments {
         self.clean.or(self.incremental)
     }
 
+    fn tar_mode(&self) -> Option<TarMode> {
+        self.tar.as_ref().map(|tar| tar.mode)
+    }
+
+    /// The map that tells where the data of a tar belongs.
+    fn map(&self) -> Option<&Path> {
+        self.tar.as_ref()?.map.as_deref()
+    }
+
     /// Whether files of a tar or of images only get room. There are holes where a tar has no data.
-    fn reserves(&self) -> bool {
-        self.import() == Some(Import::Rvsp) && self.tar != Some(TarMode::Headerball)
+    fn reserves(&self) -> Option<Reserve> {
+        let is_mapped = self.map().is_some();
+        let is_asked = self.import() == Some(Import::Rvsp);
+        let reserves = match self.tar_mode() {
+            Some(TarMode::HeaderBall) => false,
+            Some(TarMode::Index) => is_asked || is_mapped,
+            _ => is_asked,
+        };
+        reserves.then_some(match is_mapped {
+            true => Reserve::Mapped,
+            false => Reserve::Unmapped,
+        })
     }
 
     fn run(&self) -> anyhow::Result<()> {
@@ -249,7 +262,6 @@ impl Arguments {
             bail!("-L: a label has at most {LONGEST_LABEL} bytes");
         }
         let mut options = self.build.options_with(Defaults::Mkfs)?;
-        self.choose_zone(&mut options)?;
         let (mut work, companions) = self.work()?;
         if let Work::Build(BuildSource::Directory(_)) = work {
             // The C tool writes holes as zeros unless it cuts files into chunks, and knows no sparse members of tars.
@@ -263,14 +275,14 @@ impl Arguments {
             options.image.strip_overlay = false;
         }
         options.reserve = self.reserves();
-        if options.reserve
+        if options.reserve.is_some()
             && (options.blob.is_some() || options.image.metadata.inode_digest.is_some())
         {
             bail!(
-                "--clean=rvsp, --incremental=rvsp: there is no data for --blobdev and --xattr-inode-digest"
+                "--clean=rvsp, --incremental=rvsp, --tar=i,MAP: there is no data for --blobdev and --xattr-inode-digest"
             );
         }
-        if options.reserve && self.tar == Some(TarMode::I) {
+        if options.reserve == Some(Reserve::Unmapped) && self.tar_mode() == Some(TarMode::Index) {
             options.block_bits = BlockBits::B512;
         }
         if self.incremental.is_some() {
@@ -286,7 +298,8 @@ impl Arguments {
         let devices = work.devices();
         let descriptor = self.vmdk_desc.as_deref().map(Companion::create);
         let descriptor = descriptor.transpose()?;
-        let beside: Vec<_> = companions.iter().chain(&descriptor).collect();
+        let map = self.map().map(Companion::create).transpose()?;
+        let beside: Vec<_> = companions.iter().chain(&descriptor).chain(&map).collect();
         for (number, companion) in beside.iter().enumerate() {
             let others = beside.iter().take(number).map(|other| other.target());
             let sources = self.sources.iter().map(PathBuf::as_path);
@@ -297,12 +310,10 @@ impl Arguments {
             companion.publish()?;
         }
         if let Some(descriptor) = descriptor {
-            let text = vmdk::descriptor(&image, &devices, &summary);
-            let mut file = descriptor.writer()?;
-            file.write_all(text.as_bytes())?;
-            file.flush()?;
-            drop(file);
-            descriptor.publish()?;
+            descriptor.publish_text(&vmdk::descriptor(&image, &devices, &summary))?;
+        }
+        if let Some(map) = map {
+            map.publish_text(&tar::map(&summary.rooms, summary.block_size))?;
         }
         warn(&summary);
         if !self.quiet && self.verbosity > 0 {
@@ -311,28 +322,9 @@ impl Arguments {
         Ok(())
     }
 
-    /// Takes inodes out of the metabox, or directories to them.
-    fn choose_zone(&self, options: &mut BuildOptions) -> anyhow::Result<()> {
-        let Some(zone) = self.metadata_zone.as_deref() else {
-            return Ok(());
-        };
-        if !zone.contains('i') {
-            options.metabox = None;
-        }
-        if zone.contains('d') {
-            if options.metabox.is_none() && options.compression.is_none() {
-                bail!(
-                    "--MZ={zone}: directories are compressed as inodes or as files are: it needs -m and i, or -z"
-                );
-            }
-            options.compress_directories = true;
-        }
-        Ok(())
-    }
-
     /// What the arguments want made, and the files that are written as a tar passes by.
     fn work(&self) -> anyhow::Result<(Work, Vec<Companion>)> {
-        let Some(mode) = self.tar else {
+        let Some(mode) = self.tar_mode() else {
             if self.gzinfo.is_some() {
                 bail!("--gzinfo is about a compressed tar: it needs --tar");
             }
@@ -372,10 +364,10 @@ impl Arguments {
             companions.push(made);
         }
         let work = match mode {
-            TarMode::Headerball => Work::Build(BuildSource::Tar(archive.headers_only())),
-            TarMode::I if self.reserves() => Work::Build(BuildSource::Tar(archive)),
-            TarMode::F => Work::Build(BuildSource::Tar(archive)),
-            TarMode::I => Work::Index(index_source(path, archive, copy.cloned())),
+            TarMode::HeaderBall => Work::Build(BuildSource::Tar(archive.headers_only())),
+            TarMode::Index if self.reserves().is_some() => Work::Build(BuildSource::Tar(archive)),
+            TarMode::Full => Work::Build(BuildSource::Tar(archive)),
+            TarMode::Index => Work::Index(index_source(path, archive, copy.cloned())),
         };
         Ok((work, companions))
     }
@@ -433,6 +425,20 @@ impl Work {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// Takes what the C tool does for `--MZ`.
+fn metadata_zone(text: &str) -> Result<(), String> {
+    match text {
+        "0" => Ok(()),
+        _ if text.bytes().any(|flag| !b"id".contains(&flag)) => {
+            Err("0, or i for inodes and d for directories".to_owned())
+        }
+        _ if text.contains('d') && !text.contains('i') => {
+            Err("directories lie where inodes do: id".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Compressed archives: told by content, decoded in a thread of their own so that decoding and parsing overlap.
 
 use super::header::{BLOCK_SIZE, Header};
+use super::lzma;
 use bzip2::bufread::BzDecoder;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
@@ -16,8 +17,6 @@ const PIECE_SIZE: usize = 256 << 10;
 const QUEUE: usize = 8;
 /// Bytes read at once from the compressed archive.
 const READ_SIZE: usize = 256 << 10;
-/// Most memory of an xz decoder in KiB: enough for a dictionary of 64 MiB, which `xz -9` takes.
-const XZ_MEMORY: u32 = 80 << 10;
 /// Largest window of a zstd frame as a power of two: 128 MiB, what the `zstd` program takes without `--long`.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -30,6 +29,10 @@ pub enum Compression {
     Zstd,
     /// xz.
     Xz,
+    /// LZMA as before xz.
+    Lzma,
+    /// lzip.
+    Lzip,
     /// bzip2.
     Bzip2,
 }
@@ -40,6 +43,8 @@ impl fmt::Display for Compression {
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
             Self::Xz => "xz",
+            Self::Lzma => "lzma",
+            Self::Lzip => "lzip",
             Self::Bzip2 => "bzip2",
         })
     }
@@ -98,11 +103,11 @@ pub(super) fn sniff(start: &[u8]) -> Content {
         ] => Content::Compressed(Compression::Bzip2),
         [0x1F, 0x9D, ..] => Content::Unsupported("compress"),
         [0x04, 0x22, 0x4D, 0x18, ..] => Content::Unsupported("lz4"),
-        [b'L', b'Z', b'I', b'P', ..] => Content::Unsupported("lzip"),
-        [0x5D, 0, 0, _, _, ..] => Content::Unsupported("lzma"),
+        [b'L', b'Z', b'I', b'P', ..] => Content::Compressed(Compression::Lzip),
         [0x89, b'L', b'Z', b'O', 0, ..] => Content::Unsupported("lzop"),
         [b'7', b'z', 0xBC, 0xAF, 0x27, 0x1C, ..] => Content::Unsupported("7-Zip"),
         [b'P', b'K', 3, 4, ..] => Content::Unsupported("zip"),
+        _ if lzma::is_lzma(start) => Content::Compressed(Compression::Lzma),
         _ => Content::Plain,
     }
 }
@@ -212,30 +217,33 @@ fn decode(compression: Compression, input: &mut Counted, output: &mut Pieces) ->
     match compression {
         Compression::Gzip => loop {
             output.take_all(&mut GzDecoder::new(&mut *input))?;
-            if !another_stream(input, 0x1F)? {
+            if !another_stream(input, Some(0x1F))? {
                 return Ok(());
             }
         },
         Compression::Bzip2 => loop {
             output.take_all(&mut BzDecoder::new(&mut *input))?;
-            if !another_stream(input, b'B')? {
+            if !another_stream(input, Some(b'B'))? {
                 return Ok(());
             }
         },
-        Compression::Xz => output.take_all(&mut XzReader::new_mem_limit(input, true, XZ_MEMORY)),
+        Compression::Xz => output.take_all(&mut XzReader::new_mem_limit(input, true, lzma::MEMORY)),
+        Compression::Lzma => lzma::decode_lzma(input, output),
+        Compression::Lzip => lzma::decode_lzip(input, output),
         Compression::Zstd => decode_zstd(input, output),
     }
 }
 
-/// After the end of a stream: whether another one begins. Zeros fill up tapes and disk blocks; anything else is damage.
-pub(super) fn another_stream(input: &mut Counted, first_byte: u8) -> io::Result<bool> {
+/// After the end of a stream: whether another one begins, by its first byte if there may be any. Zeros fill up tapes and disk
+/// blocks; anything else is damage.
+pub(super) fn another_stream(input: &mut impl BufRead, first_byte: Option<u8>) -> io::Result<bool> {
     loop {
         let buffered = input.fill_buf()?;
         if buffered.is_empty() {
             return Ok(false);
         }
         match buffered.iter().position(|byte| *byte != 0) {
-            Some(at) if buffered.get(at) == Some(&first_byte) => {
+            Some(at) if first_byte.is_some() && buffered.get(at).copied() == first_byte => {
                 input.consume(at);
                 return Ok(true);
             }
@@ -365,7 +373,7 @@ impl Pieces {
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    fn take_all(&mut self, decoder: &mut dyn Read) -> io::Result<()> {
+    pub(super) fn take_all(&mut self, decoder: &mut dyn Read) -> io::Result<()> {
         loop {
             match decoder.read(self.room()?) {
                 Ok(0) => return Ok(()),
@@ -389,7 +397,42 @@ mod tests {
             .collect()
     }
 
-    /// Compresses with the encoders of the crates that also decode; xz by its program, which every Debian has.
+    /// What `xz` of xz-utils, which every Debian has, makes of `data`.
+    fn xz(arguments: &[&str], data: &[u8]) -> Vec<u8> {
+        let mut child = Command::new("xz")
+            .args(arguments)
+            .arg("--stdout")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("xz-utils is part of every Debian");
+        let mut input = child.stdin.take().expect("piped");
+        let data = data.to_vec();
+        let feeder = std::thread::spawn(move || input.write_all(&data));
+        let output = child.wait_with_output().expect("xz runs");
+        feeder.join().expect("no panic").expect("xz reads");
+        assert!(output.status.success(), "xz {arguments:?}");
+        output.stdout
+    }
+
+    /// A member of lzip: a stream of `xz` with what stands around it.
+    fn lzip(data: &[u8]) -> Vec<u8> {
+        let mut sum = flate2::Crc::new();
+        sum.update(data);
+        let raw = ["--format=raw", "--lzma1=preset=1,dict=64KiB,lc=3,lp=0,pb=2"];
+        let stream = xz(&raw, data);
+        let length = 6 + stream.len() as u64 + 20;
+        [
+            b"LZIP\x01\x10",
+            &stream[..],
+            &sum.sum().to_le_bytes(),
+            &(data.len() as u64).to_le_bytes(),
+            &length.to_le_bytes(),
+        ]
+        .concat()
+    }
+
+    /// Compresses with the encoders of the crates that also decode, or by `xz`.
     fn compress(compression: Compression, data: &[u8]) -> Vec<u8> {
         match compression {
             Compression::Gzip => {
@@ -409,27 +452,18 @@ mod tests {
                 zstd_safe::compress(&mut out, data, 1).expect("room");
                 out
             }
-            Compression::Xz => {
-                let mut child = Command::new("xz")
-                    .args(["-1", "--stdout"])
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .expect("xz-utils is part of every Debian");
-                let mut input = child.stdin.take().expect("piped");
-                let data = data.to_vec();
-                let feeder = std::thread::spawn(move || input.write_all(&data));
-                let out = child.wait_with_output().expect("xz runs").stdout;
-                feeder.join().expect("no panic").expect("xz reads");
-                out
-            }
+            Compression::Xz => xz(&["-1"], data),
+            Compression::Lzma => xz(&["-1", "--format=lzma"], data),
+            Compression::Lzip => lzip(data),
         }
     }
 
-    const ALL: [Compression; 4] = [
+    const ALL: [Compression; 6] = [
         Compression::Gzip,
         Compression::Zstd,
         Compression::Xz,
+        Compression::Lzma,
+        Compression::Lzip,
         Compression::Bzip2,
     ];
 
@@ -451,11 +485,15 @@ mod tests {
                 decoded(compression, packed.clone()) == Ok(plain.clone()),
                 "{compression}"
             );
-            let twice = [packed.clone(), packed.clone()].concat();
-            assert!(
-                decoded(compression, twice) == Ok([plain.clone(), plain].concat()),
-                "{compression} twice"
-            );
+            let twice = decoded(compression, [packed.clone(), packed.clone()].concat());
+            match compression {
+                // One stream is all of the file.
+                Compression::Lzma => assert!(twice.is_err()),
+                _ => assert!(
+                    twice == Ok([plain.clone(), plain].concat()),
+                    "{compression} twice"
+                ),
+            }
             let nothing = compress(compression, b"");
             assert_eq!(sniff(&nothing), Content::Compressed(compression));
             assert_eq!(decoded(compression, nothing), Ok(vec![]), "{compression}");
@@ -466,7 +504,10 @@ mod tests {
     fn zeros_may_follow() {
         let packed = compress(Compression::Gzip, b"abc");
         for zeros in [1, 4, 512, 1 << 20] {
-            for compression in [Compression::Gzip, Compression::Bzip2, Compression::Xz] {
+            for compression in ALL {
+                if compression == Compression::Zstd {
+                    continue;
+                }
                 let mut packed = compress(compression, b"abc");
                 packed.resize(packed.len() + zeros * 4, 0);
                 assert_eq!(decoded(compression, packed), Ok(b"abc".to_vec()));
@@ -482,6 +523,55 @@ mod tests {
         .concat();
         assert_eq!(sniff(&skippable), Content::Compressed(Compression::Zstd));
         assert_eq!(decoded(Compression::Zstd, skippable), Ok(b"abc".to_vec()));
+    }
+
+    /// Members of lzip of any length, as other programs read them; the size of a `.lzma` stream may be told, with or without an
+    /// end mark behind it.
+    #[test]
+    fn members_are_what_they_say() {
+        let mut all = Vec::new();
+        let mut plain = Vec::new();
+        for length in [0, 1, 5, 4000, 70_000, 3] {
+            plain.extend_from_slice(&data()[..length]);
+            all.extend(lzip(&data()[..length]));
+        }
+        assert_eq!(decoded(Compression::Lzip, all.clone()), Ok(plain.clone()));
+        assert_eq!(xz(&["-d", "--format=lzip"], &all), plain);
+        let member = lzip(&data()[..4000]);
+        for field in 1..=20 {
+            let mut wrong = member.clone();
+            let at = wrong.len() - field;
+            wrong[at] ^= 1;
+            let error = decoded(Compression::Lzip, [wrong, member.clone()].concat());
+            assert!(
+                error
+                    .expect_err("damaged")
+                    .contains("of a member are wrong"),
+                "{field}"
+            );
+        }
+        for (at, value, reason) in [
+            (4, 0, "version 1"),
+            (5, 11, "unknown to lzip"),
+            (5, 29, "too much memory"),
+        ] {
+            let mut wrong = member.clone();
+            wrong[at] = value;
+            let both = [member.clone(), wrong].concat();
+            let error = decoded(Compression::Lzip, both).expect_err("damaged");
+            assert!(error.contains(reason), "{error}");
+        }
+        let mut stream = xz(&["-1", "--format=lzma"], &plain);
+        for size in [
+            plain.len() as u64,
+            plain.len() as u64 - 1,
+            plain.len() as u64 + 1,
+        ] {
+            stream[5..13].copy_from_slice(&size.to_le_bytes());
+            let is_right = size == plain.len() as u64;
+            let got = decoded(Compression::Lzma, stream.clone());
+            assert_eq!(got.is_ok_and(|got| got == plain), is_right, "{size}");
+        }
     }
 
     #[test]

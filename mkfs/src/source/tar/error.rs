@@ -53,6 +53,9 @@ pub enum TarError {
         /// How it is compressed; `None` for a pipe.
         compression: Option<Compression>,
     },
+    /// A sparse member of which a map of blocks cannot tell.
+    #[error("{}: pieces of this sparse file begin inside of blocks, of which no map can tell", display(.0))]
+    SharedBlock(Vec<u8>),
     /// The archive ends inside a member.
     #[error(
         "the tar is truncated: it ends at offset {offset}{}",

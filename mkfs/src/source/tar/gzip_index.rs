@@ -52,7 +52,7 @@ pub(super) fn decode(
     loop {
         read_header(input)?;
         checkpoints.decode_member(input, output)?;
-        if !another_stream(input, 0x1F)? {
+        if !another_stream(input, Some(0x1F))? {
             return checkpoints.finish();
         }
     }

@@ -16,6 +16,7 @@ mod error;
 mod gzip_index;
 mod header;
 mod input;
+mod lzma;
 mod members;
 mod pax;
 mod sparse;
