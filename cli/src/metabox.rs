@@ -10,10 +10,11 @@ use erofs_mkfs::data::compression::{AlgorithmSettings, Compression, Method};
 /// What of the metadata is compressed.
 #[derive(Debug, Args)]
 pub(crate) struct CompressedMetadata {
-    /// Compress directories of more than a block as well, where that pays: as files are, or as inodes are with -m
+    /// Compress directories as well, where that pays: with -E fragments as these are, else those of more than a block, as files are,
+    /// or as inodes are with -m
     #[arg(long, visible_alias = "zD", value_name = "0|1", num_args = 0..=1, require_equals = true,
-          default_missing_value = "1", default_value = "0", hide_default_value = true, hide_possible_values = true, value_parser = ["0", "1"])]
-    compress_directories: String,
+          default_missing_value = "1", hide_possible_values = true, value_parser = ["0", "1"])]
+    compress_directories: Option<String>,
 
     /// Compress inodes with attributes, indexes and inlined data, in clusters of BYTES, by the first algorithm of -z unless
     /// another is named; implies -E48bit (Linux 6.17)
@@ -22,9 +23,9 @@ pub(crate) struct CompressedMetadata {
 }
 
 impl CompressedMetadata {
-    /// Whether directories are compressed.
-    pub(crate) fn directories(&self) -> bool {
-        self.compress_directories == "1"
+    /// Whether directories are compressed, if that is said.
+    pub(crate) fn directories(&self) -> Option<bool> {
+        self.compress_directories.as_ref().map(|value| value == "1")
     }
 }
 

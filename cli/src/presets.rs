@@ -30,6 +30,8 @@ pub(crate) struct Choice {
     pub(crate) cluster_size: Option<u64>,
     /// `-m`.
     pub(crate) metabox: Option<&'static str>,
+    /// `--compress-directories`.
+    pub(crate) directories: bool,
     /// Words of `-E`, in front of those of the user.
     pub(crate) extended: &'static [&'static str],
     /// `--dsunit`, in bytes, for files of no fewer bytes.
@@ -56,6 +58,7 @@ impl Preset {
                 compressors: Some("zstd,9"),
                 cluster_size: Some(1 << 20),
                 metabox: Some("64k"),
+                directories: true,
                 extended: &["all-fragments", "dedupe"],
                 ..Choice::default()
             },
@@ -63,6 +66,7 @@ impl Preset {
                 compressors: Some("zstd"),
                 cluster_size: Some(128 << 10),
                 metabox: Some("64k"),
+                directories: true,
                 extended: &["all-fragments", "dedupe"],
                 ..Choice::default()
             },
@@ -119,6 +123,9 @@ mod tests {
         let small = options(&["--preset=small"]);
         let packing = small.compression.as_ref().unwrap().packing;
         assert!(small.share_extents && packing.unwrap().whole_files);
+        assert!(small.compress_directories);
+        let without = options(&["--preset=small", "--compress-directories=0"]);
+        assert!(!without.compress_directories);
         let metabox = small.metabox.unwrap();
         assert_eq!(metabox.max_pcluster, 64 << 10);
         let mine = options(&["--preset=small", "-z", "lz4", "-C", "16k", "-m", "4k"]);

@@ -6,6 +6,7 @@ mod kept_map;
 mod kept_records;
 mod options;
 mod packed;
+mod packed_directories;
 mod reserve;
 mod sink;
 mod source;
@@ -27,8 +28,7 @@ use crate::data::writer::Writer;
 use crate::image::{Header, Metadata as ImageMetadata};
 use crate::index::tag;
 use crate::options::{BuildError, folder, requirements};
-use crate::plan::index_form::IndexForm;
-use crate::plan::inode_data::{CompressedDirectories, DataMap};
+use crate::plan::inode_data::CompressedDirectories;
 use crate::plan::layer_files::place_devices;
 use crate::plan::{Plan, most_frequent_time};
 use crate::source::StoreError;
@@ -37,13 +37,13 @@ use crate::source::tar::TarError;
 use crate::summary::Summary;
 
 use crate::verify::Expected;
+use erofs_format::BlockAddr;
 use erofs_format::compression::config::AlgorithmConfigs;
 use erofs_format::device::DeviceSlot;
 use erofs_format::feature::FeatureIncompat;
-use erofs_format::{BlockAddr, DeviceId};
 use keep::Kept;
 use options::{check_options, pipeline_settings};
-use packed::{packed_method, store_fragments};
+use packed::{PackedContent, packed_method};
 use reserve::reserve;
 use source::{Fed, OpenSource, refuse_own_files};
 use std::collections::HashMap;
@@ -155,19 +155,34 @@ pub fn build(
     with_records.image.metadata.bit48 |= kept.bit48;
     let options = &with_records;
     let packed_by = packed_method(options, kept.packed.as_ref());
-    if let Some(method) = packed_by.filter(|_| stored.fragments.are_waiting()) {
+    let fragments = std::mem::take(&mut stored.fragments);
+    let mut content = PackedContent::new(fragments, kept.packed.take());
+    let packed_directories = packed_directories::place(&tree, content.size(), options);
+    if let Some(directories) = &packed_directories {
+        let layer_files = &kept.layer_files;
+        stored.digest = packed_directories::append(
+            directories,
+            &mut tree,
+            &mut content,
+            &stored,
+            layer_files,
+            options,
+        )
+        .map_err(|error| error.at(data_path))?;
+    }
+    if let Some(method) = packed_by.filter(|_| content.is_new()) {
         method.widen(options.block_bits, &mut reserved.configs);
     }
     let settings = pipeline_settings(options);
-    let fragments = store_fragments(
-        &mut tree,
-        &mut stored,
-        kept.packed.take(),
-        packed_by,
-        settings,
-        &mut writer,
-    )
-    .map_err(|error| error.at(data_path))?;
+    let fragments = content
+        .store(
+            &mut tree,
+            &mut stored.files,
+            packed_by,
+            settings,
+            &mut writer,
+        )
+        .map_err(|error| error.at(data_path))?;
     let data_end = writer.position();
     let writer = if blob.is_some() {
         writer.flush().map_err(blob_error)?;
@@ -181,7 +196,13 @@ pub fn build(
     }
     let packed_by = packed_by.map(|method| method.settings.algorithm());
     let packed_by = packed_by.or_else(|| base.as_ref().map(Base::algorithm));
-    let used = Used::by(&tree, &stored.files, &kept.layer_files, packed_by);
+    let used = Used::by(
+        &tree,
+        &stored.files,
+        &kept.layer_files,
+        packed_by,
+        packed_directories.is_some(),
+    );
     let used_by_all = match &pipeline {
         Some(pipeline) => used.with_method(pipeline.method(), options.block_bits),
         None => used,
@@ -205,35 +226,15 @@ pub fn build(
     };
     let mut superblock = superblock_with(used_by_all, &header);
     let placed;
-    let mut data = DataMap {
-        stored: &stored.files,
-        raw_files: &[],
-        layer_files: &kept.layer_files,
-        fingerprints: &stored.fingerprints,
-        fragments: Some(&fragments),
-        block_bits: options.block_bits,
-        index_form: options.index_form,
-        encoded_extents: superblock.incompat.contains(FeatureIncompat::BIT48)
-            && options.index_form == IndexForm::Compact,
-        directories: pipeline
-            .as_ref()
-            .filter(|_| options.compress_directories)
-            .map(|pipeline| CompressedDirectories {
-                algorithm: pipeline.method().settings.algorithm(),
-                stored: HashMap::new(),
-            }),
-        metabox: None,
-        metabox_size: 0,
-        wide: false,
-        chunk_indexes: options.chunk_indexes,
-        root_xattr_size: options.image.metadata.root_body_size(),
-        omit_dot: options.image.metadata.omit_dot,
-        blob: if blob.is_some() {
-            DeviceId(1)
-        } else {
-            DeviceId::PRIMARY
-        },
-    };
+    let mut data = options.data_map(&stored, &kept.layer_files, &fragments);
+    data.packed_directories = packed_directories.as_ref();
+    data.directories = pipeline
+        .as_ref()
+        .filter(|_| options.compress_directories && packed_directories.is_none())
+        .map(|pipeline| CompressedDirectories {
+            algorithm: pipeline.method().settings.algorithm(),
+            stored: HashMap::new(),
+        });
     data.check_tables(&tree)?;
     let plan = Plan::new(&tree, &data, &superblock, &options.image, &header.prefixes);
     if !plan.compresses_metadata() {
@@ -311,8 +312,8 @@ pub fn build(
         started.elapsed(),
     );
     summary.verified = verified;
-    summary.vanished = vanished;
     summary.rooms = rooms;
+    summary.vanished = vanished;
     Ok(summary)
 }
 

@@ -171,9 +171,7 @@ impl ImageOptions {
         let mut incompat = incompat;
         incompat.set(
             FeatureIncompat::BIT48,
-            incompat.contains(FeatureIncompat::BIT48)
-                || self.metadata.bit48
-                || self.metadata.omit_dot,
+            incompat.contains(FeatureIncompat::BIT48) || self.is_48bit(),
         );
         incompat.set(FeatureIncompat::METABOX, header.metabox);
         incompat.set(FeatureIncompat::XATTR_PREFIXES, !header.prefixes.is_empty());
@@ -231,6 +229,11 @@ impl ImageOptions {
         }
     }
 
+    /// Whether the options ask for the 48-bit layout.
+    pub(crate) const fn is_48bit(&self) -> bool {
+        self.metadata.bit48 || self.metadata.omit_dot
+    }
+
     /// The image's own time.
     fn time(&self, tree: &FrozenTree) -> Timestamp {
         self.metadata
@@ -242,7 +245,7 @@ impl ImageOptions {
     /// compact inodes count 32 bits of seconds from it on, so it lies as far back as the image's own time allows.
     fn epoch(&self, tree: &FrozenTree) -> (Timestamp, u32) {
         let time = self.time(tree);
-        if !self.metadata.bit48 && !self.metadata.omit_dot {
+        if !self.is_48bit() {
             return (time, 0);
         }
         let earliest = time.seconds.saturating_sub(u32::MAX.into()).max(0);

@@ -148,14 +148,20 @@ fn options() -> impl Strategy<Value = BuildOptions> {
     });
     (
         compression,
-        any::<[bool; 4]>(),
+        any::<[bool; 5]>(),
         prop::sample::select(vec![9u8, 10, 12, 12, 13, 14, 16]),
         prop::option::of(0u8..6),
     )
         .prop_map(
-            |(compression, [inline_tails, sparse, dedupe, full], bits, chunk_shift)| BuildOptions {
+            |(
+                compression,
+                [inline_tails, sparse, dedupe, full, directories],
+                bits,
+                chunk_shift,
+            )| BuildOptions {
                 block_bits: BlockBits::new(bits).unwrap(),
                 chunk_shift: chunk_shift.filter(|_| compression.is_none()),
+                compress_directories: directories,
                 compression: compression.map(|compression| Compression {
                     block_bits: BlockBits::new(bits).unwrap(),
                     ..compression

@@ -94,7 +94,7 @@ impl Index {
     fn options(&self) -> anyhow::Result<IndexOptions> {
         let mut options = IndexOptions {
             image: self.image.options()?,
-            compress_directories: self.metadata.directories(),
+            compress_directories: self.metadata.directories().unwrap_or(false),
             ..IndexOptions::default()
         };
         match &self.metadata.metabox {

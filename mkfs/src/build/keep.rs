@@ -5,6 +5,7 @@ use super::kept_map::KeptMap;
 use super::kept_records::KeptRecords;
 use super::options::BuildOptions;
 use super::packed::KeptPacked;
+use super::packed_directories;
 use crate::data::encode::StoredExtent;
 use crate::data::pipeline::Stored;
 use crate::data::sharing::indexable;
@@ -60,10 +61,9 @@ impl Base {
             content.files.push(LayerFile { layer: 0, source });
             tree.add_packed(inode.size, Location::Layer(number), inode.mtime)?;
         }
-        let continued = tree
-            .packed()
-            .zip(packed)
-            .filter(|_| stored.fragments.are_waiting());
+        let continued = tree.packed().zip(packed).filter(|_| {
+            stored.fragments.are_waiting() || packed_directories::place(tree, 0, options).is_some()
+        });
         let files: Vec<_> = tree
             .all_inodes()
             .filter(|id| continued.is_none() || Some(*id) != tree.packed())

@@ -1,13 +1,15 @@
 //! How an image is to look, and what of that excludes each other.
 
 use crate::data::compression::{Compression, Method};
+use crate::data::fragments::Offsets;
 use crate::data::made::MetadataPipeline;
-use crate::data::pipeline::Settings;
+use crate::data::pipeline::{Settings, Stored};
 use crate::index::IndexOptions;
 use crate::options::{BuildError, ImageOptions, layout_requirements};
 use crate::plan::index_form::IndexForm;
-use erofs_format::BlockBits;
+use crate::plan::inode_data::{DataMap, LayerFileData};
 use erofs_format::kernel::{KernelVersion, Requirement};
+use erofs_format::{BlockBits, DeviceId};
 use std::path::PathBuf;
 
 /// How an image is to look.
@@ -17,8 +19,8 @@ pub struct BuildOptions {
     pub block_bits: BlockBits,
     /// Compression of files, if any.
     pub compression: Option<Compression>,
-    /// Whether directories of more than a block are compressed, where that pays: as files without a hint are, or as the
-    /// metabox is.
+    /// Whether directories are compressed where that pays: with fragments, and without a metabox, in the packed inode, else those of
+    /// more than a block, as files without a hint are, or as the metabox is.
     pub compress_directories: bool,
     /// How the inodes are compressed, which then lie in a metabox (Linux 6.17).
     pub metabox: Option<Method>,
@@ -58,8 +60,6 @@ pub struct BuildOptions {
     pub ignore_changed: bool,
 }
 
-/// Which images are read back and compared before they get their name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 /// How those who write the data of files into their room learn where it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserve {
@@ -69,6 +69,8 @@ pub enum Reserve {
     Mapped,
 }
 
+/// Which images are read back and compared before they get their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {
     /// None.
     Never,
@@ -135,7 +137,48 @@ impl BuildOptions {
         Some(MetadataPipeline::new(pipeline_settings(self), method))
     }
 
-    /// The same for an index, which is of metadata alone.
+    /// Whether the data of directories is to be in the packed inode, if there is enough of it. Inodes in a metabox have most of it behind
+    /// them, where it is compressed too.
+    pub(super) fn packs_directories(&self) -> bool {
+        let packs = |compression: &Compression| compression.packing.is_some();
+        self.compress_directories
+            && self.metabox.is_none()
+            && self.compression.as_ref().is_some_and(packs)
+    }
+
+    /// Where the data of files is, for the metadata. Of directories nothing is compressed yet.
+    pub(super) fn data_map<'d>(
+        &self,
+        stored: &'d Stored,
+        layer_files: &'d [Option<LayerFileData>],
+        fragments: &'d Offsets,
+    ) -> DataMap<'d> {
+        let metadata = &self.image.metadata;
+        DataMap {
+            stored: &stored.files,
+            raw_files: &[],
+            layer_files,
+            fingerprints: &stored.fingerprints,
+            fragments: Some(fragments),
+            block_bits: self.block_bits,
+            index_form: self.index_form,
+            encoded_extents: self.image.is_48bit() && self.index_form == IndexForm::Compact,
+            directories: None,
+            packed_directories: None,
+            metabox: None,
+            metabox_size: 0,
+            wide: false,
+            chunk_indexes: self.chunk_indexes,
+            root_xattr_size: metadata.root_body_size(),
+            omit_dot: metadata.omit_dot,
+            blob: match self.blob {
+                Some(_) => DeviceId(1),
+                None => DeviceId::PRIMARY,
+            },
+        }
+    }
+
+    /// What is wanted of an index, which is of metadata alone.
     pub fn for_index(&self) -> IndexOptions {
         IndexOptions {
             image: self.image.clone(),

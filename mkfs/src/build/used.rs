@@ -33,14 +33,18 @@ impl Default for Used {
 }
 
 impl Used {
-    /// Of `asked`, an algorithm for fragments, which tell of none.
+    /// Of `asked`, an algorithm for fragments, which tell of none; directories may be such too.
     pub(super) fn by(
         tree: &FrozenTree,
         stored: &[StoredData],
         layer_files: &[Option<LayerFileData>],
         asked: Option<Algorithm>,
+        packs_directories: bool,
     ) -> Self {
         let mut used = Self::default();
+        if packs_directories {
+            used.features |= FeatureIncompat::FRAGMENTS_OR_DEDUPE;
+        }
         for id in tree.all_inodes() {
             let Body::Regular { size, location } = tree.inode(id).body else {
                 continue;

@@ -385,6 +385,25 @@ impl PackedFile {
         self.size
     }
 
+    /// Where the fragments are.
+    pub const fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Appends what is no fragment of a file.
+    ///
+    /// # Errors
+    /// When the temporary file fails.
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let position = self.spool.push(bytes)?;
+        self.pieces.push(Piece {
+            offset: self.size,
+            position,
+        });
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
     /// Where the fragments are. The content is given up.
     pub fn into_offsets(self) -> Offsets {
         self.offsets

@@ -12,7 +12,7 @@
 
 use super::compression::Method;
 use super::encode::StoredExtent;
-use super::fragments::{Fragments, Offsets, PackedFile};
+use super::fragments::{Offsets, PackedFile};
 use super::made;
 use super::pipeline::{FileContent, PipelineError, Settings};
 use super::writer::Writer;
@@ -30,19 +30,19 @@ pub struct Packed {
     pub offsets: Offsets,
 }
 
-/// Compresses all fragments as one file, in parallel, into the blocks behind what was written. They come to byte `start` of the
-/// packed inode, and the data is that from there on.
+/// Compresses the packed inode's content from byte `start` on as one file, in parallel, into the blocks behind what was written. The
+/// data is that from there on.
 ///
 /// # Errors
 /// [`PipelineError`].
 pub fn pack(
     start: u64,
-    fragments: Fragments,
+    file: PackedFile,
     method: Method,
     settings: Settings,
     writer: &mut Writer<'_>,
 ) -> Result<Packed, PipelineError> {
-    let file = Arc::new(fragments.arrange(start));
+    let file = Arc::new(file);
     let data = store(&file, start, method, settings, writer)?;
     packed(file, data)
 }
@@ -54,16 +54,15 @@ pub fn pack(
 /// [`PipelineError`].
 pub fn pack_behind(
     before: StoredPclusters,
-    fragments: Fragments,
+    file: PackedFile,
     method: Method,
     settings: Settings,
     writer: &mut Writer<'_>,
 ) -> Result<Packed, PipelineError> {
-    let start = length(&before.extents);
-    if start == 0 {
-        return pack(start, fragments, method, settings, writer);
+    if length(&before.extents) == 0 {
+        return pack(0, file, method, settings, writer);
     }
-    let file = Arc::new(fragments.arrange(start));
+    let file = Arc::new(file);
     let data = go_on(before, &file, method, settings, writer)?;
     packed(file, data)
 }
@@ -153,6 +152,7 @@ fn go_on(
     })))
 }
 
-fn length(extents: &[StoredExtent]) -> u64 {
+/// What extents decode to, in bytes.
+pub fn length(extents: &[StoredExtent]) -> u64 {
     extents.iter().map(|extent| u64::from(extent.length)).sum()
 }

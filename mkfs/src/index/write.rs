@@ -211,6 +211,7 @@ impl Index<'_> {
                 algorithm: pipeline.method().settings.algorithm(),
                 stored: HashMap::new(),
             }),
+            packed_directories: None,
             metabox: None,
             metabox_size: 0,
             wide: superblock.incompat.contains(FeatureIncompat::BIT48),

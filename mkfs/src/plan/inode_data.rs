@@ -3,6 +3,7 @@
 use super::chunk_table::{self, ChunkPiece, ChunkTable, aligned_shift, covering_shift};
 use super::encoded_extents::{self, FileExtents};
 use super::index_form::{FileIndex, IndexForm, index_end};
+use super::packed_directories::PackedDirectories;
 use super::xattrs::XattrPlan;
 use super::{can_inline, directory};
 use crate::data::encode::StoredExtent;
@@ -90,6 +91,8 @@ pub struct DataMap<'d> {
     pub encoded_extents: bool,
     /// Directories of more than a block whose data is compressed where that pays.
     pub directories: Option<CompressedDirectories>,
+    /// Directories whose data is in the packed inode.
+    pub packed_directories: Option<&'d PackedDirectories>,
     /// The metabox inode's data, once it is written.
     pub metabox: Option<StoredData>,
     /// Its size in bytes, see [`super::Plan::metabox_size`].
@@ -229,6 +232,10 @@ impl<'d> DataMap<'d> {
             }
             Body::Directory => {
                 let size = directory::size(tree, id, self.block_bits, self.omit_dot);
+                let packed = self.packed_directories.and_then(|packed| packed.offset(id));
+                if let Some(offset) = packed {
+                    return InodeData::Packed { size, offset };
+                }
                 if let Some(directories) = self.compressed_directories(size) {
                     return self.directory(size, directories, id);
                 }

@@ -20,6 +20,7 @@ pub mod index_form;
 pub mod inode_data;
 pub(crate) mod layer_files;
 pub mod long_prefix;
+pub mod packed_directories;
 mod space;
 pub mod xattrs;
 

@@ -97,6 +97,73 @@ fn compressed_directories_and_inodes_come_back() {
     }
 }
 
+/// Whether a directory's data is in the packed inode.
+fn is_packed(image: &Image, path: &str) -> bool {
+    let inode = image.resolve(path.as_bytes(), Symlinks::Keep).unwrap();
+    let record = image.map_record(&inode).unwrap();
+    let fragment = |record| {
+        let MapRecord::Compressed { meaning, .. } = record else {
+            return false;
+        };
+        matches!(meaning, MapHeader::Fragment { .. })
+    };
+    inode.layout == DataLayout::CompressedFull && fragment(record)
+}
+
+/// With fragments directories of all sizes are compressed with these, unless they are tiny, or few.
+#[test]
+fn directories_are_packed_with_fragments() {
+    let files = files();
+    let folder = written(&files);
+    let packing = Packing {
+        whole_files: true,
+        ..Packing::default()
+    };
+    for (bits, is_wide) in [(12, false), (12, true), (9, false)] {
+        let mut plain = BuildOptions {
+            block_bits: BlockBits::new(bits).unwrap(),
+            ..compressed(65536, Some(packing))
+        };
+        plain.image.metadata.bit48 = is_wide;
+        let packed = BuildOptions {
+            compress_directories: true,
+            ..plain.clone()
+        };
+        let sizes = [&plain, &packed].map(|options| round_trip(folder.path(), &files, options));
+        println!("{bits} {is_wide}: {sizes:?}");
+        assert!(sizes[1] < sizes[0]);
+        let image = build_image(folder.path(), &packed);
+        for (path, expected) in [
+            ("", true),
+            ("50", true),
+            ("1200", true),
+            ("1", true),
+            ("deep/a", false),
+        ] {
+            assert_eq!(is_packed(&image, path), expected, "{path}");
+        }
+    }
+    // Files without data, in enough directories; and directories that fit a block.
+    let name = |number| (format!("{number:02}/an-empty-file-{number}"), Vec::new());
+    for (count, expected) in [(90, true), (20, false)] {
+        let empty: Files = (0..count)
+            .map(name)
+            .chain([("z/z".to_owned(), Vec::new())])
+            .collect();
+        let folder = written(&empty);
+        let options = BuildOptions {
+            compress_directories: true,
+            ..compressed(65536, Some(packing))
+        };
+        round_trip(folder.path(), &empty, &options);
+        let image = build_image(folder.path(), &options);
+        assert_eq!(image.superblock().packed.is_some(), expected);
+        let fragments = FeatureIncompat::FRAGMENTS_OR_DEDUPE;
+        assert_eq!(image.superblock().incompat.contains(fragments), expected);
+        assert_eq!(is_packed(&image, ""), expected);
+    }
+}
+
 #[test]
 fn an_image_without_compressed_files_can_have_compressed_metadata() {
     let files = files();

@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-t", "--patience", type=float, default=120, help="seconds of silence that mean a hang")
     parser.add_argument("-o", "--output", type=Path, help="keep results, manifests and logs here")
     parser.add_argument("--report", type=Path, metavar="PAGE", help="replace the tables in this page")
-    parser.add_argument("--brief", action="store_true", help="no golden images, and none by file where there is another way")
+    parser.add_argument("--brief", action="store_true", help="no golden images nor others that are for the whole matrix, and none by file where there is another way")
     parser.add_argument("--table", action="store_true", help="print every cell, not failures alone")
     parser.add_argument("--only", default="*", help="images with such names")
     parser.add_argument("--release", action="store_true", help="write images by the program with optimisations")
@@ -88,7 +88,7 @@ def matrix(options: argparse.Namespace, kernels: dict[str, debian.Kernel], work:
         lists = options.lists or [project.images(Path(folder), setup.agent, options.release)]
         images = [image for path in lists for image in read_list(path) if fnmatch.fnmatch(image.name, options.only)]
         if options.brief:
-            images = [image for image in images if image.group != "golden"]
+            images = [image for image in images if image.brief and image.group != "golden"]
             for image in images:
                 image.modes = [mode for mode in image.modes if mode != "file"] or image.modes
         payload.build(setup.disk, images)

@@ -39,6 +39,7 @@ class Image:
     flags: str = "deep"
     expect: str = "same"
     group: str = ""
+    brief: bool = True
     label: str = ""
 
     def device_names(self) -> list[str]:
@@ -98,6 +99,7 @@ def parse(words: list[str], base: Path) -> Image:
         "modes": lambda text: text.split(","), "options": str, "min": version,
         "misread": lambda text: text.split(","), "needs": lambda text: text.split(","),
         "ignore": lambda text: set(text.split(",")), "flags": str, "expect": str, "group": str, "label": str,
+        "brief": lambda text: text != "no",
     }
     fields = {"since" if key == "min" else key: parsers[key](value) for key, value in values.items()}
     image = Image(name, base / file, **fields)

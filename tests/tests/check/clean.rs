@@ -90,12 +90,13 @@ fn needs() -> Result<(), Reason> {
 fn our_images_of_the_awkward_set() {
     require!(needs());
     let workshop = Workshop::light();
-    let more: [&[&str]; 5] = [
+    let more: [&[&str]; 6] = [
         &["-b512"],
         &["-b1024", "-zzstd", "-C16k"],
         &["-x0"],
         &["-zzstd", "-E48bit,dedupe", "--zD"],
         &["-zlz4", "-m16k:deflate", "--zD", "-Eall-fragments"],
+        &["-zzstd", "-Eall-fragments", "--zD"],
     ];
     for form in FORMS.into_iter().chain(more) {
         let image = workshop.build("ours.erofs", form);

@@ -62,6 +62,7 @@ const DIMENSIONS: [&[&[&str]]; 11] = [
         &["-Enosbcrc"],
         &["-m16384:zstd"],
         &["-m4096:lz4", "--zD"],
+        &["--zD"],
     ],
     &[&[], &["-b512"], &["-b1024"], &["-b2048"]],
     &[
@@ -111,6 +112,7 @@ fn is_possible(row: &pairwise::Row<COUNT>) -> bool {
     let refused = [
         !compressed && needs_compression,
         compressed && chunked,
+        !compressed && row[METADATA] == 7,
         row[CHUNKS] == 4 && row[PLACEMENT] == 2,
         row[SOURCE] == 2 && matches!(row[PACKING], 5..=7),
     ];
@@ -150,7 +152,7 @@ impl Row {
 
     /// Whether inodes are compressed: of these fsck.erofs 1.9.4 takes inlined data from another place.
     const fn has_metabox(&self) -> bool {
-        self.0[METADATA] >= 5 || self.0[ALGORITHM] >= 7
+        matches!(self.0[METADATA], 5 | 6) || self.0[ALGORITHM] >= 7
     }
 
     /// Whether fsck.erofs forgets holes at the ends of files.

@@ -213,7 +213,8 @@ impl BuildArguments {
             let compression = options.compression.as_ref();
             options.metabox = Some(metabox.method(compression, options.block_bits)?);
         }
-        options.compress_directories = layout.metadata.directories();
+        let directories = layout.metadata.directories();
+        options.compress_directories = directories.unwrap_or(preset.directories);
         if options.compress_directories
             && options.compression.is_none()
             && options.metabox.is_none()

@@ -40,6 +40,18 @@ const FORMS_OF_ALL: [(&str, &[&str]); 8] = [
     ),
 ];
 
+/// Those of which the brief form of the matrix shows nothing more than others do.
+const FORMS_OF_ALL_AT_LENGTH: [(&str, &[&str]); 1] = [(
+    "directories-packed",
+    &[
+        "-zlz4",
+        "-C16k",
+        "--no-sparse",
+        "-Eall-fragments",
+        "--compress-directories",
+    ],
+)];
+
 /// Those that change how content is stored.
 const FORMS_OF_CONTENT: [(&str, &[&str]); 46] = [
     ("xattrs-inline", &["-x1000000"]),
@@ -158,6 +170,12 @@ pub(crate) fn directories(list: &mut List, sources: &Sources) -> Result<()> {
         if name != "dense" {
             entry.more += METADATA_ONCE;
         }
+        list.add(&entry);
+    }
+    for (name, options) in FORMS_OF_ALL_AT_LENGTH {
+        let mut entry = list.make("build", name, &sources.tree, options)?;
+        entry.more += METADATA_ONCE;
+        entry.more += " brief=no";
         list.add(&entry);
     }
     for (name, options) in FORMS_OF_CONTENT {
