@@ -2,22 +2,9 @@
 
 use erofs_format::BlockBits;
 use erofs_format::inode::Timestamp;
+pub(crate) use erofs_mkfs::spelling::size;
 use regex::bytes::{Regex, RegexBuilder};
 use std::num::NonZeroUsize;
-
-/// A number of bytes: decimal, with a suffix `k`, `M`, `G` or `T` for powers of 1024.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let error = || format!("{text:?} is not a size: expected bytes, e.g. 65536 or 64k");
-    let (digits, shift) = match text.chars().last() {
-        Some('k' | 'K') => (&text[..text.len() - 1], 10),
-        Some('m' | 'M') => (&text[..text.len() - 1], 20),
-        Some('g' | 'G') => (&text[..text.len() - 1], 30),
-        Some('t' | 'T') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| error())?;
-    number.checked_mul(1 << shift).ok_or_else(error)
-}
 
 /// A number, decimal or with `0x` hexadecimal.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
@@ -174,21 +161,6 @@ pub(crate) fn zero_or_one(text: &str) -> Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("64k", Some(65536)),
-            ("1M", Some(1 << 20)),
-            ("2T", Some(2 << 40)),
-        ] {
-            assert_eq!(size(text).ok(), expected);
-        }
-        for text in ["", "k", "-1", "1.5M", "99999999999T", "0x10"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn dates_are_those_of_date() {

@@ -13,9 +13,11 @@
 mod decoder;
 mod encoder;
 mod frame;
+mod stream;
 
 pub use decoder::ZstdDecoder;
 pub use encoder::ZstdEncoder;
+pub use stream::StreamEncoder;
 
 /// The codec's name in errors.
 const NAME: &str = "zstd";

@@ -1,7 +1,9 @@
 //! The configuration file.
 
-use erofs_mkfs::build::{BuildOptions, Verify};
-use erofs_mkfs::source::Whiteouts;
+mod layers;
+
+pub use layers::{LayerCompression, Layers, Mode};
+
 use erofs_mount::Via;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// What concerns containerd.
     pub containerd: Containerd,
+    /// How layers are stored.
+    pub layers: Layers,
     /// How snapshots are mounted.
     pub mounts: Mounts,
 }
@@ -61,6 +65,7 @@ impl Default for Config {
             root: "/var/lib/erofs-snapshotter".into(),
             socket: "/run/erofs-snapshotter.sock".into(),
             containerd: Containerd::default(),
+            layers: Layers::default(),
             mounts: Mounts::default(),
         }
     }
@@ -112,18 +117,4 @@ impl Config {
             source: Box::new(source),
         })
     }
-}
-
-/// How layers become images: all data in blocks of their own, so that images can be merged over them, and whiteouts as
-/// overlayfs has them.
-pub(crate) fn layer_options(whiteouts: Whiteouts) -> BuildOptions {
-    let mut options = BuildOptions {
-        inline_tails: false,
-        verify: Verify::Small,
-        ..BuildOptions::default()
-    };
-    options.image.whiteouts = whiteouts;
-    // It is published under another one.
-    options.image.passing_name = true;
-    options
 }

@@ -78,6 +78,19 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// What was written to a snapshot cannot become a layer.
+    #[error("{0}")]
+    Changes(String),
+    /// containerd, when it was called in turn.
+    #[error("{what} {name}: containerd: {}", status.message())]
+    Containerd {
+        /// What was done.
+        what: &'static str,
+        /// Digest or name of the blob.
+        name: String,
+        /// What it answered.
+        status: Box<Status>,
+    },
     /// The database.
     #[error("database: {0}")]
     Database(#[from] Box<redb::Error>),
@@ -101,6 +114,23 @@ impl Error {
         }
     }
 
+    /// An error of containerd, for `map_err`.
+    pub(crate) fn containerd(what: &'static str, name: &str) -> impl FnOnce(Status) -> Self {
+        move |status| Self::Containerd {
+            what,
+            name: name.to_owned(),
+            status: Box::new(status),
+        }
+    }
+
+    /// An error of making an image of the layer `name`.
+    pub(crate) fn convert(name: &str) -> impl FnOnce(BuildError) -> Self {
+        move |source| Self::Convert {
+            digest: name.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
     /// An error of opening a layer's blob as a tar.
     pub(crate) fn tar(digest: &str) -> impl FnOnce(TarError) -> Self {
         move |source| Self::Convert {
@@ -119,6 +149,8 @@ impl From<Error> for Status {
             Error::State { .. } => Self::failed_precondition(text),
             Error::Argument(_) | Error::Layer { .. } => Self::invalid_argument(text),
             Error::NotOurs(_) => Self::unimplemented(text),
+            Error::Changes(_) => Self::failed_precondition(text),
+            Error::Containerd { status, .. } => Self::new(status.code(), text),
             Error::Convert { source, .. } if is_full(&*source) => Self::resource_exhausted(text),
             Error::File { source, .. } if is_full(&source) => Self::resource_exhausted(text),
             Error::Convert { .. } => Self::invalid_argument(text),

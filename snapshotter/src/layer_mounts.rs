@@ -4,8 +4,8 @@ use crate::error::Error;
 use crate::metadata::Number;
 use crate::mounts::Lower;
 use erofs_mount::{
-    Capabilities, DirectIo, FuseRequest, MountOptions, MountRequest, Requirements, Via, table,
-    umount,
+    Capabilities, DirectIo, FuseRequest, MountError, MountOptions, MountRequest, PreparedMount,
+    Requirements, Via, table, umount,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -56,6 +56,34 @@ impl LayerMounts {
         Arc::clone(mounted.entry(number).or_default())
     }
 
+    /// How an image with these needs is to be mounted.
+    fn plan(&self, requirements: Requirements, lower: &Lower) -> Result<PreparedMount, MountError> {
+        let request = MountRequest {
+            image: lower.image.clone(),
+            target: lower.point.clone(),
+            options: MountOptions {
+                // The pages of files are cached once already.
+                direct_io: DirectIo::Auto,
+                devices: lower.devices.clone(),
+                via: self.via,
+                ..MountOptions::default()
+            },
+        };
+        request.prepare_with(requirements, self.capabilities.clone(), true)
+    }
+
+    /// Whether an image with these needs can be mounted here, at any folder as its point.
+    ///
+    /// # Errors
+    /// [`Error::Mount`].
+    pub(crate) fn check(&self, requirements: Requirements, lower: &Lower) -> Result<(), Error> {
+        let plan = self.plan(requirements, lower);
+        plan.map(drop).map_err(|source| Error::Mount {
+            image: lower.image.clone(),
+            source: Box::new(source),
+        })
+    }
+
     /// Mounts an image at its point, unless it is.
     ///
     /// # Errors
@@ -66,11 +94,7 @@ impl LayerMounts {
         if *is_mounted {
             return Ok(());
         }
-        let Lower {
-            image,
-            devices,
-            point,
-        } = lower;
+        let Lower { image, point, .. } = lower;
         match fs::create_dir(point) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::file("making", point)(error));
@@ -81,21 +105,8 @@ impl LayerMounts {
             image: image.clone(),
             source: Box::new(source),
         };
-        let request = MountRequest {
-            image: image.clone(),
-            target: point.clone(),
-            options: MountOptions {
-                // The pages of files are cached once already.
-                direct_io: DirectIo::Auto,
-                devices: devices.clone(),
-                via: self.via,
-                ..MountOptions::default()
-            },
-        };
         let requirements = Requirements::read(image, 0).map_err(|error| failed(error.into()))?;
-        let prepared = request
-            .prepare_with(requirements, self.capabilities.clone(), true)
-            .map_err(failed)?;
+        let prepared = self.plan(requirements, lower).map_err(failed)?;
         let mut server = self.server;
         prepared.execute(Some(&mut server)).map_err(failed)?;
         *is_mounted = true;

@@ -27,6 +27,8 @@ mod apply;
 pub mod client;
 pub mod config;
 mod content;
+mod diff;
+mod digest;
 mod error;
 mod filter;
 mod layer_mounts;

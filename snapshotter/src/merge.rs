@@ -1,12 +1,10 @@
 //! Many layers become one: an image with their metadata, whose data stays in their files.
 
-use crate::config::layer_options;
 use crate::error::Error;
 use crate::mounts::Lower;
 use crate::store::RootDirectory;
-use erofs_mkfs::index::{IndexSource, Placement, index};
+use erofs_mkfs::index::{IndexOptions, IndexSource, Placement, index};
 use erofs_mkfs::options::BuildError;
-use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::layers::{Layer, LayerSource};
 use erofs_reader::{ByteSource, FileSource, Image, ImageOptions};
 use std::io;
@@ -73,7 +71,9 @@ pub(crate) fn merge(layers: &[Lower], output: &Path) -> Result<(), Error> {
         layers: opened.collect::<Result<_, Error>>()?,
         strip: true,
     };
-    let options = layer_options(Whiteouts::Keep).for_index();
+    let mut options = IndexOptions::default();
+    // It is published under another name.
+    options.image.passing_name = true;
     let failed = |source: BuildError| Error::Convert {
         digest: format!("merging {} layers", layers.len()),
         source: Box::new(source),

@@ -102,12 +102,28 @@ pub(crate) struct Snapshot {
 /// A layer that is an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layer {
-    /// Digest of the uncompressed tar, where there was one.
+    /// Digest of the uncompressed tar or of the image that came, if something came.
     pub(crate) digest: Option<String>,
-    /// Bytes of that tar.
+    /// Bytes of what has this digest.
     pub(crate) tar_size: u64,
     /// Inodes of the image.
     pub(crate) inodes: u64,
+    /// What its files are.
+    #[serde(default)]
+    pub(crate) form: Form,
+}
+
+/// What the files of a layer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Form {
+    /// An image that was made of a tar or a folder.
+    #[default]
+    Converted,
+    /// An image that came as it is, and has the layer's digest.
+    Native,
+    /// An index over the tar that lies beside it, and has the layer's digest.
+    Index,
 }
 
 /// What is to be thrown away once nothing knows of it any more.
@@ -585,13 +601,20 @@ impl Metadata {
         record("a layer", found.value())
     }
 
-    /// Whether there is a layer with this digest.
+    /// The layer with this digest, if there is one.
     ///
     /// # Errors
-    /// [`Error::Database`].
-    pub(crate) fn knows_layer(&self, digest: &str) -> Result<bool, Error> {
-        let table = self.database.begin_read()?.open_table(DIGESTS)?;
-        Ok(table.get(digest)?.is_some())
+    /// [`Error::Record`].
+    pub(crate) fn layer_with(&self, digest: &str) -> Result<Option<(Number, Layer)>, Error> {
+        let read = self.database.begin_read()?;
+        let Some(number) = read.open_table(DIGESTS)?.get(digest)? else {
+            return Ok(None);
+        };
+        let number = number.value();
+        let Some(found) = read.open_table(LAYERS)?.get(number)? else {
+            return Ok(None);
+        };
+        Ok(Some((Number(number), record("a layer", found.value())?)))
     }
 
     /// All layers.

@@ -1,17 +1,18 @@
 //! What the services do: snapshots over layers that are images.
 
 use crate::api::types::Mount;
-use crate::config::{Config, MountMode, Mounts, layer_options};
+use crate::config::{Config, Layers, MountMode, Mounts};
 use crate::error::Error;
 use crate::layer_mounts::{FuseServer, LayerMounts};
 use crate::mapped;
 use crate::merge;
-use crate::metadata::{self, Labels, Layer, Metadata, Number, Removed, Snapshot, State};
+use crate::metadata::{self, Form, Labels, Layer, Metadata, Number, Removed, Snapshot, State};
 use crate::mounts::{Lower, Owners, Parts};
-use crate::store::{Store, remove_all, usage};
+use crate::store::{Draft, Store, remove_all, usage};
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::options::BuildError;
 use erofs_mkfs::source::Whiteouts;
+use erofs_mount::Requirements;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +28,7 @@ pub(crate) struct Snapshotter {
     pub(crate) metadata: Metadata,
     mounts: LayerMounts,
     config: Mounts,
+    pub(crate) layers: Layers,
     /// What was removed and is still to be thrown away.
     leavings: Mutex<Vec<Removed>>,
     /// Held while a layer gets its name and its record, or loses them: a layer that is removed may come again.
@@ -51,6 +53,7 @@ impl Snapshotter {
             metadata,
             mounts,
             config: config.mounts.clone(),
+            layers: config.layers.clone(),
             leavings: Mutex::default(),
             names: Mutex::default(),
         };
@@ -89,11 +92,13 @@ impl Snapshotter {
                     .unmount(number, &self.store.mount_point(number))?;
             }
         }
-        let files = layers
+        let mut files: HashSet<PathBuf> = merged
             .iter()
-            .map(|(number, layer)| self.store.layer(*number, layer))
-            .chain(merged.iter().map(|number| Ok(self.store.merged(*number))))
-            .collect::<Result<HashSet<PathBuf>, _>>()?;
+            .map(|number| self.store.merged(*number))
+            .collect();
+        for (number, layer) in &layers {
+            files.extend(self.store.files(*number, layer)?);
+        }
         for file in self.store.layer_files()? {
             if !files.contains(&file) {
                 remove_all(&file).map_err(Error::file("removing", &file))?;
@@ -211,9 +216,10 @@ impl Snapshotter {
                 name: ancestor.number.0.to_string(),
             })?;
             if seen.insert(number) {
+                let layer = self.metadata.layer(number)?;
                 let lower = Lower {
-                    image: self.store.layer(number, &self.metadata.layer(number)?)?,
-                    devices: Vec::new(),
+                    image: self.store.layer(number, &layer)?,
+                    devices: self.store.tar(number, &layer)?.into_iter().collect(),
                     point: self.store.mount_point(number),
                 };
                 layers.push((number, lower));
@@ -240,18 +246,18 @@ impl Snapshotter {
             .into_iter()
             .map(|(_, lower)| lower)
             .collect();
-        let number = self.metadata.number()?;
-        let (ingest, image) = (self.store.ingest(number), self.store.merged(number));
-        match merge::merge(&layers, &ingest) {
+        let draft = self.draft()?;
+        match merge::merge(&layers, &draft.image()) {
             Err(Error::Convert { source, .. }) if matches!(*source, BuildError::Index(_)) => {
                 return Ok(None);
             }
             merged => merged?,
         }
-        self.store.publish(&ingest, &image)?;
-        let known = self.metadata.set_merged(name, number);
-        if !matches!(known, Ok(known) if known == number) {
+        self.store.publish_merged(&draft)?;
+        let known = self.metadata.set_merged(name, draft.number);
+        if !matches!(known, Ok(known) if known == draft.number) {
             // Another call was faster, or the snapshot was removed meanwhile.
+            let image = self.store.merged(draft.number);
             remove_all(&image).map_err(Error::file("removing", &image))?;
         }
         known.map(Some)
@@ -276,57 +282,85 @@ impl Snapshotter {
                     reason: "the layer that was applied to it is lost; unpack it again".to_owned(),
                 });
             }
-            let source = BuildSource::Directory(self.store.upper(snapshot.number));
-            self.convert(key, snapshot.number, source, Whiteouts::Keep, || {
-                Ok((None, 0))
-            })?;
+            self.convert_upper(key, snapshot.number)?;
         }
         self.metadata.commit(key, name, parent, labels)?;
         // What was written is in the layer now.
         self.remove_folder(snapshot.number)
     }
 
-    /// Makes an image of `source` the layer of an active snapshot. `identity` tells the digest and the size of the
-    /// uncompressed tar, if it was one, when all of it was read; `name` is what errors call the layer.
+    /// Makes an image of what was written to an active snapshot its layer.
+    fn convert_upper(&self, key: &str, snapshot: Number) -> Result<(), Error> {
+        let draft = self.draft()?;
+        let source = BuildSource::Directory(self.store.upper(snapshot));
+        let options = self.layers.options(Whiteouts::Keep);
+        let progress = Arc::new(AtomicU64::new(0));
+        let summary =
+            build(source, &draft.image(), &options, &progress).map_err(Error::convert(key))?;
+        let layer = Layer {
+            digest: None,
+            tar_size: 0,
+            inodes: summary.inodes,
+            form: Form::Converted,
+        };
+        self.publish(snapshot, draft, layer).map(drop)
+    }
+
+    /// A layer that is about to be written.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn draft(&self) -> Result<Draft<'_>, Error> {
+        Ok(self.store.draft(self.metadata.number()?))
+    }
+
+    /// Whether an image with these needs can be mounted here.
+    ///
+    /// # Errors
+    /// [`Error::Mount`].
+    pub(crate) fn check_mountable(
+        &self,
+        requirements: Requirements,
+        image: PathBuf,
+    ) -> Result<(), Error> {
+        let lower = Lower {
+            image,
+            devices: Vec::new(),
+            point: self.store.root().to_path_buf(),
+        };
+        self.mounts.check(requirements, &lower)
+    }
+
+    /// Makes a layer whose files were written and synced that of an active snapshot. If there is such a layer already, that one
+    /// stays as it is: it may be mounted, and other settings make other bytes.
     ///
     /// # Errors
     /// [`Error`]; nothing is left then.
-    pub(crate) fn convert(
+    pub(crate) fn publish(
         &self,
-        name: &str,
         snapshot: Number,
-        source: BuildSource,
-        whiteouts: Whiteouts,
-        identity: impl FnOnce() -> Result<(Option<String>, u64), Error>,
+        draft: Draft<'_>,
+        layer: Layer,
     ) -> Result<Layer, Error> {
-        let number = self.metadata.number()?;
-        let ingest = self.store.ingest(number);
-        let options = layer_options(whiteouts);
-        let summary = build(source, &ingest, &options, &Arc::new(AtomicU64::new(0)));
-        let summary = summary.map_err(|source| Error::Convert {
-            digest: name.to_owned(),
-            source: Box::new(source),
-        })?;
-        let published = identity().and_then(|(digest, tar_size)| {
-            let layer = Layer {
-                digest,
-                tar_size,
-                inodes: summary.inodes,
-            };
-            let path = self.store.layer(number, &layer)?;
-            let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            self.store.publish(&ingest, &path)?;
-            if let Err(error) = self.metadata.set_layer(snapshot, number, &layer) {
-                // The snapshot was removed meanwhile.
-                self.remove_image(number, &layer)?;
-                return Err(error);
-            }
-            Ok(layer)
-        });
-        if published.is_err() {
-            remove_all(&ingest).map_err(Error::file("removing", &ingest))?;
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = &layer.digest
+            && let Some((number, stored)) = self.metadata.layer_with(digest)?
+            && self
+                .store
+                .files(number, &stored)?
+                .iter()
+                .all(|file| file.exists())
+        {
+            self.metadata.set_layer(snapshot, number, &stored)?;
+            return Ok(stored);
         }
-        published
+        self.store.publish(&draft, &layer)?;
+        if let Err(error) = self.metadata.set_layer(snapshot, draft.number, &layer) {
+            // The snapshot was removed meanwhile.
+            self.remove_files(draft.number, &layer)?;
+            return Err(error);
+        }
+        Ok(layer)
     }
 
     /// Takes a snapshot out. Its files go later, see [`Snapshotter::cleanup`].
@@ -373,18 +407,24 @@ impl Snapshotter {
         self.mounts
             .unmount(number, &self.store.mount_point(number))?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        self.remove_image(number, layer)
+        self.remove_files(number, layer)
     }
 
-    /// Removes the image of a layer that no snapshot has, unless another layer has it too. `names` must be held.
-    fn remove_image(&self, number: Number, layer: &Layer) -> Result<(), Error> {
-        if let Some(digest) = &layer.digest
-            && self.metadata.knows_layer(digest)?
-        {
-            return Ok(());
+    /// Removes the files of a layer that no snapshot has, but for those that another layer has too. `names` must be held.
+    fn remove_files(&self, number: Number, layer: &Layer) -> Result<(), Error> {
+        let kept = match &layer.digest {
+            Some(digest) => match self.metadata.layer_with(digest)? {
+                Some((number, layer)) => self.store.files(number, &layer)?,
+                None => Vec::new(),
+            },
+            None => Vec::new(),
+        };
+        for file in self.store.files(number, layer)? {
+            if !kept.contains(&file) {
+                remove_all(&file).map_err(Error::file("removing", &file))?;
+            }
         }
-        let image = self.store.layer(number, layer)?;
-        remove_all(&image).map_err(Error::file("removing", &image))
+        Ok(())
     }
 
     /// Bytes on disk and inodes of what a snapshot adds to its parent.
@@ -396,9 +436,15 @@ impl Snapshotter {
         match (snapshot.state, snapshot.layer) {
             (State::Committed, Some(number)) => {
                 let layer = self.metadata.layer(number)?;
-                let image = self.store.layer(number, &layer)?;
-                let file = fs::metadata(&image).map_err(Error::file("looking at", &image))?;
-                Ok((file.blocks() * 512, layer.inodes))
+                let mut bytes = 0;
+                for path in self.store.files(number, &layer)? {
+                    let file = fs::metadata(&path).map_err(Error::file("looking at", &path))?;
+                    // What is containerd's blob too counts there.
+                    if file.nlink() == 1 {
+                        bytes += file.blocks() * 512;
+                    }
+                }
+                Ok((bytes, layer.inodes))
             }
             (State::Active, _) => usage(&self.store.upper(snapshot.number)),
             _ => Ok((0, 0)),

@@ -3,6 +3,7 @@
 //! ```text
 //! metadata.redb                       what is known
 //! layers/sha256/<2 hex>/<hex>.erofs   layers, by the digest of their uncompressed tar
+//! layers/sha256/<2 hex>/<hex>.tar     that tar, where the layer is an index over it
 //! layers/local/<number>.erofs         layers that came from no blob
 //! merged/<number>.erofs               metadata over all layers of an image
 //! ingest/                             layers that are being written
@@ -13,7 +14,7 @@
 //! ```
 
 use crate::error::Error;
-use crate::metadata::{Layer, Number};
+use crate::metadata::{Form, Layer, Number};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -99,9 +100,17 @@ impl Store {
         self.root.join("metadata.redb")
     }
 
-    /// A name for a layer that is being written.
-    pub(crate) fn ingest(&self, number: Number) -> PathBuf {
-        self.root.join(format!("ingest/{}.erofs", number.0))
+    /// The folder of everything.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A layer or merged image that is about to be written.
+    pub(crate) fn draft(&self, number: Number) -> Draft<'_> {
+        Draft {
+            store: self,
+            number,
+        }
     }
 
     /// The image of a layer.
@@ -125,11 +134,49 @@ impl Store {
         self.root.join(format!("merged/{}.erofs", number.0))
     }
 
-    /// Gives a layer that was written its name, for ever: the image was synced when it was published as `ingest`.
+    /// The tar that a layer is an index over.
+    ///
+    /// # Errors
+    /// As [`Store::layer`].
+    pub(crate) fn tar(&self, number: Number, layer: &Layer) -> Result<Option<PathBuf>, Error> {
+        Ok(match layer.form {
+            Form::Index => Some(self.layer(number, layer)?.with_extension("tar")),
+            Form::Converted | Form::Native => None,
+        })
+    }
+
+    /// All files of a layer, the image first.
+    ///
+    /// # Errors
+    /// As [`Store::layer`].
+    pub(crate) fn files(&self, number: Number, layer: &Layer) -> Result<Vec<PathBuf>, Error> {
+        let image = self.layer(number, layer)?;
+        Ok([image]
+            .into_iter()
+            .chain(self.tar(number, layer)?)
+            .collect())
+    }
+
+    /// Gives the files of a layer their names, for ever: they are synced already. The image comes last.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn publish(&self, ingest: &Path, path: &Path) -> Result<(), Error> {
+    pub(crate) fn publish(&self, draft: &Draft<'_>, layer: &Layer) -> Result<(), Error> {
+        if let Some(tar) = self.tar(draft.number, layer)? {
+            self.rename(&draft.tar(), &tar)?;
+        }
+        self.rename(&draft.image(), &self.layer(draft.number, layer)?)
+    }
+
+    /// Gives an image that was merged its name.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn publish_merged(&self, draft: &Draft<'_>) -> Result<(), Error> {
+        self.rename(&draft.image(), &self.merged(draft.number))
+    }
+
+    fn rename(&self, ingest: &Path, path: &Path) -> Result<(), Error> {
         let failed = |source| Error::File {
             what: "publishing",
             path: path.to_path_buf(),
@@ -181,6 +228,12 @@ impl Store {
         let rest = path.strip_prefix(self.root.join("snapshots")).ok()?;
         let number = rest.parent()?.to_str()?.parse().ok().map(Number)?;
         (self.upper(number) == path).then_some(number)
+    }
+
+    /// The layer or merged image whose mount point this is.
+    pub(crate) fn image_of_mount_point(&self, path: &Path) -> Option<Number> {
+        let number = path.file_name()?.to_str()?.parse().ok().map(Number)?;
+        (self.mount_point(number) == path).then_some(number)
     }
 
     /// Makes the folders of a snapshot. What is written to shows the root directory of what it lies over.
@@ -257,6 +310,39 @@ impl Store {
             }
         }
         Ok(files)
+    }
+}
+
+/// A layer that is being written. Its files are gone when this is, unless they were published.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    store: &'a Store,
+    pub(crate) number: Number,
+}
+
+impl Draft<'_> {
+    fn path(&self, extension: &str) -> PathBuf {
+        let name = format!("ingest/{}.{extension}", self.number.0);
+        self.store.root.join(name)
+    }
+
+    /// Where its image is written.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.path("erofs")
+    }
+
+    /// Where the tar is written, if its image is an index over one.
+    pub(crate) fn tar(&self) -> PathBuf {
+        self.path("tar")
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        for path in [self.image(), self.tar()] {
+            // What is left now goes when the process starts again.
+            let _ = remove_all(&path);
+        }
     }
 }
 

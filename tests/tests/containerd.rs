@@ -4,13 +4,26 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use erofs_tests::containerd::{Containerd, Layout, NAME, Packing, Setup, fetched};
+use erofs_tests::containerd::{Containerd, Layout, NAME, Packing, Setup, fetched, sha256};
 use erofs_tests::manifest::Manifest;
 use erofs_tests::require;
 use erofs_tests::skip::{self, Reason};
 use erofs_tests::workshop::{Workshop, succeed};
 
 const IMAGE: &str = "registry.example/test:1";
+/// That image with what a container changed.
+const COMMITTED: &str = "registry.example/test:2";
+/// What that is: whiteouts, opaque folders, links, attributes, files of all types.
+const CHANGES: &str = "
+    rm -r /old; mkdir /old; echo fresh >/old/fresh
+    rm /bin/ls
+    chmod 700 /awkward
+    mkdir -p '/made/with space'; echo one >/made/file; echo two >>/made/file
+    ln /made/file /made/linked; ln -s file /made/symlink
+    busybox chown -h 1000:70000 /made/symlink /made/file
+    busybox mkfifo /made/pipe; busybox mknod /made/null c 1 3
+    busybox dd if=/dev/zero of=/made/zeros bs=1000 count=3000 2>/dev/null
+    : >/done";
 
 fn needs(version: &'static str) -> Result<Setup, Reason> {
     skip::root()?;
@@ -26,6 +39,18 @@ fn needs(version: &'static str) -> Result<Setup, Reason> {
 /// An image whose lowest layer has a shell. Another one, which comes twice, replaces, adds and removes; one has the awkward
 /// tree.
 fn image(workshop: &Workshop, setup: &Setup, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let tar = workshop.path("image.tar");
+    layout(workshop, setup, Packing::Zstd, change).finish(IMAGE, &tar);
+    tar
+}
+
+/// The layers of that image, that of the awkward tree packed in this way.
+fn layout(
+    workshop: &Workshop,
+    setup: &Setup,
+    packing: Packing,
+    change: impl FnOnce(&mut Vec<u8>),
+) -> Layout {
     let lower = workshop.path("lower");
     for folder in ["bin", "dev", "proc", "sys", "old"] {
         fs::create_dir_all(lower.join(folder)).expect("made");
@@ -58,11 +83,9 @@ fn image(workshop: &Workshop, setup: &Setup, change: impl FnOnce(&mut Vec<u8>)) 
     let mut layout = Layout::new(&workshop.path("layout"));
     layout.layer(&lower, Packing::Gzip, change);
     layout.layer(&upper, Packing::Gzip, |_| ());
-    layout.layer(&awkward, Packing::Zstd, |_| ());
+    layout.layer(&awkward, packing, |_| ());
     layout.layer(&upper, Packing::Plain, |_| ());
-    let tar = workshop.path("image.tar");
-    layout.finish(IMAGE, &tar);
-    tar
+    layout
 }
 
 fn import<'a>(version: &str, snapshotter: &'a str, tar: &'a Path) -> Vec<&'a str> {
@@ -75,32 +98,98 @@ fn import<'a>(version: &str, snapshotter: &'a str, tar: &'a Path) -> Vec<&'a str
     arguments
 }
 
-/// Whether the image shows the awkward tree.
-fn shows(containerd: &Containerd, snapshotter: &str, workshop: &Workshop) {
+/// What an image shows below `folder`.
+fn shown(
+    containerd: &Containerd,
+    snapshotter: &str,
+    workshop: &Workshop,
+    image: &str,
+    folder: &str,
+) -> Manifest {
     let shown = workshop.path("shown");
     fs::create_dir(&shown).expect("made");
-    let folder = shown.to_str().expect("text");
+    let target = shown.to_str().expect("text");
     let with = ["--snapshotter", snapshotter];
-    succeed(&mut containerd.ctr(&[&["image", "mount"], &with[..], &[IMAGE, folder]].concat()));
+    succeed(&mut containerd.ctr(&[&["image", "mount"], &with[..], &[image, target]].concat()));
+    let seen = Manifest::of_directory(&shown.join(folder)).expect("readable");
+    succeed(&mut containerd.ctr(&[&["image", "unmount"], &with[..], &["--rm", target]].concat()));
+    fs::remove_dir(shown).expect("empty");
+    seen
+}
+
+/// Whether the image shows the awkward tree.
+fn shows(containerd: &Containerd, snapshotter: &str, workshop: &Workshop) {
     let expected = Manifest::of_directory(&workshop.path("awkward/awkward")).expect("readable");
-    let seen = Manifest::of_directory(&shown.join("awkward")).expect("readable");
-    succeed(&mut containerd.ctr(&[&["image", "unmount"], &with[..], &["--rm", folder]].concat()));
+    let seen = shown(containerd, snapshotter, workshop, IMAGE, "awkward");
     expected.assert_same(&seen, &[]);
 }
 
-/// Imports, looks at, runs and removes an image.
-fn lives(version: &'static str, content: Option<&Path>) {
+/// Commits what a running container changed to an image, which then shows what the container sees.
+fn commits(
+    setup: &Setup,
+    containerd: &Containerd,
+    workshop: &Workshop,
+    mut layout: Layout,
+    packing: Packing,
+    container: &str,
+) {
+    let suffix = match packing {
+        Packing::Gzip => "+gzip",
+        Packing::Zstd => "+zstd",
+        Packing::Plain | Packing::Native => "",
+    };
+    let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
+    let diff = ["snapshots", "--snapshotter", NAME, "diff", "--keep"];
+    let diff = [&diff[..], &["--media-type", &media_type, container]].concat();
+    let layer = succeed(&mut containerd.ctr(&diff)).stdout;
+    // The same bytes, which are there already.
+    assert!(succeed(&mut containerd.ctr(&diff)).stdout == layer);
+    let digest = format!("sha256:{}", sha256(&layer));
+    let labels = containerd.says(&["content", "ls"]);
+    let labels = labels.lines().find(|line| line.starts_with(&digest));
+    let labels = labels.expect("stored");
+    let (_, uncompressed) = labels
+        .split_once("containerd.io/uncompressed=sha256:")
+        .expect(labels);
+    let (uncompressed, _) = uncompressed.split_at(64);
+    layout.packed(&media_type, &layer, uncompressed.to_owned());
+    let tar = workshop.path("committed.tar");
+    layout.finish(COMMITTED, &tar);
+    succeed(&mut containerd.ctr(&import(setup.version, NAME, &tar)));
+    let expected = Manifest::of_directory(&containerd.rootfs(container)).expect("readable");
+    let seen = shown(containerd, NAME, workshop, COMMITTED, "");
+    expected.assert_same(&seen, &[]);
+}
+
+/// How an image is packed and kept.
+struct Kept<'a> {
+    /// Where the plugin looks for blobs.
+    content: Option<&'a Path>,
+    /// How the layer of the awkward tree is packed, and the one that is committed.
+    packings: [Packing; 2],
+    /// Further lines of the plugin's configuration.
+    plugin: &'a str,
+    /// Files of three layers.
+    files: usize,
+}
+
+/// Imports, looks at, runs, commits and removes an image.
+fn lives(version: &'static str, kept: &Kept<'_>) {
     let mut setup = require!(needs(version));
-    setup.content = content.map(Path::to_path_buf);
+    setup.content = kept.content.map(Path::to_path_buf);
+    setup.plugin = kept.plugin.to_owned();
     let workshop = Workshop::light();
-    let tar = image(&workshop, &setup, |_| ());
+    let [packing, committed] = kept.packings;
+    let layout = layout(&workshop, &setup, packing, |_| ());
+    let tar = workshop.path("image.tar");
+    layout.clone().finish(IMAGE, &tar);
     let mut containerd = Containerd::start(&setup);
     succeed(&mut containerd.ctr(&import(version, NAME, &tar)));
     assert_eq!(containerd.snapshots().expect("listed").len(), 4);
     let layers = containerd.files();
     assert_eq!(
         layers.iter().filter(|path| path.is_file()).count(),
-        3,
+        kept.files,
         "{layers:?}"
     );
 
@@ -116,12 +205,23 @@ fn lives(version: &'static str, content: Option<&Path>) {
     );
 
     // A container goes on while the plugin is gone, and is known to the next one.
-    let detached = [&run[..], &["--detach", IMAGE, &stays, "sleep", "1000"]].concat();
+    let script = format!("{CHANGES}; exec sleep 1000");
+    let detached = [&run[..], &["--detach", IMAGE, &stays, "sh", "-c", &script]].concat();
     succeed(&mut containerd.ctr(&detached));
+    containerd.wait(|containerd| containerd.rootfs(&stays).join("done").exists());
     containerd.kill_plugin();
     assert_eq!(containerd.snapshots().expect("listed").len(), 5);
-    let said = containerd.says(&["task", "exec", "--exec-id", "1", &stays, "cat", "/old/new"]);
-    assert_eq!(said, "new\n");
+    let exec = [
+        "task",
+        "exec",
+        "--exec-id",
+        "1",
+        &stays,
+        "cat",
+        "/old/fresh",
+    ];
+    assert_eq!(containerd.says(&exec), "fresh\n");
+    commits(&setup, &containerd, &workshop, layout, committed, &stays);
     succeed(&mut containerd.ctr(&["task", "kill", "--signal", "9", &stays]));
     containerd.wait(|containerd| {
         let removed = containerd.ctr(&["task", "rm", &stays]).output();
@@ -129,7 +229,7 @@ fn lives(version: &'static str, content: Option<&Path>) {
     });
     succeed(&mut containerd.ctr(&["container", "rm", &stays]));
 
-    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
+    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE, COMMITTED]));
     containerd.wait(|containerd| containerd.files().is_empty());
     assert_eq!(
         containerd.snapshots().expect("listed"),
@@ -141,19 +241,37 @@ fn lives(version: &'static str, content: Option<&Path>) {
 
 #[test]
 fn images_live_under_containerd_2_1() {
-    lives("2.1", None);
+    let kept = Kept {
+        content: None,
+        packings: [Packing::Native, Packing::Gzip],
+        plugin: "",
+        files: 3,
+    };
+    lives("2.1", &kept);
 }
 
-/// Before 2.0 containerd does not tell the namespace of blobs.
+/// With layers that stay tars and get an index.
 #[test]
 fn images_live_under_containerd_1_7() {
-    lives("1.7", None);
+    let kept = Kept {
+        content: None,
+        packings: [Packing::Zstd, Packing::Zstd],
+        plugin: "[layers]\nmode = \"index\"\n",
+        files: 6,
+    };
+    lives("1.7", &kept);
 }
 
-/// A plugin that does not see containerd's content store asks containerd for blobs.
+/// A plugin that does not see containerd's content store asks containerd for blobs. Files are compressed.
 #[test]
 fn blobs_are_read_through_containerd() {
-    lives("2.1", Some(Path::new("/nonexistent")));
+    let kept = Kept {
+        content: Some(Path::new("/nonexistent")),
+        packings: [Packing::Zstd, Packing::Plain],
+        plugin: "[layers]\ncompression = \"lz4\"\n",
+        files: 3,
+    };
+    lives("2.1", &kept);
 }
 
 /// Imports, looks at, runs and removes an image whose layers are mounted in another way than the best. Returns how many

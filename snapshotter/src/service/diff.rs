@@ -3,12 +3,25 @@
 use super::Service;
 use crate::api::diff::v1::diff_server::Diff;
 use crate::api::diff::v1::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
-use crate::apply::{apply, check_media_type, target};
-use crate::content::{self, NAMESPACE};
+use crate::apply::{apply, target};
+use crate::content::{Caller, Content};
+use crate::diff::diff;
 use crate::error::Error;
 use std::sync::Arc;
 use tokio::runtime::Handle;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
+
+impl Service {
+    /// The content store for who called with these headers.
+    fn content(&self, headers: &MetadataMap) -> Result<Content, Error> {
+        Ok(Content {
+            caller: Caller::of(headers, &self.containerd)?,
+            containerd: Arc::clone(&self.containerd),
+            runtime: Handle::current(),
+        })
+    }
+}
 
 #[tonic::async_trait]
 impl Diff for Service {
@@ -16,20 +29,17 @@ impl Diff for Service {
         &self,
         request: Request<ApplyRequest>,
     ) -> Result<Response<ApplyResponse>, Status> {
-        let namespace = request.metadata().get(NAMESPACE).cloned();
+        let content = self.content(request.metadata())?;
         let request = request.into_inner();
-        let containerd = Arc::clone(&self.containerd);
-        let runtime = Handle::current();
         let applied = self
             .run(move |snapshotter| {
                 let layer = request
                     .diff
                     .ok_or_else(|| Error::Argument("no layer is named".to_owned()))?;
-                check_media_type(&layer.media_type)?;
                 let snapshot = target(&snapshotter.store, &request.mounts)?;
-                let digest = &layer.digest;
-                let blob = content::open(&containerd, digest, namespace.as_ref(), &runtime)?;
-                apply(snapshotter, snapshot, digest, blob)
+                apply(snapshotter, snapshot, &layer, &|| {
+                    content.open(&layer.digest)
+                })
             })
             .await?;
         Ok(Response::new(ApplyResponse {
@@ -37,8 +47,12 @@ impl Diff for Service {
         }))
     }
 
-    /// Left to containerd's own differ, which mounts both sides.
-    async fn diff(&self, _: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
-        Err(Error::NotOurs("layers are told apart by the walking differ".to_owned()).into())
+    async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
+        let content = self.content(request.metadata())?;
+        let request = request.into_inner();
+        let diff = self
+            .run(move |snapshotter| diff(snapshotter, &content, request))
+            .await?;
+        Ok(Response::new(DiffResponse { diff: Some(diff) }))
     }
 }

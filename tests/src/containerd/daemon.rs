@@ -235,6 +235,16 @@ state = "{state}"
         self.wait(|started| started.snapshots().is_ok());
     }
 
+    /// Where the root filesystem of a running container is mounted.
+    pub fn rootfs(&self, container: &str) -> PathBuf {
+        let tasks = "state/io.containerd.runtime.v2.task/default";
+        self.folder
+            .path()
+            .join(tasks)
+            .join(container)
+            .join("rootfs")
+    }
+
     /// Names of all snapshots.
     ///
     /// # Errors

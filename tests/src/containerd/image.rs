@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::archive;
-use crate::workshop::succeed;
+use crate::workshop::{self, succeed};
 
 /// What a layer is compressed with.
 #[derive(Clone, Copy, Debug)]
@@ -19,17 +19,23 @@ pub enum Packing {
     Gzip,
     /// `zstd`.
     Zstd,
+    /// As an EROFS image that `erofs build` makes.
+    Native,
 }
 
 /// An image that is being made in a folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Layout {
     folder: PathBuf,
     layers: Vec<Value>,
     diff_ids: Vec<String>,
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// The digest of bytes in hexadecimal.
+///
+/// # Panics
+/// Never.
+pub fn sha256(bytes: &[u8]) -> String {
     let mut digest = String::new();
     for byte in Sha256::digest(bytes) {
         write!(digest, "{byte:02x}").expect("a string takes everything");
@@ -63,37 +69,46 @@ impl Layout {
     /// # Panics
     /// A program fails.
     pub fn layer(&mut self, source: &Path, packing: Packing, change: impl FnOnce(&mut Vec<u8>)) {
-        let tar = self.folder.join("layer.tar");
-        archive::create(
-            source,
-            &tar,
-            &[
-                "--format=posix",
-                // The same tree is the same tar.
-                "--pax-option=delete=atime,delete=ctime",
-                "--xattrs",
-                "--xattrs-include=*",
-            ],
-        );
-        self.diff_ids
-            .push(format!("sha256:{}", sha256(&fs::read(&tar).expect("read"))));
-        let (suffix, packed) = match packing {
-            Packing::Plain => ("", fs::read(&tar).expect("read")),
-            Packing::Gzip => (
-                "+gzip",
-                succeed(Command::new("gzip").arg("-1c").arg(&tar)).stdout,
+        let plain = self.folder.join("layer");
+        match packing {
+            Packing::Native => workshop::build(source, &plain, &[]),
+            _ => archive::create(
+                source,
+                &plain,
+                &[
+                    "--format=posix",
+                    // The same tree is the same tar.
+                    "--pax-option=delete=atime,delete=ctime",
+                    "--xattrs",
+                    "--xattrs-include=*",
+                ],
             ),
-            Packing::Zstd => (
-                "+zstd",
-                succeed(Command::new("zstd").arg("-qc").arg(&tar)).stdout,
-            ),
+        }
+        let bytes = fs::read(&plain).expect("read");
+        let digest = sha256(&bytes);
+        let packed =
+            |program: &str, option: &str| succeed(Command::new(program).arg(option).arg(&plain));
+        let (suffix, mut packed) = match packing {
+            Packing::Plain => ("tar", bytes),
+            Packing::Gzip => ("tar+gzip", packed("gzip", "-1c").stdout),
+            Packing::Zstd => ("tar+zstd", packed("zstd", "-qc").stdout),
+            Packing::Native => ("erofs", bytes),
         };
-        let mut packed = packed;
         change(&mut packed);
-        let mut layer = self.blob(&packed);
-        layer["mediaType"] = format!("application/vnd.oci.image.layer.v1.tar{suffix}").into();
+        fs::remove_file(plain).expect("removed");
+        let media_type = format!("application/vnd.oci.image.layer.v1.{suffix}");
+        self.packed(&media_type, &packed, digest);
+    }
+
+    /// Adds a layer whose content has this digest, in hexadecimal, without compression.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn packed(&mut self, media_type: &str, bytes: &[u8], digest: String) {
+        let mut layer = self.blob(bytes);
+        layer["mediaType"] = media_type.into();
         self.layers.push(layer);
-        fs::remove_file(tar).expect("removed");
+        self.diff_ids.push(format!("sha256:{digest}"));
     }
 
     /// Writes the tar that `ctr image import` takes.

@@ -4,4 +4,4 @@ mod daemon;
 mod image;
 
 pub use daemon::{Containerd, NAME, Setup, fetched};
-pub use image::{Layout, Packing};
+pub use image::{Layout, Packing, sha256};

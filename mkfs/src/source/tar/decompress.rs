@@ -37,6 +37,16 @@ pub enum Compression {
     Bzip2,
 }
 
+impl Compression {
+    /// Decodes a stream, in a thread of its own.
+    ///
+    /// # Errors
+    /// When no thread can be started. What is wrong with the stream is told when it is read.
+    pub fn decoder(self, reader: impl Read + Send + 'static) -> io::Result<impl Read + Send> {
+        Decoded::start(self, Box::new(reader))
+    }
+}
+
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

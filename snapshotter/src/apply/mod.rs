@@ -1,0 +1,129 @@
+//! A layer's blob becomes the layer of a snapshot.
+//!
+//! | module | question that it answers |
+//! |---|---|
+//! | `media_type` | which layers are ours? |
+//! | `tar` | how does a tar become an image, or get an index, in one pass? |
+//! | `native` | when is an image from elsewhere fit to be mounted? |
+
+mod media_type;
+mod native;
+mod tar;
+#[cfg(test)]
+mod tests;
+
+use crate::api::types::{Descriptor, Mount};
+use crate::content::Blob;
+use crate::digest::{Digested, Hasher};
+use crate::error::Error;
+use crate::metadata::{Layer, Number};
+use crate::snapshotter::Snapshotter;
+use crate::store::{Draft, Store};
+use media_type::MediaType;
+use std::fs::File;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+/// Label of a snapshot with the digest that its layer must have.
+const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
+
+/// The snapshot that these mounts are of, as [`Snapshotter::prepare`] returned them.
+///
+/// # Errors
+/// [`Error::NotOurs`].
+pub(crate) fn target(store: &Store, mounts: &[Mount]) -> Result<Number, Error> {
+    let upper = mounts.last().and_then(|mount| match mount.r#type.as_str() {
+        "bind" => Some(mount.source.as_str()),
+        "overlay" | "format/overlay" => mount
+            .options
+            .iter()
+            .find_map(|option| option.strip_prefix("upperdir=")),
+        _ => None,
+    });
+    upper
+        .and_then(|upper| store.snapshot_of_upper(Path::new(upper)))
+        .ok_or_else(|| Error::NotOurs("the mounts are not those of a snapshot here".to_owned()))
+}
+
+/// Makes the blob that `layer` describes the layer of `snapshot`, and describes what it is without compression. `open` opens the
+/// blob, from its start each time.
+///
+/// # Errors
+/// [`Error`]; nothing is left then.
+pub(crate) fn apply(
+    snapshotter: &Snapshotter,
+    snapshot: Number,
+    layer: &Descriptor,
+    open: &dyn Fn() -> Result<Blob, Error>,
+) -> Result<Descriptor, Error> {
+    let media_type = MediaType::parse(&layer.media_type)?;
+    let applied = snapshotter.store.applied(snapshot);
+    File::create(&applied).map_err(Error::file("making", &applied))?;
+    let application = Application {
+        snapshotter,
+        snapshot,
+        digest: &layer.digest,
+        expected: snapshotter.metadata.label(snapshot, DIFF_ID)?,
+        open,
+    };
+    let (plain, applied) = match media_type {
+        MediaType::Tar => (media_type::TAR, tar::apply(&application)?),
+        MediaType::Image {
+            plain,
+            is_compressed,
+        } => (plain, native::apply(&application, is_compressed)?),
+    };
+    Ok(Descriptor {
+        media_type: plain.to_owned(),
+        digest: applied.digest.unwrap_or_default(),
+        size: i64::try_from(applied.tar_size).unwrap_or(i64::MAX),
+        ..Descriptor::default()
+    })
+}
+
+/// A blob that is being applied.
+struct Application<'a> {
+    snapshotter: &'a Snapshotter,
+    snapshot: Number,
+    /// Of the blob.
+    digest: &'a str,
+    /// Digest that the layer must have, as far as the image says.
+    expected: Option<String>,
+    open: &'a dyn Fn() -> Result<Blob, Error>,
+}
+
+impl Application<'_> {
+    /// Starts to digest.
+    fn hasher(&self) -> Result<(Hasher, JoinHandle<Digested>), Error> {
+        Hasher::start().map_err(|source| Error::File {
+            what: "starting a thread for",
+            path: self.digest.into(),
+            source,
+        })
+    }
+
+    /// What was digested, if it is what the image says. The hasher must be gone.
+    fn digested(&self, thread: JoinHandle<Digested>) -> Result<Digested, Error> {
+        let digested = thread.join().unwrap_or_default();
+        match &self.expected {
+            Some(expected) if *expected != digested.digest => Err(self.refused(format!(
+                "its content has digest {}; the image says {expected}",
+                digested.digest
+            ))),
+            _ => Ok(digested),
+        }
+    }
+
+    /// The layer is not what it should be.
+    fn refused(&self, reason: String) -> Error {
+        Error::Layer {
+            digest: self.digest.to_owned(),
+            reason,
+        }
+    }
+
+    /// Makes a layer whose files are there that of the snapshot.
+    fn publish(&self, draft: Draft<'_>, layer: Layer) -> Result<Layer, Error> {
+        self.snapshotter.publish(self.snapshot, draft, layer)
+    }
+}

@@ -1,0 +1,109 @@
+//! Tars: converted, or kept and indexed.
+
+use super::Application;
+use crate::config::Mode;
+use crate::content::{Blob, new_file, take};
+use crate::digest::Both;
+use crate::error::Error;
+use crate::metadata::{Form, Layer};
+use erofs_mkfs::build::{BuildSource, build};
+use erofs_mkfs::index::{IndexError, IndexOptions, IndexSource, Placement, index};
+use erofs_mkfs::options::BuildError;
+use erofs_mkfs::source::Whiteouts;
+use erofs_mkfs::source::tar::Archive;
+use std::io::BufWriter;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Bytes that are written at once.
+const WRITE_SIZE: usize = 1 << 20;
+
+/// # Errors
+/// [`Error`]; nothing is left then.
+pub(super) fn apply(application: &Application<'_>) -> Result<Layer, Error> {
+    match application.snapshotter.layers.mode {
+        Mode::Convert => convert(application),
+        Mode::Index => match indexed(application) {
+            Err(Error::Convert { source, .. }) if !has_index(&source) => convert(application),
+            done => done,
+        },
+    }
+}
+
+/// Whether there could be an index over a tar. Of some tars the kernel could not read all data in place.
+fn has_index(error: &BuildError) -> bool {
+    !matches!(
+        error,
+        BuildError::Index(IndexError::UnpaddedTar { .. } | IndexError::UnalignedPiece { .. })
+    )
+}
+
+/// Makes an image of a tar.
+fn convert(application: &Application<'_>) -> Result<Layer, Error> {
+    let blob = (application.open)()?;
+    let (hasher, digested) = application.hasher()?;
+    let archive = Archive::stream(blob.into_reader()).map_err(Error::tar(application.digest))?;
+    let draft = application.snapshotter.draft()?;
+    let options = application.snapshotter.layers.options(Whiteouts::Overlay);
+    let source = BuildSource::Tar(archive.copied_to(hasher));
+    let progress = Arc::new(AtomicU64::new(0));
+    let summary = build(source, &draft.image(), &options, &progress)
+        .map_err(Error::convert(application.digest))?;
+    let digested = application.digested(digested)?;
+    let layer = Layer {
+        digest: Some(digested.digest),
+        tar_size: digested.size,
+        inodes: summary.inodes,
+        form: Form::Converted,
+    };
+    application.publish(draft, layer)
+}
+
+/// Keeps a tar, unpacked, and makes an index over it.
+fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
+    let draft = application.snapshotter.draft()?;
+    let path = draft.tar();
+    let failed = |source| Error::file("writing", &path)(source);
+    let (hasher, digested) = application.hasher()?;
+    let opened = match (application.open)()? {
+        Blob::File(file) => {
+            let archive = file.try_clone().map_err(failed)?;
+            let archive = Archive::open(archive).map_err(Error::tar(application.digest))?;
+            if archive.file().is_some() {
+                // A tar as it is.
+                take(&file, &path).map_err(failed)?;
+            }
+            archive
+        }
+        Blob::Stream(stream) => Archive::stream(stream).map_err(Error::tar(application.digest))?,
+    };
+    let (archive, written) = match opened.file() {
+        Some(_) => (opened.copied_to(hasher), None),
+        None => {
+            let file = new_file(&path).map_err(failed)?;
+            let writer = file.try_clone().map_err(failed)?;
+            let writer = BufWriter::with_capacity(WRITE_SIZE, writer);
+            (opened.copied_to(Both(writer, hasher)), Some(file))
+        }
+    };
+    let mut options = IndexOptions::default();
+    options.image.whiteouts = Whiteouts::Overlay;
+    options.image.passing_name = true;
+    let source = IndexSource::TarElsewhere {
+        archive,
+        path: None,
+    };
+    let summary = index(source, &draft.image(), &options, Placement::Apart)
+        .map_err(Error::convert(application.digest))?;
+    if let Some(file) = written {
+        file.sync_all().map_err(failed)?;
+    }
+    let digested = application.digested(digested)?;
+    let layer = Layer {
+        digest: Some(digested.digest),
+        tar_size: digested.size,
+        inodes: summary.inodes,
+        form: Form::Index,
+    };
+    application.publish(draft, layer)
+}

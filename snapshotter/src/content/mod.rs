@@ -1,0 +1,100 @@
+//! Blobs of containerd's content store: read from its folder where that can be seen, else through containerd; written through
+//! containerd.
+
+mod blob;
+mod caller;
+mod upload;
+
+pub(crate) use blob::{Blob, new_file, take};
+pub(crate) use caller::Caller;
+pub(crate) use upload::Upload;
+
+use crate::api::content::v1::content_client::ContentClient;
+use crate::api::content::v1::{ReadContentRequest, ReadContentResponse};
+use crate::client::connect;
+use crate::config::Containerd;
+use crate::error::Error;
+use crate::store::sha256;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tonic::codec::Streaming;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_prost::prost::bytes::{Buf, Bytes};
+
+/// containerd's content store, for one caller. Calls block, and need a thread for that.
+#[derive(Debug, Clone)]
+pub(crate) struct Content {
+    pub(crate) containerd: Arc<Containerd>,
+    pub(crate) caller: Caller,
+    pub(crate) runtime: Handle,
+}
+
+impl Content {
+    /// Opens a blob.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], [`Error::NotFound`], [`Error::File`], [`Error::Containerd`].
+    pub(crate) fn open(&self, digest: &str) -> Result<Blob, Error> {
+        let blobs = self.containerd.content.join("blobs/sha256");
+        let path = blobs.join(sha256(digest)?);
+        match File::open(&path) {
+            Ok(file) => return Ok(Blob::File(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("opening", &path)(error)),
+        }
+        match self.runtime.block_on(self.read(digest)) {
+            Ok(pieces) => Ok(Blob::Stream(Box::new(Pieces {
+                pieces,
+                piece: Bytes::new(),
+                runtime: self.runtime.clone(),
+            }))),
+            Err(status) if status.code() == Code::NotFound => Err(Error::NotFound {
+                what: "blob",
+                name: digest.to_owned(),
+            }),
+            Err(status) => Err(Error::containerd("reading", digest)(status)),
+        }
+    }
+
+    async fn read(&self, digest: &str) -> Result<Streaming<ReadContentResponse>, Status> {
+        let request = self.caller.request(ReadContentRequest {
+            digest: digest.to_owned(),
+            ..ReadContentRequest::default()
+        });
+        Ok(self.client().await?.read(request).await?.into_inner())
+    }
+
+    async fn client(&self) -> Result<ContentClient<Channel>, Status> {
+        let address = &self.containerd.address;
+        let channel = connect(address)
+            .await
+            .map_err(|error| Status::unavailable(format!("{}: {error}", address.display())))?;
+        Ok(ContentClient::new(channel))
+    }
+}
+
+/// A blob that comes in messages.
+struct Pieces {
+    pieces: Streaming<ReadContentResponse>,
+    piece: Bytes,
+    runtime: Handle,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.runtime.block_on(self.pieces.message()) {
+                Ok(Some(message)) => self.piece = message.data,
+                Ok(None) => return Ok(0),
+                Err(status) => return Err(io::Error::other(status)),
+            }
+        }
+        let count = out.len().min(self.piece.len());
+        self.piece
+            .copy_to_slice(out.get_mut(..count).unwrap_or_default());
+        Ok(count)
+    }
+}

@@ -1,0 +1,83 @@
+//! What was written to a snapshot becomes a layer.
+//!
+//! ```text
+//! upper directory ─► tree ─► tar ─┬─► SHA-256              the diffID
+//!                                 └─► packing ─┬─► SHA-256  the blob's digest
+//!                                              └─► upload
+//! ```
+
+mod mounts;
+mod packing;
+mod tree;
+
+#[cfg(test)]
+pub(crate) use tree::write as tar_of;
+
+use crate::api::diff::v1::DiffRequest;
+use crate::api::types::Descriptor;
+use crate::content::{Content, Upload};
+use crate::digest::{Both, Digested, Hasher};
+use crate::error::Error;
+use crate::snapshotter::Snapshotter;
+use erofs_format::inode::Timestamp;
+use packing::{Packer, Packing};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Label of a blob with the digest of what it is without compression.
+const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+
+/// Makes a layer of what the snapshot of the mounts `right` has over that of `left`, and describes its blob.
+///
+/// # Errors
+/// [`Error`]; nothing is left in the content store then. [`Error::NotOurs`]: the walking differ can do it.
+pub(crate) fn diff(
+    snapshotter: &Snapshotter,
+    content: &Content,
+    request: DiffRequest,
+) -> Result<Descriptor, Error> {
+    let packing = Packing::of(&request.media_type)?;
+    let changes = mounts::changes(&snapshotter.store, &request.left, &request.right)?;
+    let latest = request.source_date_epoch.map(|time| Timestamp {
+        seconds: time.seconds,
+        nanoseconds: u32::try_from(time.nanos).unwrap_or(0),
+    });
+    let reference = match request.r#ref.as_str() {
+        "" => unique_reference(),
+        reference => reference.to_owned(),
+    };
+    let failed = |source| Error::File {
+        what: "starting a thread for",
+        path: reference.as_str().into(),
+        source,
+    };
+    let (tar_hasher, tar_digested) = Hasher::start().map_err(failed)?;
+    let (blob_hasher, blob_digested) = Hasher::start().map_err(failed)?;
+    let upload = Upload::start(content, reference.clone())?;
+    let packer = Packer::new(packing, Both(upload, blob_hasher)).map_err(failed)?;
+    let Both(packer, tar_hasher) = tree::write(&changes, latest, Both(packer, tar_hasher))?;
+    drop(tar_hasher);
+    let writing = |error| Error::file("writing", reference.as_ref())(error);
+    let Both(upload, blob_hasher) = packer.finish().map_err(writing)?;
+    drop(blob_hasher);
+    let (diff_id, blob) = (wait(tar_digested), wait(blob_digested));
+    let mut labels = request.labels;
+    labels.insert(UNCOMPRESSED.to_owned(), diff_id.digest);
+    let size = upload.commit(&blob.digest, labels)?;
+    Ok(Descriptor {
+        media_type: packing.media_type().to_owned(),
+        digest: blob.digest,
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        ..Descriptor::default()
+    })
+}
+
+fn wait(thread: JoinHandle<Digested>) -> Digested {
+    thread.join().unwrap_or_default()
+}
+
+/// A name that no other blob on its way has.
+fn unique_reference() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    format!("erofs-snapshotter-{}", now.unwrap_or_default().as_nanos())
+}
