@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! containerd ─► service ─► apply ─► mkfs        a layer's tar becomes an image, in one pass
-//!                  │
+//!                  ├──────► diff ──► content   what a container wrote becomes a layer
 //!                  ▼
 //!             snapshotter ─► metadata           which snapshots and layers there are: redb
 //!                  │
