@@ -13,7 +13,7 @@ use erofs_tests::{
     manifest::{Field, Manifest},
     require,
     tree::{Content, Tree},
-    workshop::{erofs, fsck_accepts, open, refused, succeed},
+    workshop::{build, erofs, fsck_accepts, open, refused, succeed},
 };
 
 use crate::{OVERLAY_COUNTS, Stack, merge, needs};
@@ -208,13 +208,18 @@ fn images_that_cannot_go_on_say_why() {
     assert_eq!(bytes[1024 + 80] & 1, 1, "ZERO_PADDING");
     bytes[1024 + 80] &= !1;
     fs::write(&unpadded, bytes).expect("written");
-    // Their table takes more than the first block, where data begins in the second.
-    let prefixes = (0..20).map(|n| format!("--xattr-prefix=user.{n:0200}"));
+    let one = stack.path("one");
+    fs::create_dir(&one).expect("made");
+    fs::write(one.join("one"), bytes::random(1, 20_000)).expect("written");
+    let flat = stack.path("flat.erofs");
+    build(&one, &flat, &[]);
+    // Their table takes several blocks, where data begins in the second.
+    let prefixes = (0..120).map(|n| format!("--xattr-prefix=user.{n:0250}"));
     let prefixes: Vec<_> = prefixes.collect();
     let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
     for (base, options, reason) in [
         (&unpadded, &[][..], "zero padding"),
-        (&clusters, &prefixes, "no room"),
+        (&flat, &prefixes, "no room"),
         (packed, &["-b1024"], "-b 4096"),
         (packed, &["--chunksize=4096", &blob], "--blobdev"),
         (&toc, &[], "in the same file"),
