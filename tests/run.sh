@@ -23,7 +23,7 @@ if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then as_root=(sudo -E); fi
 step_packages() {
     local wanted missing=() package
     wanted=(gcc g++ libc6-dev git util-linux systemd kmod time fuse3 attr acl tar gzip bzip2 xz-utils zstd shellcheck
-        libarchive-tools python3 e2fsprogs gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+        libarchive-tools python3 python3-yaml e2fsprogs gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
     # Debian 13 made the statically linked emulators the ordinary ones.
     if [ "$(. /etc/os-release && echo "${VERSION_ID%%.*}")" -ge 13 ]; then wanted+=(qemu-user); else wanted+=(qemu-user-static); fi
     for package in "${wanted[@]}"; do

@@ -26,7 +26,14 @@ fn pages() -> BTreeMap<String, Vec<u8>> {
         .get_subcommands()
         .filter(|sub| sub.get_name() != "help" && !sub.is_hide_set())
     {
-        render(subcommand, format!("erofs-{}", subcommand.get_name()));
+        let name = format!("erofs-{}", subcommand.get_name());
+        for question in subcommand
+            .get_subcommands()
+            .filter(|sub| sub.get_name() != "help")
+        {
+            render(question, format!("{name}-{}", question.get_name()));
+        }
+        render(subcommand, name);
     }
     for mut command in crate::links::commands() {
         command.build();

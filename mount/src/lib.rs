@@ -22,6 +22,7 @@
 //! | what is mounted? | [`table`] |
 //! | the same with other owners | [`mapped`] |
 //! | taking it down | [`mod@umount`] |
+//! | protecting the file of an image | [`fs_verity`] |
 //!
 //! ```no_run
 //! use erofs_mount::{MountOptions, MountRequest};
@@ -49,6 +50,7 @@ pub mod attempt;
 pub mod capabilities;
 pub mod devices;
 pub mod execute;
+pub mod fs_verity;
 pub mod helper;
 mod kernel;
 mod loop_device;

@@ -5,11 +5,18 @@ mod layers;
 pub use layers::{LayerCompression, Layers, Mode};
 
 use erofs_mount::Via;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+mod value;
+
+pub use value::{Address, Level, Size};
+
+/// The configuration file with which everything has its default, and what each key means.
+pub const DEFAULT: &str = include_str!("config/default.toml");
+
 /// What an operator may say; every key has a default.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Folder of layers, snapshots and the database.
@@ -19,13 +26,22 @@ pub struct Config {
     /// What concerns containerd.
     pub containerd: Containerd,
     /// How layers are stored.
+    #[serde(skip_serializing)]
     pub layers: Layers,
     /// How snapshots are mounted.
     pub mounts: Mounts,
+    /// Which layers need no conversion.
+    pub cache: Cache,
+    /// Who may ask for numbers.
+    pub metrics: Metrics,
+    /// What is told on standard error.
+    pub log: Log,
+    /// How layers are protected.
+    pub integrity: Integrity,
 }
 
 /// How snapshots are mounted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mounts {
     /// Who mounts layers.
@@ -37,7 +53,7 @@ pub struct Mounts {
 }
 
 /// Who mounts layers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MountMode {
     /// This process, once; containerd gets one overlay or bind.
@@ -48,7 +64,7 @@ pub enum MountMode {
 }
 
 /// How containerd is found.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Containerd {
     /// Its socket, by which blobs are read that `content` does not show.
@@ -59,6 +75,68 @@ pub struct Containerd {
     pub namespace: String,
 }
 
+/// Which layers need no conversion.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Bytes on disk up to which unused layers are kept.
+    pub size: Size,
+    /// Folders `<algorithm>/<2 hex>/<hex>.erofs` of layers by diffID.
+    pub sources: Vec<PathBuf>,
+}
+
+/// Who may ask for numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Where they ask.
+    pub address: Address,
+}
+
+/// What is told on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// From which importance on.
+    pub level: Level,
+    /// In which form.
+    pub format: Format,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// An object on each line.
+    Json,
+}
+
+/// How layers are protected.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Integrity {
+    /// Whether the kernel checks them whenever it reads them.
+    pub fs_verity: Verity,
+    /// Whether even root has to ask before changing them (`FS_IMMUTABLE_FL`).
+    pub immutable: bool,
+}
+
+/// Whether the kernel checks files whenever it reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verity {
+    /// Where the filesystem can.
+    #[default]
+    Auto,
+    /// Nothing else will do.
+    On,
+    /// No.
+    Off,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -67,6 +145,10 @@ impl Default for Config {
             containerd: Containerd::default(),
             layers: Layers::default(),
             mounts: Mounts::default(),
+            cache: Cache::default(),
+            metrics: Metrics::default(),
+            log: Log::default(),
+            integrity: Integrity::default(),
         }
     }
 }
@@ -116,5 +198,31 @@ impl Config {
             path: path.to_path_buf(),
             source: Box::new(source),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// Every key stands in the default file, with its default.
+    #[test]
+    fn the_default_file_is_the_default() {
+        let read: Config = toml::from_str(DEFAULT).unwrap();
+        assert_eq!(read, Config::default());
+        let mut written: serde_json::Value = toml::from_str(DEFAULT).unwrap();
+        // What is read of this table does not tell how it was written.
+        let layers = written.as_object_mut().unwrap().remove("layers");
+        assert_eq!(layers.unwrap().as_object().unwrap().len(), 2);
+        assert_eq!(written, serde_json::to_value(read).unwrap());
+        assert!(include_str!("../../docs/containerd.md").contains(DEFAULT));
+    }
+
+    #[test]
+    fn what_no_key_is_called_is_refused() {
+        let error = toml::from_str::<Config>("[containerd]\nadress = \"/c.sock\"").unwrap_err();
+        assert!(error.to_string().contains("adress"), "{error}");
     }
 }

@@ -16,32 +16,46 @@
 //! | question | module |
 //! |---|---|
 //! | what may an operator say? | [`config`] |
+//! | what is containerd told? | [`mod@containerd_config`] |
 //! | how are we called? | [`serve`] |
+//! | how does an operator ask? | [`operate`] |
 #![forbid(unsafe_code)]
 
 // For programs that call what we serve, and containerd, in tests and benchmarks.
 #[doc(hidden)]
 pub mod api;
 mod apply;
+mod cache;
 #[doc(hidden)]
 pub mod client;
+mod collect;
 pub mod config;
+pub mod containerd_config;
 mod content;
 mod diff;
 mod digest;
 mod error;
 mod filter;
 mod layer_mounts;
+mod log;
 mod mapped;
 mod merge;
 mod metadata;
+mod metrics;
+mod monitoring;
 mod mounts;
+pub mod operate;
+mod scrub;
+mod seal;
 pub mod serve;
 mod service;
 mod snapshotter;
+mod socket;
+mod status;
 mod store;
 
 pub use config::Config;
+pub use containerd_config::containerd_config;
 pub use error::Error;
 pub use layer_mounts::FuseServer;
 pub use serve::{ServeError, serve};

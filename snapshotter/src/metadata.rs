@@ -26,6 +26,8 @@ const CHILDREN: MultimapTableDefinition<'_, &str, &str> = MultimapTableDefinitio
 const LAYERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("layers");
 /// Numbers of layers by the digest of their uncompressed tar.
 const DIGESTS: TableDefinition<'_, &str, u64> = TableDefinition::new("digests");
+/// Numbers of layers by the digest of the blob that they were converted of.
+const BLOBS: TableDefinition<'_, &str, u64> = TableDefinition::new("blobs");
 /// Keys and names of the snapshots that a layer is of.
 const USERS: MultimapTableDefinition<'_, u64, &str> = MultimapTableDefinition::new("users");
 /// The next number.
@@ -66,7 +68,7 @@ impl From<State> for Kind {
 }
 
 /// A time in nanoseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Time(pub(crate) u64);
 
@@ -100,7 +102,7 @@ pub(crate) struct Snapshot {
 }
 
 /// A layer that is an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Layer {
     /// Digest of the uncompressed tar or of the image that came, if something came.
     pub(crate) digest: Option<String>,
@@ -111,6 +113,15 @@ pub(crate) struct Layer {
     /// What its files are.
     #[serde(default)]
     pub(crate) form: Form,
+    /// Digests of blobs that hold its tar.
+    #[serde(default)]
+    pub(crate) blobs: Vec<String>,
+    /// SHA-256 of the image, once that was noted.
+    #[serde(default)]
+    pub(crate) image: Option<String>,
+    /// When its last snapshot was removed, if it has none.
+    #[serde(default)]
+    pub(crate) unused_since: Option<Time>,
 }
 
 /// What the files of a layer are.
@@ -130,7 +141,7 @@ pub(crate) enum Form {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Removed {
     pub(crate) number: Number,
-    /// The layer, if no other snapshot has it.
+    /// The layer, if no other snapshot has it and it is not kept.
     pub(crate) layer: Option<(Number, Layer)>,
     /// The image that was merged of its layers.
     pub(crate) merged: Option<Number>,
@@ -270,7 +281,53 @@ impl Change {
         if let Some(digest) = &layer.digest {
             self.0.open_table(DIGESTS)?.remove(digest.as_str())?;
         }
+        for blob in &layer.blobs {
+            self.0.open_table(BLOBS)?.remove(blob.as_str())?;
+        }
         Ok(Some((number, layer)))
+    }
+
+    /// Whether a layer came from a blob.
+    fn has_digest(&self, number: Number) -> Result<bool, Error> {
+        match self.0.open_table(LAYERS)?.get(number.0)? {
+            Some(bytes) => Ok(record::<Layer>("a layer", bytes.value())?.digest.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Notes since when a layer has no snapshot, if it has none.
+    fn keep_unused_layer(&self, number: Number) -> Result<(), Error> {
+        if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
+            return Ok(());
+        }
+        self.change_layer(number, |layer| layer.unused_since = Some(Time::now()))
+    }
+
+    /// Changes the record of a layer, if there is one.
+    fn change_layer(&self, number: Number, make: impl FnOnce(&mut Layer)) -> Result<(), Error> {
+        let mut layers = self.0.open_table(LAYERS)?;
+        let found = layers.get(number.0)?;
+        let found = found.map(|bytes| record::<Layer>("a layer", bytes.value()));
+        if let Some(mut layer) = found.transpose()? {
+            make(&mut layer);
+            layers.insert(number.0, bytes("a layer", &layer)?.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// An active snapshot, by its number.
+    fn active(&self, number: Number) -> Result<(String, Snapshot), Error> {
+        let numbers = self.0.open_table(NUMBERS)?;
+        let key = numbers.get(number.0)?.map(|key| key.value().to_owned());
+        let key = key.ok_or_else(|| missing(&number.0.to_string()))?;
+        let snapshot = self.snapshot(&key)?.ok_or_else(|| missing(&key))?;
+        match snapshot.state {
+            State::Active => Ok((key, snapshot)),
+            state => Err(Error::State {
+                name: key,
+                reason: format!("it is {} and takes no layer", state.name()),
+            }),
+        }
     }
 }
 
@@ -288,6 +345,7 @@ impl Metadata {
         change.0.open_multimap_table(CHILDREN)?;
         change.0.open_table(LAYERS)?;
         change.0.open_table(DIGESTS)?;
+        change.0.open_table(BLOBS)?;
         change.0.open_multimap_table(USERS)?;
         change.0.open_table(COUNTER)?;
         change.0.commit()?;
@@ -386,19 +444,7 @@ impl Metadata {
         layer: &Layer,
     ) -> Result<Number, Error> {
         self.change_kept(|change| {
-            let key = change
-                .0
-                .open_table(NUMBERS)?
-                .get(snapshot.0)?
-                .map(|key| key.value().to_owned())
-                .ok_or_else(|| missing(&snapshot.0.to_string()))?;
-            let mut record = change.snapshot(&key)?.ok_or_else(|| missing(&key))?;
-            if record.state != State::Active {
-                return Err(Error::State {
-                    name: key,
-                    reason: format!("it is {} and takes no layer", record.state.name()),
-                });
-            }
+            let (key, mut record) = change.active(snapshot)?;
             change.take(&key, &record)?;
             let mut number = number;
             if let Some(digest) = &layer.digest {
@@ -412,13 +458,90 @@ impl Metadata {
                 }
             }
             let bytes = bytes(&key, layer)?;
-            change
-                .0
-                .open_table(LAYERS)?
-                .insert(number.0, bytes.as_slice())?;
+            let mut layers = change.0.open_table(LAYERS)?;
+            layers.insert(number.0, bytes.as_slice())?;
+            for blob in &layer.blobs {
+                let mut blobs = change.0.open_table(BLOBS)?;
+                blobs.insert(blob.as_str(), number.0)?;
+            }
             record.layer = Some(number);
             change.put(&key, &record)?;
             Ok((number, Keep::of(&key, &record.labels)))
+        })
+    }
+
+    /// Makes a layer that is there already, and that this blob holds too, that of an active snapshot, unless it has gone
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::State`].
+    pub(crate) fn reuse_layer(
+        &self,
+        snapshot: Number,
+        number: Number,
+        blob: &str,
+    ) -> Result<bool, Error> {
+        self.change_kept(|change| {
+            let (key, mut record) = change.active(snapshot)?;
+            if change.0.open_table(LAYERS)?.get(number.0)?.is_none() {
+                return Ok((false, Keep::Later));
+            }
+            change.change_layer(number, |layer| {
+                layer.unused_since = None;
+                if !layer.blobs.iter().any(|known| known == blob) {
+                    layer.blobs.push(blob.to_owned());
+                }
+            })?;
+            change.0.open_table(BLOBS)?.insert(blob, number.0)?;
+            change.take(&key, &record)?;
+            record.layer = Some(number);
+            change.put(&key, &record)?;
+            Ok((true, Keep::of(&key, &record.labels)))
+        })
+    }
+
+    /// The layer with this diffID, or else that of this blob.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn find_layer(
+        &self,
+        digest: Option<&str>,
+        blob: &str,
+    ) -> Result<Option<(Number, Layer)>, Error> {
+        let read = self.database.begin_read()?;
+        let number = match digest {
+            Some(digest) => read.open_table(DIGESTS)?.get(digest)?,
+            None => read.open_table(BLOBS)?.get(blob)?,
+        };
+        let Some(number) = number.map(|number| number.value()) else {
+            return Ok(None);
+        };
+        match read.open_table(LAYERS)?.get(number)? {
+            Some(bytes) => Ok(Some((Number(number), record("a layer", bytes.value())?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a layer out that no snapshot has.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn remove_unused_layer(
+        &self,
+        number: Number,
+    ) -> Result<Option<(Number, Layer)>, Error> {
+        self.change(|change| change.drop_unused_layer(number))
+    }
+
+    /// Notes the digest of a layer's image, which is computed anew where that does not last.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn note_image(&self, number: Number, digest: &str) -> Result<(), Error> {
+        self.change_kept(|change| {
+            change.change_layer(number, |layer| layer.image = Some(digest.to_owned()))?;
+            Ok(((), Keep::Later))
         })
     }
 
@@ -472,11 +595,11 @@ impl Metadata {
         })
     }
 
-    /// Takes a snapshot out.
+    /// Takes a snapshot out, and its layer if no other has it; `keep` keeps one that may be asked for again.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::State`] while others are built on it.
-    pub(crate) fn remove(&self, key: &str) -> Result<Removed, Error> {
+    pub(crate) fn remove(&self, key: &str, keep: bool) -> Result<Removed, Error> {
         self.change(|change| {
             let snapshot = change.snapshot(key)?.ok_or_else(|| missing(key))?;
             let children = change.0.open_multimap_table(CHILDREN)?.get(key)?.len();
@@ -488,6 +611,10 @@ impl Metadata {
             }
             change.take(key, &snapshot)?;
             let layer = match snapshot.layer {
+                Some(layer) if keep && change.has_digest(layer)? => {
+                    change.keep_unused_layer(layer)?;
+                    None
+                }
                 Some(layer) => change.drop_unused_layer(layer)?,
                 None => None,
             };
@@ -615,6 +742,25 @@ impl Metadata {
             return Ok(None);
         };
         Ok(Some((Number(number), record("a layer", found.value())?)))
+    }
+
+    /// All layers, with keys and names of the snapshots that have them.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub(crate) fn layers_with_users(&self) -> Result<Vec<(Number, Layer, Vec<String>)>, Error> {
+        let read = self.database.begin_read()?;
+        let (table, users) = (read.open_table(LAYERS)?, read.open_multimap_table(USERS)?);
+        let mut layers = Vec::new();
+        for entry in table.iter()? {
+            let (number, bytes) = entry?;
+            let users = users.get(number.value())?;
+            let users = users.map(|user| Ok(user?.value().to_owned()));
+            let users = users.collect::<Result<_, redb::StorageError>>()?;
+            let layer = record("a layer", bytes.value())?;
+            layers.push((Number(number.value()), layer, users));
+        }
+        Ok(layers)
     }
 
     /// All layers.

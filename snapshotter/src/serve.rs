@@ -1,19 +1,19 @@
 //! The process: a socket, signals, the service manager.
 
 use crate::api::diff::v1::diff_server::DiffServer;
+use crate::api::operator::operator_server::OperatorServer;
 use crate::api::snapshots::v1::snapshots_server::SnapshotsServer;
 use crate::config::Config;
 use crate::error::Error;
 use crate::layer_mounts::FuseServer;
+use crate::monitoring::Listener;
 use crate::service::Service;
 use crate::snapshotter::Snapshotter;
-use std::fs::{self, Permissions};
+use crate::{log, seal, socket};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -24,11 +24,11 @@ pub enum ServeError {
     /// The root folder cannot be used.
     #[error(transparent)]
     Open(#[from] Error),
-    /// The socket cannot be made.
-    #[error("socket {}: {source}", path.display())]
+    /// A socket cannot be made.
+    #[error("socket {path}: {source}")]
     Socket {
-        /// The socket.
-        path: PathBuf,
+        /// The socket, or the address of metrics.
+        path: String,
         /// Why.
         source: io::Error,
     },
@@ -44,17 +44,33 @@ pub enum ServeError {
 /// [`ServeError`].
 pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
     let other = |error: io::Error| ServeError::Server(error.into());
+    log::start(&config.log);
     let snapshotter = Arc::new(Snapshotter::open(config, server)?);
-    let service = Service::new(snapshotter, config.containerd.clone());
+    let service = Service::new(Arc::clone(&snapshotter), config.containerd.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(other)?;
     runtime.block_on(async {
-        let listener = listen(&config.socket)?;
+        let failed = |path: String| move |source| ServeError::Socket { path, source };
+        let path = config.socket.display().to_string();
+        let handed_over = socket::handed_over().map_err(failed("handed over".to_owned()))?;
+        let listener = match handed_over {
+            Some(listener) => listener,
+            None => socket::listen(&config.socket).map_err(failed(path.clone()))?,
+        };
+        let address = &config.metrics.address;
+        let monitoring = Listener::bind(address)
+            .await
+            .map_err(failed(address.to_string()))?;
+        if let Some(listener) = monitoring {
+            tokio::spawn(listener.serve(Arc::clone(&snapshotter)));
+        }
+        seal::start(Arc::clone(&snapshotter)).map_err(other)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
         notify("READY=1").map_err(other)?;
+        tracing::info!(socket = path, root = %config.root.display(), "serving");
         let stopped = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -65,29 +81,12 @@ pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
         };
         Server::builder()
             .add_service(SnapshotsServer::new(service.clone()))
-            .add_service(DiffServer::new(service))
+            .add_service(DiffServer::new(service.clone()))
+            .add_service(OperatorServer::new(service))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
             .await
             .map_err(|error| ServeError::Server(error.into()))
     })
-}
-
-/// Takes the place of a socket that nobody serves any more.
-fn listen(path: &Path) -> Result<UnixListener, ServeError> {
-    let failed = |source| ServeError::Socket {
-        path: path.to_path_buf(),
-        source,
-    };
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(failed(io::ErrorKind::AddrInUse.into()));
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
 }
 
 /// Tells the service manager, if one asked to be told (`sd_notify(3)`).

@@ -1,15 +1,18 @@
 //! The gRPC services. What they do blocks, so it is done in threads for that.
 
 mod diff;
+mod operator;
 mod snapshots;
 
 use crate::config::Containerd;
 use crate::error::Error;
+use crate::log;
 use crate::snapshotter::Snapshotter;
 use std::sync::Arc;
-use tonic::Status;
+use std::time::Instant;
+use tonic::{Code, Status};
 
-/// What serves both services.
+/// What serves all of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     snapshotter: Arc<Snapshotter>,
@@ -24,14 +27,24 @@ impl Service {
         }
     }
 
+    /// Does the work of a call, and tells of it: `key` is what it is about.
     async fn run<T: Send + 'static>(
         &self,
+        method: &'static str,
+        key: String,
         work: impl FnOnce(&Snapshotter) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         let snapshotter = Arc::clone(&self.snapshotter);
-        tokio::task::spawn_blocking(move || work(&snapshotter))
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(Status::from)
+        let began = Instant::now();
+        let done = tokio::task::spawn_blocking(move || work(&snapshotter)).await;
+        let took = began.elapsed();
+        let done = done
+            .map_err(|error| Status::internal(error.to_string()))
+            .and_then(|done| done.map_err(Status::from));
+        let failed = done.as_ref().err();
+        log::call(method, &key, took, failed);
+        let code = failed.map_or(Code::Ok, Status::code);
+        self.snapshotter.metrics.call(method, took, code);
+        done
     }
 }

@@ -1,14 +1,17 @@
 //! What the services do: snapshots over layers that are images.
 
+use crate::api::operator::CollectResponse;
 use crate::api::types::Mount;
-use crate::config::{Config, Layers, MountMode, Mounts};
+use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Verity};
 use crate::error::Error;
 use crate::layer_mounts::{FuseServer, LayerMounts};
 use crate::mapped;
 use crate::merge;
 use crate::metadata::{self, Form, Labels, Layer, Metadata, Number, Removed, Snapshot, State};
+use crate::metrics::Metrics;
 use crate::mounts::{Lower, Owners, Parts};
-use crate::store::{Draft, Store, remove_all, usage};
+use crate::seal::{Bell, require_verity};
+use crate::store::{Draft, Store, remove_all, remove_sealed, usage};
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::options::BuildError;
 use erofs_mkfs::source::Whiteouts;
@@ -20,19 +23,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// Snapshots and layers below a root folder. Everything here blocks.
 #[derive(Debug)]
 pub(crate) struct Snapshotter {
     pub(crate) store: Store,
     pub(crate) metadata: Metadata,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) cache: Cache,
+    pub(crate) integrity: Integrity,
     mounts: LayerMounts,
     config: Mounts,
     pub(crate) layers: Layers,
     /// What was removed and is still to be thrown away.
     leavings: Mutex<Vec<Removed>>,
     /// Held while a layer gets its name and its record, or loses them: a layer that is removed may come again.
-    names: Mutex<()>,
+    pub(crate) names: Mutex<()>,
+    /// Rung when a layer was made.
+    pub(crate) unsealed: Bell,
 }
 
 impl Snapshotter {
@@ -51,19 +60,34 @@ impl Snapshotter {
         let snapshotter = Self {
             store,
             metadata,
+            metrics: Arc::default(),
+            cache: config.cache.clone(),
+            integrity: config.integrity.clone(),
             mounts,
             config: config.mounts.clone(),
             layers: config.layers.clone(),
             leavings: Mutex::default(),
             names: Mutex::default(),
+            unsealed: Bell::default(),
         };
-        snapshotter.sweep()?;
+        snapshotter.store.clear_ingest()?;
+        if config.integrity.fs_verity == Verity::On {
+            require_verity(&snapshotter.store.ingest_folder())?;
+        }
+        snapshotter.remove_strays()?;
+        snapshotter.evict(config.cache.size.0)?;
         Ok(snapshotter)
     }
 
-    /// Throws away files and mounts of which the database knows nothing: of a process that ended early.
-    fn sweep(&self) -> Result<(), Error> {
-        self.store.clear_ingest()?;
+    /// Throws away files and mounts of which the database knows nothing: of a process that ended early. Files are looked for
+    /// before their records: what is being made has one of these from the start, or gets its name while `names` is held.
+    pub(crate) fn remove_strays(&self) -> Result<CollectResponse, Error> {
+        let mut removed = CollectResponse::default();
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folders = self.store.snapshots()?;
+        folders.extend(self.store.all_mapped()?);
+        let points = self.store.mount_points()?;
+        let files = self.store.layer_files()?;
         let (mut numbers, mut merged) = (HashSet::new(), HashSet::new());
         self.metadata.walk(|_, snapshot| {
             // A committed snapshot is its layer.
@@ -73,11 +97,10 @@ impl Snapshotter {
             merged.extend(snapshot.merged);
             Ok(())
         })?;
-        let folders = [self.store.snapshots()?, self.store.all_mapped()?];
-        for number in folders.concat() {
-            if !numbers.contains(&number) {
-                self.remove_folder(number)?;
-            }
+        for number in folders.difference(&numbers) {
+            removed.strays += 1;
+            removed.bytes += usage(&self.store.snapshot(*number))?.0;
+            self.remove_folder(*number)?;
         }
         let layers = self.metadata.layers()?;
         let known: HashSet<Number> = layers
@@ -86,25 +109,23 @@ impl Snapshotter {
             .chain(&merged)
             .copied()
             .collect();
-        for number in self.store.mount_points()? {
-            if !known.contains(&number) {
-                self.mounts
-                    .unmount(number, &self.store.mount_point(number))?;
-            }
+        for number in points.difference(&known) {
+            self.mounts
+                .unmount(*number, &self.store.mount_point(*number))?;
         }
-        let mut files: HashSet<PathBuf> = merged
+        let mut known: HashSet<PathBuf> = merged
             .iter()
             .map(|number| self.store.merged(*number))
             .collect();
         for (number, layer) in &layers {
-            files.extend(self.store.files(*number, layer)?);
+            known.extend(self.store.files(*number, layer)?);
         }
-        for file in self.store.layer_files()? {
-            if !files.contains(&file) {
-                remove_all(&file).map_err(Error::file("removing", &file))?;
-            }
+        for file in files.difference(&known) {
+            removed.strays += 1;
+            removed.bytes += usage(file)?.0;
+            remove_sealed(file).map_err(Error::file("removing", file))?;
         }
-        Ok(())
+        Ok(removed)
     }
 
     fn remove_folder(&self, number: Number) -> Result<(), Error> {
@@ -133,7 +154,7 @@ impl Snapshotter {
         let made = self.make(&snapshot, &owners);
         if made.is_err() {
             // It may be broken in more than one way; what matters is why it was not made.
-            if let Ok(removed) = self.metadata.remove(key) {
+            if let Ok(removed) = self.metadata.remove(key, false) {
                 self.leave(removed);
             }
         }
@@ -253,6 +274,7 @@ impl Snapshotter {
             }
             merged => merged?,
         }
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.publish_merged(&draft)?;
         let known = self.metadata.set_merged(name, draft.number);
         if !matches!(known, Ok(known) if known == draft.number) {
@@ -302,6 +324,7 @@ impl Snapshotter {
             tar_size: 0,
             inodes: summary.inodes,
             form: Form::Converted,
+            ..Layer::default()
         };
         self.publish(snapshot, draft, layer).map(drop)
     }
@@ -342,17 +365,13 @@ impl Snapshotter {
         draft: Draft<'_>,
         layer: Layer,
     ) -> Result<Layer, Error> {
+        let began = Instant::now();
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(digest) = &layer.digest
-            && let Some((number, stored)) = self.metadata.layer_with(digest)?
-            && self
-                .store
-                .files(number, &stored)?
-                .iter()
-                .all(|file| file.exists())
-        {
-            self.metadata.set_layer(snapshot, number, &stored)?;
-            return Ok(stored);
+        if layer.digest.is_some() {
+            let blob = layer.blobs.first().map_or("", String::as_str);
+            if let Some(stored) = self.find(snapshot, layer.digest.as_deref(), blob)? {
+                return Ok(stored);
+            }
         }
         self.store.publish(&draft, &layer)?;
         if let Err(error) = self.metadata.set_layer(snapshot, draft.number, &layer) {
@@ -360,6 +379,11 @@ impl Snapshotter {
             self.remove_files(draft.number, &layer)?;
             return Err(error);
         }
+        self.metrics.took("publish", began.elapsed());
+        self.metrics.measured("tar", layer.tar_size);
+        let size = self.layer_size(draft.number, &layer)?;
+        self.metrics.measured("image", size);
+        self.unsealed.ring();
         Ok(layer)
     }
 
@@ -368,7 +392,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::State`] while others are built on it.
     pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
-        let removed = self.metadata.remove(key)?;
+        let removed = self.metadata.remove(key, self.cache.size.0 > 0)?;
         self.leave(removed);
         Ok(())
     }
@@ -400,10 +424,21 @@ impl Snapshotter {
                 .and(layer)
                 .and(self.remove_folder(removed.number));
         }
+        drop(leavings);
+        if self.cache.size.0 > 0 {
+            result = result.and(self.evict(self.cache.size.0).map(drop));
+        }
         result
     }
 
-    fn remove_layer(&self, number: Number, layer: &Layer) -> Result<(), Error> {
+    /// Removed snapshots whose files still lie there.
+    pub(crate) fn leavings(&self) -> u64 {
+        let leavings = self.leavings.lock().unwrap_or_else(PoisonError::into_inner);
+        leavings.len() as u64
+    }
+
+    /// Throws away a layer that has no record any more.
+    pub(crate) fn remove_layer(&self, number: Number, layer: &Layer) -> Result<(), Error> {
         self.mounts
             .unmount(number, &self.store.mount_point(number))?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -421,7 +456,7 @@ impl Snapshotter {
         };
         for file in self.store.files(number, layer)? {
             if !kept.contains(&file) {
-                remove_all(&file).map_err(Error::file("removing", &file))?;
+                remove_sealed(&file).map_err(Error::file("removing", &file))?;
             }
         }
         Ok(())

@@ -15,6 +15,8 @@
 
 use crate::error::Error;
 use crate::metadata::{Form, Layer, Number};
+use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -105,6 +107,11 @@ impl Store {
         &self.root
     }
 
+    /// Where layers are written.
+    pub(crate) fn ingest_folder(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
     /// A layer or merged image that is about to be written.
     pub(crate) fn draft(&self, number: Number) -> Draft<'_> {
         Draft {
@@ -183,6 +190,7 @@ impl Store {
             source,
         };
         let folder = path.parent().unwrap_or(&self.root);
+        unseal(path).map_err(failed)?;
         fs::rename(ingest, path).map_err(failed)?;
         sync(folder).map_err(failed)
     }
@@ -205,6 +213,11 @@ impl Store {
         self.snapshot(number).join("applied")
     }
 
+    /// Below which layers are mounted.
+    pub(crate) fn mount_points_folder(&self) -> PathBuf {
+        self.root.join("m")
+    }
+
     /// Where a layer is mounted.
     pub(crate) fn mount_point(&self, number: Number) -> PathBuf {
         self.root.join(format!("m/{}", number.0))
@@ -219,7 +232,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn all_mapped(&self) -> Result<Vec<Number>, Error> {
+    pub(crate) fn all_mapped(&self) -> Result<HashSet<Number>, Error> {
         numbers(&self.root.join("i"))
     }
 
@@ -268,7 +281,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn snapshots(&self) -> Result<Vec<Number>, Error> {
+    pub(crate) fn snapshots(&self) -> Result<HashSet<Number>, Error> {
         numbers(&self.root.join("snapshots"))
     }
 
@@ -276,8 +289,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn mount_points(&self) -> Result<Vec<Number>, Error> {
-        numbers(&self.root.join("m"))
+    pub(crate) fn mount_points(&self) -> Result<HashSet<Number>, Error> {
+        numbers(&self.mount_points_folder())
     }
 
     /// Throws away what was being written when the process ended.
@@ -285,7 +298,7 @@ impl Store {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn clear_ingest(&self) -> Result<(), Error> {
-        let folder = self.root.join("ingest");
+        let folder = self.ingest_folder();
         for entry in fs::read_dir(&folder).map_err(Error::file("reading", &folder))? {
             let path = entry.map_err(Error::file("reading", &folder))?.path();
             remove_all(&path).map_err(Error::file("removing", &path))?;
@@ -297,15 +310,17 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn layer_files(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut files = Vec::new();
+    pub(crate) fn layer_files(&self) -> Result<HashSet<PathBuf>, Error> {
+        let mut files = HashSet::new();
         let mut folders = vec![self.root.join("layers"), self.root.join("merged")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).map_err(Error::file("reading", &folder))? {
                 let entry = entry.map_err(Error::file("reading", &folder))?;
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                    _ => files.push(entry.path()),
+                    _ => {
+                        files.insert(entry.path());
+                    }
                 }
             }
         }
@@ -346,8 +361,8 @@ impl Drop for Draft<'_> {
     }
 }
 
-fn numbers(folder: &Path) -> Result<Vec<Number>, Error> {
-    let mut numbers = Vec::new();
+fn numbers(folder: &Path) -> Result<HashSet<Number>, Error> {
+    let mut numbers = HashSet::new();
     for entry in fs::read_dir(folder).map_err(Error::file("reading", folder))? {
         let name = entry.map_err(Error::file("reading", folder))?.file_name();
         numbers.extend(name.to_str().and_then(|name| name.parse().ok()).map(Number));
@@ -358,6 +373,27 @@ fn numbers(folder: &Path) -> Result<Vec<Number>, Error> {
 /// Makes the names in a folder survive a loss of power.
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Removes the file of a layer or a folder, if there is one, also when it was sealed.
+pub(crate) fn remove_sealed(path: &Path) -> io::Result<()> {
+    unseal(path)?;
+    remove_all(path)
+}
+
+/// Lets a file be replaced or removed again.
+fn unseal(path: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else {
+        return Ok(());
+    };
+    // Filesystems without flags have none that are in the way.
+    match ioctl_getflags(&file) {
+        Ok(flags) if flags.contains(IFlags::IMMUTABLE) => {
+            Ok(ioctl_setflags(&file, flags - IFlags::IMMUTABLE)?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file or a folder with everything in it, if there is one.
@@ -379,7 +415,7 @@ pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
 /// # Errors
 /// [`Error::File`].
 pub(crate) fn usage(folder: &Path) -> Result<(u64, u64), Error> {
-    let (mut size, mut seen) = (0, std::collections::HashSet::new());
+    let (mut size, mut seen) = (0, HashSet::new());
     let mut left = vec![folder.to_path_buf()];
     while let Some(path) = left.pop() {
         let metadata = match fs::symlink_metadata(&path) {

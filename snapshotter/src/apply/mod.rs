@@ -23,6 +23,7 @@ use media_type::MediaType;
 use std::fs::File;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Label of a snapshot with the digest that its layer must have.
 const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
@@ -59,20 +60,28 @@ pub(crate) fn apply(
     let media_type = MediaType::parse(&layer.media_type)?;
     let applied = snapshotter.store.applied(snapshot);
     File::create(&applied).map_err(Error::file("making", &applied))?;
+    let expected = snapshotter.metadata.label(snapshot, DIFF_ID)?;
+    let known = snapshotter.reuse(snapshot, expected.as_deref(), &layer.digest)?;
+    let began = Instant::now();
     let application = Application {
         snapshotter,
         snapshot,
         digest: &layer.digest,
-        expected: snapshotter.metadata.label(snapshot, DIFF_ID)?,
+        expected,
         open,
     };
-    let (plain, applied) = match media_type {
-        MediaType::Tar => (media_type::TAR, tar::apply(&application)?),
-        MediaType::Image {
-            plain,
-            is_compressed,
-        } => (plain, native::apply(&application, is_compressed)?),
+    let plain = match media_type {
+        MediaType::Tar => media_type::TAR,
+        MediaType::Image { plain, .. } => plain,
     };
+    let applied = match (known, media_type) {
+        (Some(known), _) => known,
+        (None, MediaType::Tar) => tar::apply(&application)?,
+        (None, MediaType::Image { is_compressed, .. }) => {
+            native::apply(&application, is_compressed)?
+        }
+    };
+    snapshotter.metrics.took("convert", began.elapsed());
     Ok(Descriptor {
         media_type: plain.to_owned(),
         digest: applied.digest.unwrap_or_default(),
@@ -123,7 +132,8 @@ impl Application<'_> {
     }
 
     /// Makes a layer whose files are there that of the snapshot.
-    fn publish(&self, draft: Draft<'_>, layer: Layer) -> Result<Layer, Error> {
+    fn publish(&self, draft: Draft<'_>, mut layer: Layer) -> Result<Layer, Error> {
+        layer.blobs.push(self.digest.to_owned());
         self.snapshotter.publish(self.snapshot, draft, layer)
     }
 }

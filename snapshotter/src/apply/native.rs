@@ -62,6 +62,7 @@ pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Resul
         tar_size: digested.size,
         inodes,
         form: Form::Native,
+        ..Layer::default()
     };
     application.publish(draft, layer)
 }

@@ -6,6 +6,7 @@ use crate::content::{Blob, new_file, take};
 use crate::digest::Both;
 use crate::error::Error;
 use crate::metadata::{Form, Layer};
+use crate::metrics::Counted;
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::index::{IndexError, IndexOptions, IndexSource, Placement, index};
 use erofs_mkfs::options::BuildError;
@@ -42,7 +43,9 @@ fn has_index(error: &BuildError) -> bool {
 fn convert(application: &Application<'_>) -> Result<Layer, Error> {
     let blob = (application.open)()?;
     let (hasher, digested) = application.hasher()?;
-    let archive = Archive::stream(blob.into_reader()).map_err(Error::tar(application.digest))?;
+    let metrics = Arc::clone(&application.snapshotter.metrics);
+    let blob = Counted::new(blob.into_reader(), metrics);
+    let archive = Archive::stream(blob).map_err(Error::tar(application.digest))?;
     let draft = application.snapshotter.draft()?;
     let options = application.snapshotter.layers.options(Whiteouts::Overlay);
     let source = BuildSource::Tar(archive.copied_to(hasher));
@@ -55,6 +58,7 @@ fn convert(application: &Application<'_>) -> Result<Layer, Error> {
         tar_size: digested.size,
         inodes: summary.inodes,
         form: Form::Converted,
+        ..Layer::default()
     };
     application.publish(draft, layer)
 }
@@ -104,6 +108,7 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
         tar_size: digested.size,
         inodes: summary.inodes,
         form: Form::Index,
+        ..Layer::default()
     };
     application.publish(draft, layer)
 }

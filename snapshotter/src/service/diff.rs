@@ -31,8 +31,10 @@ impl Diff for Service {
     ) -> Result<Response<ApplyResponse>, Status> {
         let content = self.content(request.metadata())?;
         let request = request.into_inner();
+        let key = request.diff.as_ref().map(|layer| layer.digest.clone());
+        let key = key.unwrap_or_default();
         let applied = self
-            .run(move |snapshotter| {
+            .run("Apply", key, move |snapshotter| {
                 let layer = request
                     .diff
                     .ok_or_else(|| Error::Argument("no layer is named".to_owned()))?;
@@ -51,7 +53,9 @@ impl Diff for Service {
         let content = self.content(request.metadata())?;
         let request = request.into_inner();
         let diff = self
-            .run(move |snapshotter| diff(snapshotter, &content, request))
+            .run("Diff", request.r#ref.clone(), move |snapshotter| {
+                diff(snapshotter, &content, request)
+            })
             .await?;
         Ok(Response::new(DiffResponse { diff: Some(diff) }))
     }

@@ -97,7 +97,11 @@ impl Service {
         below: String,
         values: HashMap<String, String>,
     ) -> Result<Vec<Mount>, Status> {
-        let made = self.run(move |snapshotter| {
+        let method = match state {
+            State::View => "View",
+            _ => "Prepare",
+        };
+        let made = self.run(method, name.clone(), move |snapshotter| {
             let (name, below) = (key(name)?, parent(below));
             snapshotter.prepare(&name, state, below.as_deref(), labels(values)?)
         });
@@ -141,7 +145,9 @@ impl Snapshots for Service {
     ) -> Result<Response<MountsResponse>, Status> {
         let key = request.into_inner().key;
         let mounts = self
-            .run(move |snapshotter| snapshotter.mounts(&key))
+            .run("Mounts", key.clone(), move |snapshotter| {
+                snapshotter.mounts(&key)
+            })
             .await?;
         Ok(Response::new(MountsResponse { mounts }))
     }
@@ -151,7 +157,7 @@ impl Snapshots for Service {
         request: Request<CommitSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let request = request.into_inner();
-        let done = self.run(move |snapshotter| {
+        let done = self.run("Commit", request.key.clone(), move |snapshotter| {
             let parent = parent(request.parent);
             let (name, labels) = (key(request.name)?, labels(request.labels)?);
             snapshotter.commit(&request.key, &name, parent.as_deref(), labels)
@@ -164,17 +170,19 @@ impl Snapshots for Service {
         request: Request<RemoveSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let key = request.into_inner().key;
-        self.run(move |snapshotter| snapshotter.remove(&key))
-            .await?;
+        self.run("Remove", key.clone(), move |snapshotter| {
+            snapshotter.remove(&key)
+        })
+        .await?;
         // Nobody waits for the files to go; Cleanup does.
         let service = self.clone();
         tokio::spawn(async move {
-            if let Err(status) = service.run(|snapshotter| snapshotter.cleanup()).await {
-                eprintln!(
-                    "erofs snapshotter: throwing away what was removed: {}",
-                    status.message()
-                );
-            }
+            // Its error is in the log.
+            let _ = service
+                .run("Cleanup", String::new(), |snapshotter| {
+                    snapshotter.cleanup()
+                })
+                .await;
         });
         Ok(Response::new(()))
     }
@@ -184,7 +192,9 @@ impl Snapshots for Service {
         request: Request<StatSnapshotRequest>,
     ) -> Result<Response<StatSnapshotResponse>, Status> {
         let key = request.into_inner().key;
-        let info = self.run(move |snapshotter| Ok(info(&key, snapshotter.metadata.get(&key)?)));
+        let info = self.run("Stat", key.clone(), move |snapshotter| {
+            Ok(info(&key, snapshotter.metadata.get(&key)?))
+        });
         let info = Some(info.await?);
         Ok(Response::new(StatSnapshotResponse { info }))
     }
@@ -194,7 +204,8 @@ impl Snapshots for Service {
         request: Request<UpdateSnapshotRequest>,
     ) -> Result<Response<UpdateSnapshotResponse>, Status> {
         let request = request.into_inner();
-        let info = self.run(move |snapshotter| {
+        let name = request.info.as_ref().map(|info| info.name.clone());
+        let info = self.run("Update", name.unwrap_or_default(), move |snapshotter| {
             let given = request
                 .info
                 .ok_or_else(|| Error::Argument("no snapshot is named".to_owned()))?;
@@ -240,7 +251,7 @@ impl Snapshots for Service {
         request: Request<ListSnapshotsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let filters = request.into_inner().filters;
-        let found = self.run(move |snapshotter| {
+        let found = self.run("List", filters.join(","), move |snapshotter| {
             let filters = Filters::parse(&filters)?;
             let mut found = Vec::new();
             snapshotter.metadata.walk(|name, snapshot| {
@@ -268,7 +279,9 @@ impl Snapshots for Service {
         request: Request<UsageRequest>,
     ) -> Result<Response<UsageResponse>, Status> {
         let key = request.into_inner().key;
-        let usage = self.run(move |snapshotter| snapshotter.usage(&key));
+        let usage = self.run("Usage", key.clone(), move |snapshotter| {
+            snapshotter.usage(&key)
+        });
         let (size, inodes) = usage.await?;
         let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
         Ok(Response::new(UsageResponse {
@@ -278,8 +291,10 @@ impl Snapshots for Service {
     }
 
     async fn cleanup(&self, _: Request<CleanupRequest>) -> Result<Response<()>, Status> {
-        self.run(|snapshotter| snapshotter.cleanup())
-            .await
-            .map(Response::new)
+        self.run("Cleanup", String::new(), |snapshotter| {
+            snapshotter.cleanup()
+        })
+        .await
+        .map(Response::new)
     }
 }

@@ -2,14 +2,17 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::peers;
 use crate::skip::Reason;
 use crate::workshop::succeed;
+use serde_json::Value;
 
 /// What the plugin is called.
 pub const NAME: &str = "erofs-toolkit";
@@ -70,70 +73,64 @@ impl Containerd {
             .tempdir()
             .expect("made");
         let at = |name: &str| folder.path().join(name).display().to_string();
-        // What ours does not take goes to containerd's own.
-        let (config_version, differs) = match setup.version {
-            "1.7" => (2, r#""walking""#),
-            _ => (3, r#""erofs", "walking""#),
-        };
-        let mut config = format!(
-            r#"version = {config_version}
-root = "{root}"
-state = "{state}"
-[grpc]
-  address = "{socket}"
-[ttrpc]
-  address = "{socket}.ttrpc"
-[proxy_plugins.{NAME}]
-  type = "snapshot"
-  address = "{plugin}"
-  capabilities = ["rebase", "remap-ids"]
-[proxy_plugins.{NAME}-diff]
-  type = "diff"
-  address = "{plugin}"
-[plugins."io.containerd.service.v1.diff-service"]
-  default = ["{NAME}-diff", {differs}]
-[plugins."io.containerd.nri.v1.nri"]
-  disable = true
-"#,
-            root = at("root"),
-            state = at("state"),
-            socket = at("c.sock"),
-            plugin = at("e.sock"),
-        );
-        // The transfer service of 2.x unpacks for these alone.
-        let ours = format!("{NAME}-diff");
-        let unpackers: &[_] = match setup.version {
-            "1.7" => &[],
-            _ => &[(NAME, &*ours), ("erofs", "erofs"), ("overlayfs", "walking")],
-        };
-        for (snapshotter, differ) in unpackers {
-            config += &format!(
-                r#"[[plugins."io.containerd.transfer.v1.local".unpack_config]]
-  platform = "linux"
-  snapshotter = "{snapshotter}"
-  differ = "{differ}"
-"#
-            );
-        }
-        fs::write(at("config.toml"), config).expect("written");
-        let content = setup.content.as_ref().map_or_else(
-            || at("root/io.containerd.content.v1.content"),
-            |content| content.display().to_string(),
-        );
-        let config = format!(
-            "root = \"{}\"\nsocket = \"{}\"\n[containerd]\naddress = \"{}\"\ncontent = \"{content}\"\n{}",
-            at("layers"),
-            at("e.sock"),
-            at("c.sock"),
-            setup.plugin,
-        );
-        fs::write(at("plugin.toml"), config).expect("written");
         let mut path = OsString::new();
         for folder in &setup.programs {
             path.push(folder);
             path.push(":");
         }
         path.push(std::env::var_os("PATH").expect("set"));
+        let mut printed = Command::new(&setup.erofs);
+        printed.args(["snapshotter", "--print-containerd-config"]);
+        printed.args(["--root", &at("layers"), "--socket", &at("e.sock")]);
+        printed.env("PATH", &path);
+        let mut printed = String::from_utf8(succeed(&mut printed).stdout).expect("text");
+        let config_version = match setup.version {
+            "1.7" => 2,
+            _ => {
+                // containerd's own snapshotter and differ are run as well.
+                printed = printed.replace(r#", "walking"]"#, r#", "erofs", "walking"]"#);
+                printed += r#"
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux"
+  snapshotter = "erofs"
+  differ = "erofs"
+"#;
+                3
+            }
+        };
+        fs::write(at("drop-in.toml"), printed).expect("written");
+        let config = format!(
+            r#"version = {config_version}
+imports = ["{drop_in}"]
+root = "{root}"
+state = "{state}"
+[grpc]
+  address = "{socket}"
+[ttrpc]
+  address = "{socket}.ttrpc"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
+"#,
+            drop_in = at("drop-in.toml"),
+            root = at("root"),
+            state = at("state"),
+            socket = at("c.sock"),
+        );
+        fs::write(at("config.toml"), config).expect("written");
+        let content = setup.content.as_ref().map_or_else(
+            || at("root/io.containerd.content.v1.content"),
+            |content| content.display().to_string(),
+        );
+        let config = format!(
+            "root = \"{}\"\nsocket = \"{}\"\n[containerd]\naddress = \"{}\"\ncontent = \"{content}\"\n\
+             [metrics]\naddress = \"{}\"\n{}",
+            at("layers"),
+            at("e.sock"),
+            at("c.sock"),
+            at("m.sock"),
+            setup.plugin,
+        );
+        fs::write(at("plugin.toml"), config).expect("written");
         let plugin = plugin(&setup.erofs, folder.path());
         let log = File::create(folder.path().join("containerd.log")).expect("made");
         let daemon = Command::new("containerd")
@@ -195,6 +192,46 @@ state = "{state}"
         fs::read_to_string(self.folder.path().join("plugin.log")).unwrap_or_default()
     }
 
+    /// What an operator asks of the plugin.
+    ///
+    /// # Panics
+    /// The command does not start.
+    pub fn operator(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.erofs);
+        command.arg("snapshotter").args(arguments);
+        let config = self.folder.path().join("plugin.toml");
+        command
+            .arg("--config")
+            .arg(config)
+            .output()
+            .expect("starts")
+    }
+
+    /// What it answers, and its exit code.
+    ///
+    /// # Panics
+    /// It is not JSON.
+    #[track_caller]
+    pub fn report(&self, question: &str) -> (Option<i32>, Value) {
+        let output = self.operator(&[question, "--json"]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        (output.status.code(), report)
+    }
+
+    /// What the plugin answers to HTTP.
+    ///
+    /// # Panics
+    /// Nothing.
+    pub fn get(&self, path: &str) -> String {
+        let mut socket = UnixStream::connect(self.folder.path().join("m.sock")).expect("answers");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("received");
+        answer
+    }
+
     /// A call of containerd's client.
     pub fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
@@ -224,13 +261,21 @@ state = "{state}"
         String::from_utf8(succeed(&mut self.ctr(arguments)).stdout).expect("text")
     }
 
-    /// Kills the plugin as a loss of power would, and starts another one.
+    /// Kills the plugin as a loss of power would.
+    ///
+    /// # Panics
+    /// Linux does not let us.
+    pub fn stop_plugin(&mut self) {
+        self.plugin.kill().expect("killed");
+        self.plugin.wait().expect("ended");
+    }
+
+    /// Kills the plugin, and starts another one.
     ///
     /// # Panics
     /// It does not start.
     pub fn kill_plugin(&mut self) {
-        self.plugin.kill().expect("killed");
-        self.plugin.wait().expect("ended");
+        self.stop_plugin();
         self.plugin = plugin(&self.erofs, self.folder.path());
         self.wait(|started| started.snapshots().is_ok());
     }
@@ -340,5 +385,10 @@ impl Drop for Containerd {
         for point in points {
             let _ = Command::new("umount").args(["-l", point]).status();
         }
+        // A test that fails leaves layers that cannot be removed, if they were made so.
+        let _ = Command::new("chattr")
+            .args(["-R", "-f", "-i"])
+            .arg(self.folder.path().join("layers"))
+            .status();
     }
 }
