@@ -23,7 +23,7 @@ if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then as_root=(sudo -E); fi
 step_packages() {
     local wanted missing=() package
     wanted=(gcc g++ libc6-dev git util-linux systemd kmod time fuse3 attr acl tar gzip bzip2 xz-utils zstd shellcheck
-        libarchive-tools python3 python3-yaml e2fsprogs gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+        libarchive-tools python3 python3-yaml e2fsprogs strace gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
     # Debian 13 made the statically linked emulators the ordinary ones.
     if [ "$(. /etc/os-release && echo "${VERSION_ID%%.*}")" -ge 13 ]; then wanted+=(qemu-user); else wanted+=(qemu-user-static); fi
     for package in "${wanted[@]}"; do
@@ -101,9 +101,9 @@ step_test() {
     cargo test --quiet --workspace --no-fail-fast
 }
 
-# Every fuzz target replays what is kept, and looks for news for a few seconds, in the same places each time: luck is for
+# Every fuzz target replays what is kept, and looks for news for a second, in the same places each time: luck is for
 # .ci/long.
-step_fuzz() { fuzz/run.sh --seconds 2 --seed 1; }
+step_fuzz() { fuzz/run.sh --seconds 1 --seed 1; }
 
 # What kernels of other versions make of our images: one from before most features, and the newest.
 # `.ci/long kernels` asks all of them in every way, also of the golden images, which this machine's kernel reads in the tests.

@@ -55,19 +55,20 @@ impl Snapshotter {
         diff_id: Option<&str>,
         blob: &str,
     ) -> Result<Option<Layer>, Error> {
-        match self.metadata.find_layer(diff_id, blob)? {
-            Some((number, layer))
-                if self
-                    .store
-                    .files(number, &layer)?
-                    .iter()
-                    .all(|file| file.is_file())
-                    && self.metadata.reuse_layer(snapshot, number, blob)? =>
-            {
-                Ok(Some(layer))
-            }
-            _ => Ok(None),
+        let Some((number, layer)) = self.metadata.find_layer(diff_id, blob)? else {
+            return Ok(None);
+        };
+        let files = self.store.files(number, &layer)?;
+        if !files.iter().all(|file| file.is_file()) {
+            return Ok(None);
         }
+        Ok(match self.metadata.reuse_layer(snapshot, number, blob)? {
+            Some(replaced) => {
+                self.leave_layer(replaced);
+                Some(layer)
+            }
+            None => None,
+        })
     }
 
     /// Copies a layer of another folder, sharing its blocks where the filesystem can, and looks whether it is whole.

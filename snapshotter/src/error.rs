@@ -153,6 +153,9 @@ impl From<Error> for Status {
             Error::Containerd { status, .. } => Self::new(status.code(), text),
             Error::Convert { source, .. } if is_full(&*source) => Self::resource_exhausted(text),
             Error::File { source, .. } if is_full(&source) => Self::resource_exhausted(text),
+            Error::Database(source) if matches!(&*source, redb::Error::Io(io) if is_full(io)) => {
+                Self::resource_exhausted(text)
+            }
             Error::Convert { .. } => Self::invalid_argument(text),
             _ => Self::internal(text),
         }

@@ -1,8 +1,10 @@
 //! Layers are mounted once, whoever uses them: so all containers share their pages.
 
 use crate::error::Error;
+use crate::fault::{self, Step};
 use crate::metadata::Number;
 use crate::mounts::Lower;
+use erofs_mount::umount::UmountError;
 use erofs_mount::{
     Capabilities, DirectIo, FuseRequest, MountError, MountOptions, MountRequest, PreparedMount,
     Requirements, Via, table, umount,
@@ -101,6 +103,7 @@ impl LayerMounts {
             }
             _ => {}
         }
+        fault::at(Step::MountFolder)?;
         let failed = |source| Error::Mount {
             image: image.clone(),
             source: Box::new(source),
@@ -110,7 +113,7 @@ impl LayerMounts {
         let mut server = self.server;
         prepared.execute(Some(&mut server)).map_err(failed)?;
         *is_mounted = true;
-        Ok(())
+        fault::at(Step::MountDone)
     }
 
     /// Unmounts a layer that nobody asks for any more; containers that still run keep it.
@@ -121,12 +124,19 @@ impl LayerMounts {
         let state = self.state(number);
         let mut is_mounted = state.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_mounted {
-            umount(point, true).map_err(|source| Error::Unmount {
-                folder: point.to_path_buf(),
-                source: Box::new(source),
-            })?;
+            match umount(point, true) {
+                // Somebody else did it.
+                Ok(_) | Err(UmountError::NotMounted(_)) => {}
+                Err(source) => {
+                    return Err(Error::Unmount {
+                        folder: point.to_path_buf(),
+                        source: Box::new(source),
+                    });
+                }
+            }
             *is_mounted = false;
         }
+        fault::at(Step::CleanupUnmounted)?;
         match fs::remove_dir(point) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::file("removing", point)(error))

@@ -30,11 +30,15 @@ mod cache;
 pub mod client;
 mod collect;
 pub mod config;
+mod consistency;
 pub mod containerd_config;
 mod content;
+mod database;
 mod diff;
 mod digest;
 mod error;
+#[doc(hidden)]
+pub mod fault;
 mod filter;
 mod layer_mounts;
 mod log;
@@ -55,6 +59,7 @@ mod status;
 mod store;
 
 pub use config::Config;
+pub use consistency::contradictions;
 pub use containerd_config::containerd_config;
 pub use error::Error;
 pub use layer_mounts::FuseServer;

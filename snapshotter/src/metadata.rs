@@ -3,11 +3,17 @@
 //! Snapshots are found by key (while they are active or views) or name (once committed), which containerd makes unique over
 //! namespaces. Layers have a number, by which their mount point is called, and a digest where they come from a blob.
 
+mod agreement;
+#[cfg(test)]
+mod power_loss;
+
 use crate::api::snapshots::v1::Kind;
+use crate::database::{Reopened, Roomy};
 use crate::error::Error;
+use crate::fault::{self, Step};
 use redb::{
-    Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable,
-    ReadableTable, TableDefinition, WriteTransaction,
+    DatabaseError, Durability, MultimapTableDefinition, ReadableMultimapTable, ReadableTable,
+    StorageBackend, TableDefinition, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -140,7 +146,8 @@ pub(crate) enum Form {
 /// What is to be thrown away once nothing knows of it any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Removed {
-    pub(crate) number: Number,
+    /// The snapshot whose folder nobody needs any more.
+    pub(crate) snapshot: Option<Number>,
     /// The layer, if no other snapshot has it and it is not kept.
     pub(crate) layer: Option<(Number, Layer)>,
     /// The image that was merged of its layers.
@@ -159,8 +166,8 @@ pub(crate) fn is_unpacked_to(key: &str, labels: &Labels) -> bool {
 
 /// The database.
 #[derive(Debug)]
-pub(crate) struct Metadata {
-    database: Database,
+pub(crate) struct Metadata<B = Roomy> {
+    database: Reopened<B>,
     /// Numbers that were taken and not given yet.
     numbers: Mutex<Range<u64>>,
 }
@@ -194,6 +201,8 @@ struct Change(WriteTransaction);
 enum Keep {
     Now,
     Later,
+    /// The same; nobody waits for it, and it is made anew where it is lost.
+    Sometime,
 }
 
 impl Keep {
@@ -268,6 +277,30 @@ impl Change {
         }
     }
 
+    /// Makes a layer known whose image is stored under `number`. Returns the number under which it is known: another one if
+    /// there was such a layer already.
+    fn layer(&self, number: Number, layer: &Layer) -> Result<Number, Error> {
+        let mut number = number;
+        if let Some(digest) = &layer.digest {
+            let mut digests = self.0.open_table(DIGESTS)?;
+            let known = digests.get(digest.as_str())?.map(|known| known.value());
+            match known {
+                Some(known) => number = Number(known),
+                None => {
+                    digests.insert(digest.as_str(), number.0)?;
+                }
+            }
+        }
+        let bytes = bytes("a layer", layer)?;
+        self.0
+            .open_table(LAYERS)?
+            .insert(number.0, bytes.as_slice())?;
+        for blob in &layer.blobs {
+            self.0.open_table(BLOBS)?.insert(blob.as_str(), number.0)?;
+        }
+        Ok(number)
+    }
+
     /// Drops a layer that no snapshot has any more.
     fn drop_unused_layer(&self, number: Number) -> Result<Option<(Number, Layer)>, Error> {
         if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
@@ -337,7 +370,20 @@ impl Metadata {
     /// # Errors
     /// [`Error::Database`], also when another process has it open.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let database = Database::create(path)?;
+        let path = path.to_path_buf();
+        Self::stored_in(move || Roomy::open(&path))
+    }
+}
+
+impl<B: StorageBackend> Metadata<B> {
+    /// The database in what `open` opens.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn stored_in(
+        open: impl Fn() -> Result<B, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let database = Reopened::new(open)?;
         let change = Change(database.begin_write()?);
         // So that reading never finds a table missing.
         change.0.open_table(SNAPSHOTS)?;
@@ -366,19 +412,19 @@ impl Metadata {
         make: impl FnOnce(&Change) -> Result<(T, Keep), Error>,
     ) -> Result<T, Error> {
         let mut change = Change(self.database.begin_write()?);
-        match make(&change) {
-            Ok((result, keep)) => {
-                if keep == Keep::Later {
-                    change.0.set_durability(Durability::None)?;
-                }
-                change.0.commit()?;
-                Ok(result)
-            }
-            Err(error) => {
-                change.0.abort()?;
-                Err(error)
-            }
+        // What is not committed is not there.
+        let (result, keep) = make(&change)?;
+        if keep != Keep::Now {
+            change.0.set_durability(Durability::None)?;
         }
+        if keep == Keep::Sometime {
+            change.0.commit()?;
+            return Ok(result);
+        }
+        fault::at(Step::DatabaseChanged)?;
+        change.0.commit()?;
+        fault::at(Step::DatabaseCommitted)?;
+        Ok(result)
     }
 
     /// A new active snapshot or view.
@@ -432,8 +478,8 @@ impl Metadata {
         Ok(Number(number))
     }
 
-    /// Makes `layer`, whose image is stored under `number`, that of an active snapshot. Returns the number under which it is
-    /// known: another one if there is such a layer already.
+    /// Makes `layer`, whose image is stored under `number`, that of an active snapshot. Returns the one that it had, if
+    /// nobody has that any more.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::State`].
@@ -442,36 +488,23 @@ impl Metadata {
         snapshot: Number,
         number: Number,
         layer: &Layer,
-    ) -> Result<Number, Error> {
+    ) -> Result<Option<(Number, Layer)>, Error> {
         self.change_kept(|change| {
             let (key, mut record) = change.active(snapshot)?;
             change.take(&key, &record)?;
-            let mut number = number;
-            if let Some(digest) = &layer.digest {
-                let mut digests = change.0.open_table(DIGESTS)?;
-                let known = digests.get(digest.as_str())?.map(|known| known.value());
-                match known {
-                    Some(known) => number = Number(known),
-                    None => {
-                        digests.insert(digest.as_str(), number.0)?;
-                    }
-                }
-            }
-            let bytes = bytes(&key, layer)?;
-            let mut layers = change.0.open_table(LAYERS)?;
-            layers.insert(number.0, bytes.as_slice())?;
-            for blob in &layer.blobs {
-                let mut blobs = change.0.open_table(BLOBS)?;
-                blobs.insert(blob.as_str(), number.0)?;
-            }
-            record.layer = Some(number);
+            let before = record.layer.replace(change.layer(number, layer)?);
             change.put(&key, &record)?;
-            Ok((number, Keep::of(&key, &record.labels)))
+            let keep = Keep::of(&key, &record.labels);
+            let unused = match before {
+                Some(before) => change.drop_unused_layer(before)?,
+                None => None,
+            };
+            Ok((unused, keep))
         })
     }
 
     /// Makes a layer that is there already, and that this blob holds too, that of an active snapshot, unless it has gone
-    /// meanwhile.
+    /// meanwhile. Returns whether it has not, and the layer that the snapshot had, if nobody has that any more.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::State`].
@@ -480,11 +513,11 @@ impl Metadata {
         snapshot: Number,
         number: Number,
         blob: &str,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Option<(Number, Layer)>>, Error> {
         self.change_kept(|change| {
             let (key, mut record) = change.active(snapshot)?;
             if change.0.open_table(LAYERS)?.get(number.0)?.is_none() {
-                return Ok((false, Keep::Later));
+                return Ok((None, Keep::Later));
             }
             change.change_layer(number, |layer| {
                 layer.unused_since = None;
@@ -494,9 +527,13 @@ impl Metadata {
             })?;
             change.0.open_table(BLOBS)?.insert(blob, number.0)?;
             change.take(&key, &record)?;
-            record.layer = Some(number);
+            let before = record.layer.replace(number);
             change.put(&key, &record)?;
-            Ok((true, Keep::of(&key, &record.labels)))
+            let unused = match before {
+                Some(before) => change.drop_unused_layer(before)?,
+                None => None,
+            };
+            Ok((Some(unused), Keep::of(&key, &record.labels)))
         })
     }
 
@@ -541,11 +578,12 @@ impl Metadata {
     pub(crate) fn note_image(&self, number: Number, digest: &str) -> Result<(), Error> {
         self.change_kept(|change| {
             change.change_layer(number, |layer| layer.image = Some(digest.to_owned()))?;
-            Ok(((), Keep::Later))
+            Ok(((), Keep::Sometime))
         })
     }
 
-    /// Makes an active snapshot that has its layer a committed one, over `parent` if it was prepared without.
+    /// Makes an active snapshot a committed one, over `parent` if it was prepared without. `layer`, if it has none yet, is
+    /// what was written to it: both become known together, since more may be written if this fails.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Exists`], [`Error::State`].
@@ -555,6 +593,7 @@ impl Metadata {
         name: &str,
         parent: Option<&str>,
         labels: Labels,
+        layer: Option<(Number, &Layer)>,
     ) -> Result<(), Error> {
         self.change(|change| {
             let mut snapshot = change.snapshot(key)?.ok_or_else(|| missing(key))?;
@@ -583,9 +622,14 @@ impl Metadata {
                 }
                 snapshot.parent = Some(parent.to_owned());
             }
-            if snapshot.layer.is_none() {
-                return refused("it has no layer".to_owned());
-            }
+            snapshot.layer = match (snapshot.layer, layer) {
+                (None, None) => return refused("it has no layer".to_owned()),
+                (None, Some((number, layer))) => Some(change.layer(number, layer)?),
+                (Some(_), Some(_)) => {
+                    return refused("a layer was applied to it meanwhile".to_owned());
+                }
+                (own, None) => own,
+            };
             snapshot.state = State::Committed;
             // That was of what is below it.
             snapshot.merged = None;
@@ -619,7 +663,7 @@ impl Metadata {
                 None => None,
             };
             Ok(Removed {
-                number: snapshot.number,
+                snapshot: Some(snapshot.number),
                 layer,
                 merged: snapshot
                     .merged

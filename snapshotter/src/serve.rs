@@ -5,6 +5,7 @@ use crate::api::operator::operator_server::OperatorServer;
 use crate::api::snapshots::v1::snapshots_server::SnapshotsServer;
 use crate::config::Config;
 use crate::error::Error;
+use crate::fault;
 use crate::layer_mounts::FuseServer;
 use crate::monitoring::Listener;
 use crate::service::Service;
@@ -45,6 +46,7 @@ pub enum ServeError {
 pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
     let other = |error: io::Error| ServeError::Server(error.into());
     log::start(&config.log);
+    fault::read_environment()?;
     let snapshotter = Arc::new(Snapshotter::open(config, server)?);
     let service = Service::new(Arc::clone(&snapshotter), config.containerd.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -47,4 +47,16 @@ impl Service {
         self.snapshotter.metrics.call(method, took, code);
         done
     }
+
+    /// Throws away what was removed, while nobody waits for it.
+    fn clean_up(&self) {
+        let service = self.clone();
+        tokio::spawn(async move {
+            let cleaned = service.run("Cleanup", String::new(), |snapshotter| {
+                snapshotter.cleanup()
+            });
+            // Its error is in the log.
+            let _ = cleaned.await;
+        });
+    }
 }

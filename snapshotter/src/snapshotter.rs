@@ -4,6 +4,7 @@ use crate::api::operator::CollectResponse;
 use crate::api::types::Mount;
 use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Verity};
 use crate::error::Error;
+use crate::fault::{self, Step};
 use crate::layer_mounts::{FuseServer, LayerMounts};
 use crate::mapped;
 use crate::merge;
@@ -38,6 +39,8 @@ pub(crate) struct Snapshotter {
     pub(crate) layers: Layers,
     /// What was removed and is still to be thrown away.
     leavings: Mutex<Vec<Removed>>,
+    /// Held while that is done: who waits for it waits also for what others began.
+    cleaning: Mutex<()>,
     /// Held while a layer gets its name and its record, or loses them: a layer that is removed may come again.
     pub(crate) names: Mutex<()>,
     /// Rung when a layer was made.
@@ -52,6 +55,7 @@ impl Snapshotter {
     pub(crate) fn open(config: &Config, server: FuseServer) -> Result<Self, Error> {
         let store = Store::open(&config.root)?;
         let metadata = Metadata::open(&store.database())?;
+        store.sync()?;
         let points = store.mount_points()?;
         let points = points
             .into_iter()
@@ -67,22 +71,56 @@ impl Snapshotter {
             config: config.mounts.clone(),
             layers: config.layers.clone(),
             leavings: Mutex::default(),
+            cleaning: Mutex::default(),
             names: Mutex::default(),
             unsealed: Bell::default(),
         };
-        snapshotter.store.clear_ingest()?;
         if config.integrity.fs_verity == Verity::On {
             require_verity(&snapshotter.store.ingest_folder())?;
         }
-        snapshotter.remove_strays()?;
-        snapshotter.evict(config.cache.size.0)?;
+        snapshotter.sweep();
         Ok(snapshotter)
     }
 
-    /// Throws away files and mounts of which the database knows nothing: of a process that ended early. Files are looked for
-    /// before their records: what is being made has one of these from the start, or gets its name while `names` is held.
+    /// Throws away what a process left that ended early. What cannot be thrown away is told and left: the rest is served.
+    fn sweep(&self) {
+        let tell = |cleared: Result<(), Error>| {
+            if let Err(error) = cleared {
+                tracing::warn!(%error, "clearing up");
+            }
+        };
+        let cleared = self.store.clear_ingest();
+        tell(cleared.and_then(|()| fault::at(Step::StartIngest)));
+        tell(self.remove_unmade());
+        tell(self.remove_strays().map(drop));
+        tell(self.evict(self.cache.size.0).map(drop));
+    }
+
+    /// Snapshots without folders: these were being prepared, so nobody knows of them.
+    fn remove_unmade(&self) -> Result<(), Error> {
+        let mut unmade = Vec::new();
+        self.metadata.walk(|key, snapshot| {
+            let has_folder = snapshot.state != State::Committed && Self::has_folder(&snapshot);
+            if has_folder && !self.store.upper(snapshot.number).is_dir() {
+                unmade.push(key.to_owned());
+            }
+            Ok(())
+        })?;
+        let mut result = Ok(());
+        for key in unmade {
+            result = result.and(self.metadata.remove(&key, false).map(drop));
+        }
+        result
+    }
+
+    /// Throws away files and mounts of which the database knows nothing. Files are looked for before their records: what is
+    /// being made has one of these from the start, or gets its name while `names` is held.
+    ///
+    /// # Errors
+    /// The first [`Error`]; everything else is thrown away all the same.
     pub(crate) fn remove_strays(&self) -> Result<CollectResponse, Error> {
         let mut removed = CollectResponse::default();
+        let mut result = Ok(());
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let mut folders = self.store.snapshots()?;
         folders.extend(self.store.all_mapped()?);
@@ -97,12 +135,17 @@ impl Snapshotter {
             merged.extend(snapshot.merged);
             Ok(())
         })?;
-        for number in folders.difference(&numbers) {
-            removed.strays += 1;
-            removed.bytes += usage(&self.store.snapshot(*number))?.0;
-            self.remove_folder(*number)?;
-        }
         let layers = self.metadata.layers()?;
+        for number in folders.difference(&numbers) {
+            let (bytes, _) = usage(&self.store.snapshot(*number)).unwrap_or_default();
+            let gone = self.remove_folder(*number);
+            if gone.is_ok() {
+                removed.strays += 1;
+                removed.bytes += bytes;
+            }
+            result = result.and(gone);
+        }
+        fault::at(Step::StartFolders)?;
         let known: HashSet<Number> = layers
             .iter()
             .map(|(number, _)| number)
@@ -110,9 +153,10 @@ impl Snapshotter {
             .copied()
             .collect();
         for number in points.difference(&known) {
-            self.mounts
-                .unmount(*number, &self.store.mount_point(*number))?;
+            let point = self.store.mount_point(*number);
+            result = result.and(self.mounts.unmount(*number, &point));
         }
+        fault::at(Step::StartMounts)?;
         let mut known: HashSet<PathBuf> = merged
             .iter()
             .map(|number| self.store.merged(*number))
@@ -121,11 +165,21 @@ impl Snapshotter {
             known.extend(self.store.files(*number, layer)?);
         }
         for file in files.difference(&known) {
-            removed.strays += 1;
-            removed.bytes += usage(file)?.0;
-            remove_sealed(file).map_err(Error::file("removing", file))?;
+            let (bytes, _) = usage(file).unwrap_or_default();
+            let gone = remove_sealed(file).map_err(Error::file("removing", file));
+            if gone.is_ok() {
+                removed.strays += 1;
+                removed.bytes += bytes;
+            }
+            result = result.and(gone);
         }
-        Ok(removed)
+        fault::at(Step::StartImages)?;
+        result.map(|()| removed)
+    }
+
+    /// Whether a snapshot that is not committed has a folder: a view over layers has nothing of its own.
+    fn has_folder(snapshot: &Snapshot) -> bool {
+        snapshot.state == State::Active || snapshot.parent.is_none()
     }
 
     fn remove_folder(&self, number: Number) -> Result<(), Error> {
@@ -150,26 +204,34 @@ impl Snapshotter {
             Some(parent) if !metadata::is_unpacked_to(key, &labels) => self.merged(parent)?,
             _ => None,
         };
-        let snapshot = self.metadata.create(key, state, parent, merged, labels)?;
-        let made = self.make(&snapshot, &owners);
-        if made.is_err() {
-            // It may be broken in more than one way; what matters is why it was not made.
-            if let Ok(removed) = self.metadata.remove(key, false) {
-                self.leave(removed);
+        let snapshot = self.metadata.create(key, state, parent, merged, labels);
+        let snapshot = snapshot.inspect_err(|error| {
+            // Where the disk failed nobody knows how far that came.
+            if matches!(error, Error::Database(_) | Error::File { .. }) {
+                self.forget(key);
             }
+        })?;
+        self.make(&snapshot, &owners)
+            .inspect_err(|_| self.forget(key))
+    }
+
+    /// Takes a snapshot out that could not be prepared. This may fail too; what matters is why that did.
+    fn forget(&self, key: &str) {
+        if let Ok(removed) = self.metadata.remove(key, false) {
+            self.leave(removed);
         }
-        made
     }
 
     fn make(&self, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Mount>, Error> {
+        fault::at(Step::PrepareRecorded)?;
         let lower = self.lower(snapshot, owners)?;
-        // A view over layers has nothing of its own.
-        if snapshot.state == State::Active || lower.is_empty() {
+        if Self::has_folder(snapshot) {
             let root = lower.first().map(merge::root_directory).transpose()?;
             let mut root = root.unwrap_or_default();
             (root.owner, root.group) = owners.outside(root.owner, root.group);
             self.store.make_snapshot(snapshot.number, root)?;
         }
+        fault::at(Step::PrepareMade)?;
         Ok(self.told(snapshot, &lower, owners))
     }
 
@@ -285,7 +347,8 @@ impl Snapshotter {
         known.map(Some)
     }
 
-    /// Makes a committed snapshot of an active one. If no blob was applied to it, its layer is what was written to it.
+    /// Makes a committed snapshot of an active one. If no blob was applied to it, its layer is what was written to it. Its
+    /// folder goes later, see [`Snapshotter::cleanup`].
     ///
     /// # Errors
     /// [`Error`]; it then is active still.
@@ -296,6 +359,7 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<(), Error> {
+        fault::at(Step::CommitBegun)?;
         let snapshot = self.metadata.get(key)?;
         if snapshot.layer.is_none() && snapshot.state == State::Active {
             if self.store.applied(snapshot.number).exists() {
@@ -304,15 +368,25 @@ impl Snapshotter {
                     reason: "the layer that was applied to it is lost; unpack it again".to_owned(),
                 });
             }
-            self.convert_upper(key, snapshot.number)?;
+            let (draft, layer) = self.convert_upper(key, snapshot.number)?;
+            self.keep(snapshot.number, &draft, layer, |number, layer| {
+                let layer = Some((number, layer));
+                self.metadata.commit(key, name, parent, labels, layer)
+            })?;
+        } else {
+            self.metadata.commit(key, name, parent, labels, None)?;
         }
-        self.metadata.commit(key, name, parent, labels)?;
         // What was written is in the layer now.
-        self.remove_folder(snapshot.number)
+        self.leave(Removed {
+            snapshot: Some(snapshot.number),
+            layer: None,
+            merged: None,
+        });
+        fault::at(Step::CommitRecorded)
     }
 
-    /// Makes an image of what was written to an active snapshot its layer.
-    fn convert_upper(&self, key: &str, snapshot: Number) -> Result<(), Error> {
+    /// Makes an image of what was written to an active snapshot.
+    fn convert_upper(&self, key: &str, snapshot: Number) -> Result<(Draft<'_>, Layer), Error> {
         let draft = self.draft()?;
         let source = BuildSource::Directory(self.store.upper(snapshot));
         let options = self.layers.options(Whiteouts::Keep);
@@ -326,7 +400,7 @@ impl Snapshotter {
             form: Form::Converted,
             ..Layer::default()
         };
-        self.publish(snapshot, draft, layer).map(drop)
+        Ok((draft, layer))
     }
 
     /// A layer that is about to be written.
@@ -366,6 +440,28 @@ impl Snapshotter {
         layer: Layer,
     ) -> Result<Layer, Error> {
         let began = Instant::now();
+        let layer = self.keep(snapshot, &draft, layer, |number, layer| {
+            let replaced = self.metadata.set_layer(snapshot, number, layer)?;
+            self.leave_layer(replaced);
+            Ok(())
+        })?;
+        fault::at(Step::LayerRecorded)?;
+        self.metrics.took("publish", began.elapsed());
+        self.metrics.measured("tar", layer.tar_size);
+        self.unsealed.ring();
+        Ok(layer)
+    }
+
+    /// Gives the files of a layer their names and then has it recorded, unless there is such a layer, which then is that of the
+    /// snapshot.
+    fn keep(
+        &self,
+        snapshot: Number,
+        draft: &Draft<'_>,
+        layer: Layer,
+        record: impl FnOnce(Number, &Layer) -> Result<(), Error>,
+    ) -> Result<Layer, Error> {
+        fault::at(Step::LayerBuilt)?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if layer.digest.is_some() {
             let blob = layer.blobs.first().map_or("", String::as_str);
@@ -373,17 +469,18 @@ impl Snapshotter {
                 return Ok(stored);
             }
         }
-        self.store.publish(&draft, &layer)?;
-        if let Err(error) = self.metadata.set_layer(snapshot, draft.number, &layer) {
-            // The snapshot was removed meanwhile.
-            self.remove_files(draft.number, &layer)?;
-            return Err(error);
+        let named = self.store.publish(draft, &layer);
+        let recorded = named
+            .and_then(|()| fault::at(Step::LayerPublished))
+            .and_then(|()| record(draft.number, &layer));
+        if recorded.is_err() {
+            // The snapshot was removed meanwhile, say. What matters is why it failed.
+            let _ = self.remove_files(draft.number, &layer);
         }
-        self.metrics.took("publish", began.elapsed());
-        self.metrics.measured("tar", layer.tar_size);
-        let size = self.layer_size(draft.number, &layer)?;
-        self.metrics.measured("image", size);
-        self.unsealed.ring();
+        recorded?;
+        if let Ok(size) = self.layer_size(draft.number, &layer) {
+            self.metrics.measured("image", size);
+        }
         Ok(layer)
     }
 
@@ -392,9 +489,21 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::State`] while others are built on it.
     pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
+        fault::at(Step::RemoveBegun)?;
         let removed = self.metadata.remove(key, self.cache.size.0 > 0)?;
         self.leave(removed);
-        Ok(())
+        fault::at(Step::RemoveRecorded)
+    }
+
+    /// Leaves a layer that was replaced to the next cleanup.
+    pub(crate) fn leave_layer(&self, layer: Option<(Number, Layer)>) {
+        if layer.is_some() {
+            self.leave(Removed {
+                snapshot: None,
+                layer,
+                merged: None,
+            });
+        }
     }
 
     fn leave(&self, removed: Removed) {
@@ -405,30 +514,23 @@ impl Snapshotter {
     /// Throws away what was removed.
     ///
     /// # Errors
-    /// The first [`Error`]; everything else is thrown away all the same, and what is left when the process starts again.
+    /// The first [`Error`]; everything else is thrown away all the same, and what is left is tried again the next time.
     pub(crate) fn cleanup(&self) -> Result<(), Error> {
-        let mut leavings = self.leavings.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+        let leavings =
+            std::mem::take(&mut *self.leavings.lock().unwrap_or_else(PoisonError::into_inner));
         let mut result = Ok(());
-        for removed in leavings.drain(..) {
-            let merged = removed.merged.map_or(Ok(()), |number| {
-                self.mounts
-                    .unmount(number, &self.store.mount_point(number))?;
-                let image = self.store.merged(number);
-                remove_all(&image).map_err(Error::file("removing", &image))
-            });
-            let layer = removed
-                .layer
-                .map_or(Ok(()), |(number, layer)| self.remove_layer(number, &layer));
-            result = result
-                .and(merged)
-                .and(layer)
-                .and(self.remove_folder(removed.number));
+        for removed in leavings {
+            let thrown = self.throw_away(&removed);
+            if thrown.is_err() {
+                self.leave(removed);
+            }
+            result = result.and(thrown);
         }
-        drop(leavings);
         if self.cache.size.0 > 0 {
             result = result.and(self.evict(self.cache.size.0).map(drop));
         }
-        result
+        result.and_then(|()| fault::at(Step::CleanupDone))
     }
 
     /// Removed snapshots whose files still lie there.
@@ -437,21 +539,43 @@ impl Snapshotter {
         leavings.len() as u64
     }
 
+    fn throw_away(&self, removed: &Removed) -> Result<(), Error> {
+        if let Some(number) = removed.merged {
+            self.mounts
+                .unmount(number, &self.store.mount_point(number))?;
+            let image = self.store.merged(number);
+            remove_all(&image).map_err(Error::file("removing", &image))?;
+        }
+        if let Some((number, layer)) = &removed.layer {
+            self.remove_layer(*number, layer)?;
+        }
+        removed
+            .snapshot
+            .map_or(Ok(()), |number| self.remove_folder(number))
+    }
+
     /// Throws away a layer that has no record any more.
     pub(crate) fn remove_layer(&self, number: Number, layer: &Layer) -> Result<(), Error> {
         self.mounts
             .unmount(number, &self.store.mount_point(number))?;
+        fault::at(Step::CleanupPoint)?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        self.remove_files(number, layer)
+        self.remove_files(number, layer)?;
+        fault::at(Step::CleanupImage)
     }
 
     /// Removes the files of a layer that no snapshot has, but for those that another layer has too. `names` must be held.
     fn remove_files(&self, number: Number, layer: &Layer) -> Result<(), Error> {
-        let kept = match &layer.digest {
-            Some(digest) => match self.metadata.layer_with(digest)? {
-                Some((number, layer)) => self.store.files(number, &layer)?,
-                None => Vec::new(),
-            },
+        let known = match &layer.digest {
+            Some(digest) => self.metadata.layer_with(digest)?,
+            None => self
+                .metadata
+                .layer(number)
+                .ok()
+                .map(|layer| (number, layer)),
+        };
+        let kept = match known {
+            Some((number, layer)) => self.store.files(number, &layer)?,
             None => Vec::new(),
         };
         for file in self.store.files(number, layer)? {

@@ -14,6 +14,7 @@
 //! ```
 
 use crate::error::Error;
+use crate::fault::{self, Step};
 use crate::metadata::{Form, Layer, Number};
 use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
 use std::collections::HashSet;
@@ -39,6 +40,12 @@ impl Default for RootDirectory {
         }
     }
 }
+/// Folder of layers by digest.
+const LAYERS: &str = "layers/sha256";
+/// Folder of layers without.
+const LOCAL: &str = "layers/local";
+/// Folder of images that were merged.
+const MERGED: &str = "merged";
 
 /// The folders of a snapshotter.
 #[derive(Debug, Clone)]
@@ -68,9 +75,6 @@ impl Store {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
-        let store = Self {
-            root: root.to_path_buf(),
-        };
         let make = |name: &str| {
             let folder = root.join(name);
             DirBuilder::new()
@@ -79,27 +83,28 @@ impl Store {
                 .create(&folder)
                 .map_err(Error::file("making", &folder))
         };
-        [
-            "",
-            "layers/sha256",
-            "layers/local",
-            "merged",
-            "ingest",
-            "snapshots",
-            "i",
-            "m",
-        ]
-        .into_iter()
-        .try_for_each(make)?;
+        ["", LAYERS, LOCAL, MERGED, "ingest", "snapshots", "i", "m"]
+            .into_iter()
+            .try_for_each(make)?;
         // Each synced by itself would cost every layer that.
-        let layers = root.join("layers/sha256");
-        (0..=u8::MAX).try_for_each(|first| make(&format!("layers/sha256/{first:02x}")))?;
-        sync(&layers).map_err(Error::file("syncing", &layers))?;
-        Ok(store)
+        (0..=u8::MAX).try_for_each(|first| make(&format!("{LAYERS}/{first:02x}")))?;
+        // As the mount table has it.
+        let root = root
+            .canonicalize()
+            .map_err(Error::file("looking for", root))?;
+        Ok(Self { root })
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        self.root.join("metadata.redb")
+    /// Makes the folders and the database's name survive a loss of power: also folders that a process made which then died.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        for folder in ["", "layers", LAYERS, LOCAL, MERGED] {
+            let folder = self.root.join(folder);
+            sync(&folder).map_err(Error::file("syncing", &folder))?;
+        }
+        Ok(())
     }
 
     /// The folder of everything.
@@ -110,6 +115,10 @@ impl Store {
     /// Where layers are written.
     pub(crate) fn ingest_folder(&self) -> PathBuf {
         self.root.join("ingest")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("metadata.redb")
     }
 
     /// A layer or merged image that is about to be written.
@@ -126,11 +135,11 @@ impl Store {
     /// [`Error::Argument`] where the database holds a digest that is none.
     pub(crate) fn layer(&self, number: Number, layer: &Layer) -> Result<PathBuf, Error> {
         let name = match &layer.digest {
-            None => format!("layers/local/{}.erofs", number.0),
+            None => format!("{LOCAL}/{}.erofs", number.0),
             Some(digest) => {
                 let hex = sha256(digest)?;
                 let (first, _) = hex.split_at(2);
-                format!("layers/sha256/{first}/{hex}.erofs")
+                format!("{LAYERS}/{first}/{hex}.erofs")
             }
         };
         Ok(self.root.join(name))
@@ -138,7 +147,7 @@ impl Store {
 
     /// The image that was merged of layers.
     pub(crate) fn merged(&self, number: Number) -> PathBuf {
-        self.root.join(format!("merged/{}.erofs", number.0))
+        self.root.join(format!("{MERGED}/{}.erofs", number.0))
     }
 
     /// The tar that a layer is an index over.
@@ -192,6 +201,7 @@ impl Store {
         let folder = path.parent().unwrap_or(&self.root);
         unseal(path).map_err(failed)?;
         fs::rename(ingest, path).map_err(failed)?;
+        fault::at(Step::LayerNamed)?;
         sync(folder).map_err(failed)
     }
 
@@ -266,6 +276,7 @@ impl Store {
             .mode(0o700)
             .create(&folder)
             .map_err(failed)?;
+        fault::at(Step::PrepareFolder)?;
         DirBuilder::new()
             .mode(0o711)
             .create(self.work(number))
@@ -293,14 +304,23 @@ impl Store {
         numbers(&self.mount_points_folder())
     }
 
+    /// What is being written, or was when the process ended.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn ingested(&self) -> Result<Vec<PathBuf>, Error> {
+        let folder = self.root.join("ingest");
+        fs::read_dir(&folder)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+            .map_err(Error::file("reading", &folder))
+    }
+
     /// Throws away what was being written when the process ended.
     ///
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn clear_ingest(&self) -> Result<(), Error> {
-        let folder = self.ingest_folder();
-        for entry in fs::read_dir(&folder).map_err(Error::file("reading", &folder))? {
-            let path = entry.map_err(Error::file("reading", &folder))?.path();
+        for path in self.ingested()? {
             remove_all(&path).map_err(Error::file("removing", &path))?;
         }
         Ok(())
@@ -312,7 +332,7 @@ impl Store {
     /// [`Error::File`].
     pub(crate) fn layer_files(&self) -> Result<HashSet<PathBuf>, Error> {
         let mut files = HashSet::new();
-        let mut folders = vec![self.root.join("layers"), self.root.join("merged")];
+        let mut folders = vec![self.root.join("layers"), self.root.join(MERGED)];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).map_err(Error::file("reading", &folder))? {
                 let entry = entry.map_err(Error::file("reading", &folder))?;

@@ -16,12 +16,16 @@ use crate::api::types::{Descriptor, Mount};
 use crate::content::Blob;
 use crate::digest::{Digested, Hasher};
 use crate::error::Error;
+use crate::fault::{self, Step};
 use crate::metadata::{Layer, Number};
 use crate::snapshotter::Snapshotter;
 use crate::store::{Draft, Store};
 use media_type::MediaType;
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -55,6 +59,7 @@ pub(crate) fn apply(
     snapshotter: &Snapshotter,
     snapshot: Number,
     layer: &Descriptor,
+    gone: &Arc<AtomicBool>,
     open: &dyn Fn() -> Result<Blob, Error>,
 ) -> Result<Descriptor, Error> {
     let media_type = MediaType::parse(&layer.media_type)?;
@@ -69,6 +74,7 @@ pub(crate) fn apply(
         digest: &layer.digest,
         expected,
         open,
+        gone,
     };
     let plain = match media_type {
         MediaType::Tar => media_type::TAR,
@@ -90,6 +96,22 @@ pub(crate) fn apply(
     })
 }
 
+/// A blob that ends with an error once nobody waits any more for what becomes of it.
+struct Wanted {
+    blob: Box<dyn Read + Send>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Read for Wanted {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the caller is gone"));
+        }
+        fault::at(Step::ApplyReading).map_err(io::Error::other)?;
+        self.blob.read(out)
+    }
+}
+
 /// A blob that is being applied.
 struct Application<'a> {
     snapshotter: &'a Snapshotter,
@@ -99,9 +121,19 @@ struct Application<'a> {
     /// Digest that the layer must have, as far as the image says.
     expected: Option<String>,
     open: &'a dyn Fn() -> Result<Blob, Error>,
+    /// Whether nobody waits for it any more.
+    gone: &'a Arc<AtomicBool>,
 }
 
 impl Application<'_> {
+    /// Its bytes, which end with an error once nobody waits for them.
+    fn reader(&self, blob: Blob) -> Wanted {
+        Wanted {
+            blob: blob.into_reader(),
+            gone: Arc::clone(self.gone),
+        }
+    }
+
     /// Starts to digest.
     fn hasher(&self) -> Result<(Hasher, JoinHandle<Digested>), Error> {
         Hasher::start().map_err(|source| Error::File {

@@ -32,7 +32,7 @@ pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Resul
     let (mut hasher, digested) = application.hasher()?;
     let stream: Option<Box<dyn Read + Send>> = match (application.open)()? {
         blob if is_compressed => {
-            let decoder = Compression::Zstd.decoder(blob.into_reader());
+            let decoder = Compression::Zstd.decoder(Box::new(application.reader(blob)));
             Some(Box::new(decoder.map_err(failed)?))
         }
         Blob::Stream(stream) => Some(stream),

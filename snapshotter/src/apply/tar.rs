@@ -44,7 +44,7 @@ fn convert(application: &Application<'_>) -> Result<Layer, Error> {
     let blob = (application.open)()?;
     let (hasher, digested) = application.hasher()?;
     let metrics = Arc::clone(&application.snapshotter.metrics);
-    let blob = Counted::new(blob.into_reader(), metrics);
+    let blob = Counted::new(application.reader(blob), metrics);
     let archive = Archive::stream(blob).map_err(Error::tar(application.digest))?;
     let draft = application.snapshotter.draft()?;
     let options = application.snapshotter.layers.options(Whiteouts::Overlay);

@@ -88,7 +88,7 @@ impl Place {
                 false => Blob::File(file),
             })
         };
-        let applied = apply(snapshotter, number, &layer, &open);
+        let applied = apply(snapshotter, number, &layer, &Arc::default(), &open);
         match &applied {
             Ok(_) => snapshotter.commit(&digest, &name(&digest), None, Labels::new())?,
             Err(_) => snapshotter.remove(&digest)?,
@@ -237,7 +237,14 @@ fn a_blob_with_another_digest_is_refused() {
     };
     let tar = place.tar();
     let open = || Ok(Blob::Stream(Box::new(std::io::Cursor::new(tar.clone()))));
-    let error = apply(&snapshotter, snapshot.number, &layer, &open).unwrap_err();
+    let error = apply(
+        &snapshotter,
+        snapshot.number,
+        &layer,
+        &Arc::default(),
+        &open,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("the image says"), "{error}");
     assert_eq!(place.files(), Vec::<PathBuf>::new());
 }

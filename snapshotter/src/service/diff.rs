@@ -8,6 +8,7 @@ use crate::content::{Caller, Content};
 use crate::diff::diff;
 use crate::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -33,17 +34,20 @@ impl Diff for Service {
         let request = request.into_inner();
         let key = request.diff.as_ref().map(|layer| layer.digest.clone());
         let key = key.unwrap_or_default();
+        let waiting = Waiting::default();
+        let gone = Arc::clone(&waiting.gone);
         let applied = self
             .run("Apply", key, move |snapshotter| {
                 let layer = request
                     .diff
                     .ok_or_else(|| Error::Argument("no layer is named".to_owned()))?;
                 let snapshot = target(&snapshotter.store, &request.mounts)?;
-                apply(snapshotter, snapshot, &layer, &|| {
+                apply(snapshotter, snapshot, &layer, &gone, &|| {
                     content.open(&layer.digest)
                 })
             })
             .await?;
+        drop(waiting);
         Ok(Response::new(ApplyResponse {
             applied: Some(applied),
         }))
@@ -58,5 +62,17 @@ impl Diff for Service {
             })
             .await?;
         Ok(Response::new(DiffResponse { diff: Some(diff) }))
+    }
+}
+
+/// Who waits for an answer. It is dropped early when the call is cancelled or the connection ends.
+#[derive(Debug, Default)]
+struct Waiting {
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
     }
 }

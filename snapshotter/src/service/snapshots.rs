@@ -105,7 +105,7 @@ impl Service {
             let (name, below) = (key(name)?, parent(below));
             snapshotter.prepare(&name, state, below.as_deref(), labels(values)?)
         });
-        made.await
+        made.await.inspect_err(|_| self.clean_up())
     }
 }
 
@@ -162,7 +162,9 @@ impl Snapshots for Service {
             let (name, labels) = (key(request.name)?, labels(request.labels)?);
             snapshotter.commit(&request.key, &name, parent.as_deref(), labels)
         });
-        done.await.map(Response::new)
+        let done = done.await;
+        self.clean_up();
+        done.map(Response::new)
     }
 
     async fn remove(
@@ -170,21 +172,12 @@ impl Snapshots for Service {
         request: Request<RemoveSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let key = request.into_inner().key;
-        self.run("Remove", key.clone(), move |snapshotter| {
+        let done = self.run("Remove", key.clone(), move |snapshotter| {
             snapshotter.remove(&key)
-        })
-        .await?;
-        // Nobody waits for the files to go; Cleanup does.
-        let service = self.clone();
-        tokio::spawn(async move {
-            // Its error is in the log.
-            let _ = service
-                .run("Cleanup", String::new(), |snapshotter| {
-                    snapshotter.cleanup()
-                })
-                .await;
         });
-        Ok(Response::new(()))
+        let done = done.await;
+        self.clean_up();
+        done.map(Response::new)
     }
 
     async fn stat(

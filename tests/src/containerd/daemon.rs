@@ -1,6 +1,6 @@
 //! A real containerd of its own, with `erofs snapshotter` as its plugin, in a folder.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -131,16 +131,8 @@ state = "{state}"
             setup.plugin,
         );
         fs::write(at("plugin.toml"), config).expect("written");
-        let plugin = plugin(&setup.erofs, folder.path());
-        let log = File::create(folder.path().join("containerd.log")).expect("made");
-        let daemon = Command::new("containerd")
-            .env("PATH", &path)
-            .arg("--config")
-            .arg(folder.path().join("config.toml"))
-            .stdout(log.try_clone().expect("cloned"))
-            .stderr(log)
-            .spawn()
-            .expect("starts");
+        let plugin = plugin(&setup.erofs, folder.path(), None);
+        let daemon = daemon(folder.path(), &path);
         let started = Self {
             folder,
             path,
@@ -148,15 +140,15 @@ state = "{state}"
             plugin,
             daemon,
         };
-        started.wait(|started| {
-            started
-                .ctr(&["version"])
-                .output()
-                .expect("starts")
-                .status
-                .success()
-        });
+        started.wait_for_daemon();
         started
+    }
+
+    fn wait_for_daemon(&self) {
+        self.wait(|started| {
+            let answer = started.ctr(&["version"]).output();
+            answer.expect("starts").status.success()
+        });
     }
 
     /// Where both keep their files.
@@ -164,9 +156,25 @@ state = "{state}"
         self.folder.path()
     }
 
+    /// Where the plugin keeps its files.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("layers")
+    }
+
     /// The process of the plugin.
     pub fn plugin(&self) -> u32 {
         self.plugin.id()
+    }
+
+    /// Kills containerd as a loss of power would, and starts another one. Containers go on.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn kill_daemon(&mut self) {
+        self.daemon.kill().expect("killed");
+        self.daemon.wait().expect("ended");
+        self.daemon = daemon(self.folder.path(), &self.path);
+        self.wait_for_daemon();
     }
 
     /// Waits for something.
@@ -264,20 +272,39 @@ state = "{state}"
     /// Kills the plugin as a loss of power would.
     ///
     /// # Panics
-    /// Linux does not let us.
+    /// It does not start.
+    pub fn kill_plugin(&mut self) {
+        self.restart_plugin(None);
+    }
+
+    /// Kills the plugin and starts another one, with `EROFS_FAULT` where one is given.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn restart_plugin(&mut self, fault: Option<&str>) {
+        self.stop_plugin();
+        self.plugin = plugin(&self.erofs, self.folder.path(), fault);
+        self.wait(|started| started.snapshots().is_ok());
+    }
+
+    /// Kills the plugin, if it did not die before.
+    ///
+    /// # Panics
+    /// It cannot be killed.
     pub fn stop_plugin(&mut self) {
         self.plugin.kill().expect("killed");
         self.plugin.wait().expect("ended");
     }
 
-    /// Kills the plugin, and starts another one.
+    /// Whether the plugin is dead; waits a moment for that.
     ///
     /// # Panics
-    /// It does not start.
-    pub fn kill_plugin(&mut self) {
-        self.stop_plugin();
-        self.plugin = plugin(&self.erofs, self.folder.path());
-        self.wait(|started| started.snapshots().is_ok());
+    /// Nobody knows.
+    pub fn plugin_died(&mut self) -> bool {
+        (0..100).any(|_| {
+            sleep(Duration::from_millis(5));
+            self.plugin.try_wait().expect("asked").is_some()
+        })
     }
 
     /// Where the root filesystem of a running container is mounted.
@@ -354,8 +381,25 @@ state = "{state}"
     }
 }
 
+/// Starts containerd.
+fn daemon(folder: &Path, path: &OsStr) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("containerd.log"))
+        .expect("made");
+    Command::new("containerd")
+        .env("PATH", path)
+        .arg("--config")
+        .arg(folder.join("config.toml"))
+        .stdout(log.try_clone().expect("cloned"))
+        .stderr(log)
+        .spawn()
+        .expect("starts")
+}
+
 /// Starts the plugin.
-fn plugin(erofs: &Path, folder: &Path) -> Child {
+fn plugin(erofs: &Path, folder: &Path, fault: Option<&str>) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
@@ -364,6 +408,7 @@ fn plugin(erofs: &Path, folder: &Path) -> Child {
     Command::new(erofs)
         .args(["snapshotter", "--config"])
         .arg(folder.join("plugin.toml"))
+        .envs(fault.map(|fault| ("EROFS_FAULT", fault)))
         .stderr(log)
         .spawn()
         .expect("starts")

@@ -1,5 +1,12 @@
 //! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
 
+mod disk;
+mod faults;
+mod kills;
+mod plugin;
+mod random;
+mod unpacking;
+
 use std::fs;
 use std::io::{Write, stderr};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
