@@ -4,23 +4,28 @@
 //! namespaces. Layers have a number, by which their mount point is called, and a digest where they come from a blob.
 
 mod agreement;
+mod change;
 #[cfg(test)]
 mod power_loss;
+mod records;
 
-use crate::api::snapshots::v1::Kind;
+pub(crate) use records::{
+    Form, Labels, Layer, Number, Removed, Snapshot, State, Time, is_unpacked_to,
+};
+
+use change::{Change, Keep};
+
 use crate::database::{Reopened, Roomy};
 use crate::error::Error;
 use crate::fault::{self, Step};
 use redb::{
     DatabaseError, Durability, MultimapTableDefinition, ReadableMultimapTable, ReadableTable,
-    StorageBackend, TableDefinition, WriteTransaction,
+    StorageBackend, TableDefinition,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Records by key or name, as JSON.
 const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
@@ -39,130 +44,8 @@ const USERS: MultimapTableDefinition<'_, u64, &str> = MultimapTableDefinition::n
 /// The next number.
 const COUNTER: TableDefinition<'_, (), u64> = TableDefinition::new("counter");
 
-/// Number of a snapshot or layer, never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Number(pub(crate) u64);
-
-/// Whether a snapshot can be written to or built on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum State {
-    View,
-    Active,
-    Committed,
-}
-
-impl State {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::View => "view",
-            Self::Active => "active",
-            Self::Committed => "committed",
-        }
-    }
-}
-
-impl From<State> for Kind {
-    fn from(state: State) -> Self {
-        match state {
-            State::View => Self::View,
-            State::Active => Self::Active,
-            State::Committed => Self::Committed,
-        }
-    }
-}
-
-/// A time in nanoseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Time(pub(crate) u64);
-
-impl Time {
-    pub(crate) fn now() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-    }
-}
-
-/// Labels of a snapshot.
-pub(crate) type Labels = BTreeMap<String, String>;
-
-/// A snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Snapshot {
-    pub(crate) number: Number,
-    pub(crate) state: State,
-    /// Name of the committed snapshot below it.
-    pub(crate) parent: Option<String>,
-    /// Its own layer, which a committed snapshot always has.
-    pub(crate) layer: Option<Number>,
-    /// The image that was merged of the layers below it; of a committed one with its own.
-    #[serde(default)]
-    pub(crate) merged: Option<Number>,
-    pub(crate) labels: Labels,
-    pub(crate) created: Time,
-    pub(crate) updated: Time,
-}
-
-/// A layer that is an image.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Layer {
-    /// Digest of the uncompressed tar or of the image that came, if something came.
-    pub(crate) digest: Option<String>,
-    /// Bytes of what has this digest.
-    pub(crate) tar_size: u64,
-    /// Inodes of the image.
-    pub(crate) inodes: u64,
-    /// What its files are.
-    #[serde(default)]
-    pub(crate) form: Form,
-    /// Digests of blobs that hold its tar.
-    #[serde(default)]
-    pub(crate) blobs: Vec<String>,
-    /// SHA-256 of the image, once that was noted.
-    #[serde(default)]
-    pub(crate) image: Option<String>,
-    /// When its last snapshot was removed, if it has none.
-    #[serde(default)]
-    pub(crate) unused_since: Option<Time>,
-}
-
-/// What the files of a layer are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Form {
-    /// An image that was made of a tar or a folder.
-    #[default]
-    Converted,
-    /// An image that came as it is, and has the layer's digest.
-    Native,
-    /// An index over the tar that lies beside it, and has the layer's digest.
-    Index,
-}
-
-/// What is to be thrown away once nothing knows of it any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Removed {
-    /// The snapshot whose folder nobody needs any more.
-    pub(crate) snapshot: Option<Number>,
-    /// The layer, if no other snapshot has it and it is not kept.
-    pub(crate) layer: Option<(Number, Layer)>,
-    /// The image that was merged of its layers.
-    pub(crate) merged: Option<Number>,
-}
-
 /// Numbers that are taken from the database at once.
 const NUMBERS_AT_ONCE: u64 = 256;
-
-/// Whether containerd makes a snapshot to unpack a layer: nobody looks at what lies below it, and when this process ends early, it
-/// is unpacked anew.
-pub(crate) fn is_unpacked_to(key: &str, labels: &Labels) -> bool {
-    let own = key.rsplit('/').next().unwrap_or(key);
-    labels.contains_key("containerd.io/snapshot.ref") || own.starts_with("extract-")
-}
 
 /// The database.
 #[derive(Debug)]
@@ -190,177 +73,6 @@ fn missing(name: &str) -> Error {
     Error::NotFound {
         what: "snapshot",
         name: name.to_owned(),
-    }
-}
-
-/// A change of the database that is being made.
-struct Change(WriteTransaction);
-
-/// Whether a change must be on disk before anybody is told: a later one that is takes it along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    Now,
-    Later,
-    /// The same; nobody waits for it, and it is made anew where it is lost.
-    Sometime,
-}
-
-impl Keep {
-    /// What is unpacked is lost as a whole.
-    fn of(key: &str, labels: &Labels) -> Self {
-        match is_unpacked_to(key, labels) {
-            true => Self::Later,
-            false => Self::Now,
-        }
-    }
-}
-
-impl Change {
-    fn take_numbers(&self) -> Result<Range<u64>, Error> {
-        let mut table = self.0.open_table(COUNTER)?;
-        let first = table.get(())?.map_or(1, |next| next.value());
-        let end = first.saturating_add(NUMBERS_AT_ONCE);
-        table.insert((), end)?;
-        Ok(first..end)
-    }
-
-    fn snapshot(&self, key: &str) -> Result<Option<Snapshot>, Error> {
-        let table = self.0.open_table(SNAPSHOTS)?;
-        let found = table.get(key)?;
-        found.map(|bytes| record(key, bytes.value())).transpose()
-    }
-
-    fn put(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
-        let bytes = bytes(key, snapshot)?;
-        self.0
-            .open_table(SNAPSHOTS)?
-            .insert(key, bytes.as_slice())?;
-        self.0.open_table(NUMBERS)?.insert(snapshot.number.0, key)?;
-        if let Some(parent) = &snapshot.parent {
-            self.0
-                .open_multimap_table(CHILDREN)?
-                .insert(parent.as_str(), key)?;
-        }
-        if let Some(layer) = snapshot.layer {
-            self.0.open_multimap_table(USERS)?.insert(layer.0, key)?;
-        }
-        Ok(())
-    }
-
-    /// Takes a snapshot out, also of what refers to it.
-    fn take(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
-        self.0.open_table(SNAPSHOTS)?.remove(key)?;
-        self.0.open_table(NUMBERS)?.remove(snapshot.number.0)?;
-        if let Some(parent) = &snapshot.parent {
-            self.0
-                .open_multimap_table(CHILDREN)?
-                .remove(parent.as_str(), key)?;
-        }
-        if let Some(layer) = snapshot.layer {
-            self.0.open_multimap_table(USERS)?.remove(layer.0, key)?;
-        }
-        Ok(())
-    }
-
-    /// A parent that can be built on.
-    fn check_parent(&self, name: &str) -> Result<(), Error> {
-        match self.snapshot(name)? {
-            None => Err(Error::NotFound {
-                what: "parent",
-                name: name.to_owned(),
-            }),
-            Some(parent) if parent.state != State::Committed => Err(Error::State {
-                name: name.to_owned(),
-                reason: format!("a parent must be committed; it is {}", parent.state.name()),
-            }),
-            Some(_) => Ok(()),
-        }
-    }
-
-    /// Makes a layer known whose image is stored under `number`. Returns the number under which it is known: another one if
-    /// there was such a layer already.
-    fn layer(&self, number: Number, layer: &Layer) -> Result<Number, Error> {
-        let mut number = number;
-        if let Some(digest) = &layer.digest {
-            let mut digests = self.0.open_table(DIGESTS)?;
-            let known = digests.get(digest.as_str())?.map(|known| known.value());
-            match known {
-                Some(known) => number = Number(known),
-                None => {
-                    digests.insert(digest.as_str(), number.0)?;
-                }
-            }
-        }
-        let bytes = bytes("a layer", layer)?;
-        self.0
-            .open_table(LAYERS)?
-            .insert(number.0, bytes.as_slice())?;
-        for blob in &layer.blobs {
-            self.0.open_table(BLOBS)?.insert(blob.as_str(), number.0)?;
-        }
-        Ok(number)
-    }
-
-    /// Drops a layer that no snapshot has any more.
-    fn drop_unused_layer(&self, number: Number) -> Result<Option<(Number, Layer)>, Error> {
-        if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
-            return Ok(None);
-        }
-        let mut layers = self.0.open_table(LAYERS)?;
-        let Some(bytes) = layers.remove(number.0)? else {
-            return Ok(None);
-        };
-        let layer: Layer = record("a layer", bytes.value())?;
-        if let Some(digest) = &layer.digest {
-            self.0.open_table(DIGESTS)?.remove(digest.as_str())?;
-        }
-        for blob in &layer.blobs {
-            self.0.open_table(BLOBS)?.remove(blob.as_str())?;
-        }
-        Ok(Some((number, layer)))
-    }
-
-    /// Whether a layer came from a blob.
-    fn has_digest(&self, number: Number) -> Result<bool, Error> {
-        match self.0.open_table(LAYERS)?.get(number.0)? {
-            Some(bytes) => Ok(record::<Layer>("a layer", bytes.value())?.digest.is_some()),
-            None => Ok(false),
-        }
-    }
-
-    /// Notes since when a layer has no snapshot, if it has none.
-    fn keep_unused_layer(&self, number: Number) -> Result<(), Error> {
-        if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
-            return Ok(());
-        }
-        self.change_layer(number, |layer| layer.unused_since = Some(Time::now()))
-    }
-
-    /// Changes the record of a layer, if there is one.
-    fn change_layer(&self, number: Number, make: impl FnOnce(&mut Layer)) -> Result<(), Error> {
-        let mut layers = self.0.open_table(LAYERS)?;
-        let found = layers.get(number.0)?;
-        let found = found.map(|bytes| record::<Layer>("a layer", bytes.value()));
-        if let Some(mut layer) = found.transpose()? {
-            make(&mut layer);
-            layers.insert(number.0, bytes("a layer", &layer)?.as_slice())?;
-        }
-        Ok(())
-    }
-
-    /// An active snapshot, by its number.
-    fn active(&self, number: Number) -> Result<(String, Snapshot), Error> {
-        let numbers = self.0.open_table(NUMBERS)?;
-        let key = numbers.get(number.0)?.map(|key| key.value().to_owned());
-        let key = key.ok_or_else(|| missing(&number.0.to_string()))?;
-        let snapshot = self.snapshot(&key)?.ok_or_else(|| missing(&key))?;
-        match snapshot.state {
-            State::Active => Ok((key, snapshot)),
-            state => Err(Error::State {
-                name: key,
-                reason: format!("it is {} and takes no layer", state.name()),
-            }),
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the services do: snapshots over layers that are images.
 
-use crate::api::operator::CollectResponse;
 use crate::api::types::Mount;
 use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Verity};
 use crate::error::Error;
@@ -34,7 +33,7 @@ pub(crate) struct Snapshotter {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) cache: Cache,
     pub(crate) integrity: Integrity,
-    mounts: LayerMounts,
+    pub(crate) mounts: LayerMounts,
     config: Mounts,
     pub(crate) layers: Layers,
     /// What was removed and is still to be thrown away.
@@ -82,107 +81,12 @@ impl Snapshotter {
         Ok(snapshotter)
     }
 
-    /// Throws away what a process left that ended early. What cannot be thrown away is told and left: the rest is served.
-    fn sweep(&self) {
-        let tell = |cleared: Result<(), Error>| {
-            if let Err(error) = cleared {
-                tracing::warn!(%error, "clearing up");
-            }
-        };
-        let cleared = self.store.clear_ingest();
-        tell(cleared.and_then(|()| fault::at(Step::StartIngest)));
-        tell(self.remove_unmade());
-        tell(self.remove_strays().map(drop));
-        tell(self.evict(self.cache.size.0).map(drop));
-    }
-
-    /// Snapshots without folders: these were being prepared, so nobody knows of them.
-    fn remove_unmade(&self) -> Result<(), Error> {
-        let mut unmade = Vec::new();
-        self.metadata.walk(|key, snapshot| {
-            let has_folder = snapshot.state != State::Committed && Self::has_folder(&snapshot);
-            if has_folder && !self.store.upper(snapshot.number).is_dir() {
-                unmade.push(key.to_owned());
-            }
-            Ok(())
-        })?;
-        let mut result = Ok(());
-        for key in unmade {
-            result = result.and(self.metadata.remove(&key, false).map(drop));
-        }
-        result
-    }
-
-    /// Throws away files and mounts of which the database knows nothing. Files are looked for before their records: what is
-    /// being made has one of these from the start, or gets its name while `names` is held.
-    ///
-    /// # Errors
-    /// The first [`Error`]; everything else is thrown away all the same.
-    pub(crate) fn remove_strays(&self) -> Result<CollectResponse, Error> {
-        let mut removed = CollectResponse::default();
-        let mut result = Ok(());
-        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut folders = self.store.snapshots()?;
-        folders.extend(self.store.all_mapped()?);
-        let points = self.store.mount_points()?;
-        let files = self.store.layer_files()?;
-        let (mut numbers, mut merged) = (HashSet::new(), HashSet::new());
-        self.metadata.walk(|_, snapshot| {
-            // A committed snapshot is its layer.
-            if snapshot.state != State::Committed {
-                numbers.insert(snapshot.number);
-            }
-            merged.extend(snapshot.merged);
-            Ok(())
-        })?;
-        let layers = self.metadata.layers()?;
-        for number in folders.difference(&numbers) {
-            let (bytes, _) = usage(&self.store.snapshot(*number)).unwrap_or_default();
-            let gone = self.remove_folder(*number);
-            if gone.is_ok() {
-                removed.strays += 1;
-                removed.bytes += bytes;
-            }
-            result = result.and(gone);
-        }
-        fault::at(Step::StartFolders)?;
-        let known: HashSet<Number> = layers
-            .iter()
-            .map(|(number, _)| number)
-            .chain(&merged)
-            .copied()
-            .collect();
-        for number in points.difference(&known) {
-            let point = self.store.mount_point(*number);
-            result = result.and(self.mounts.unmount(*number, &point));
-        }
-        fault::at(Step::StartMounts)?;
-        let mut known: HashSet<PathBuf> = merged
-            .iter()
-            .map(|number| self.store.merged(*number))
-            .collect();
-        for (number, layer) in &layers {
-            known.extend(self.store.files(*number, layer)?);
-        }
-        for file in files.difference(&known) {
-            let (bytes, _) = usage(file).unwrap_or_default();
-            let gone = remove_sealed(file).map_err(Error::file("removing", file));
-            if gone.is_ok() {
-                removed.strays += 1;
-                removed.bytes += bytes;
-            }
-            result = result.and(gone);
-        }
-        fault::at(Step::StartImages)?;
-        result.map(|()| removed)
-    }
-
     /// Whether a snapshot that is not committed has a folder: a view over layers has nothing of its own.
-    fn has_folder(snapshot: &Snapshot) -> bool {
+    pub(crate) fn has_folder(snapshot: &Snapshot) -> bool {
         snapshot.state == State::Active || snapshot.parent.is_none()
     }
 
-    fn remove_folder(&self, number: Number) -> Result<(), Error> {
+    pub(crate) fn remove_folder(&self, number: Number) -> Result<(), Error> {
         mapped::hide(&self.store.mapped(number))?;
         let folder = self.store.snapshot(number);
         remove_all(&folder).map_err(Error::file("removing", &folder))

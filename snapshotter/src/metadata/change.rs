@@ -1,0 +1,188 @@
+//! What a change of the database is made of.
+
+use super::records::{Labels, Layer, Number, Snapshot, State, Time, is_unpacked_to};
+use super::{
+    BLOBS, CHILDREN, COUNTER, DIGESTS, LAYERS, NUMBERS, NUMBERS_AT_ONCE, SNAPSHOTS, USERS, bytes,
+    missing, record,
+};
+use crate::error::Error;
+use redb::{ReadableMultimapTable, ReadableTable, WriteTransaction};
+use std::ops::Range;
+
+/// A change of the database that is being made.
+pub(super) struct Change(pub(super) WriteTransaction);
+
+/// Whether a change must be on disk before anybody is told: a later one that is takes it along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Now,
+    Later,
+    /// The same; nobody waits for it, and it is made anew where it is lost.
+    Sometime,
+}
+
+impl Keep {
+    /// What is unpacked is lost as a whole.
+    pub(super) fn of(key: &str, labels: &Labels) -> Self {
+        match is_unpacked_to(key, labels) {
+            true => Self::Later,
+            false => Self::Now,
+        }
+    }
+}
+
+impl Change {
+    pub(super) fn take_numbers(&self) -> Result<Range<u64>, Error> {
+        let mut table = self.0.open_table(COUNTER)?;
+        let first = table.get(())?.map_or(1, |next| next.value());
+        let end = first.saturating_add(NUMBERS_AT_ONCE);
+        table.insert((), end)?;
+        Ok(first..end)
+    }
+
+    pub(super) fn snapshot(&self, key: &str) -> Result<Option<Snapshot>, Error> {
+        let table = self.0.open_table(SNAPSHOTS)?;
+        let found = table.get(key)?;
+        found.map(|bytes| record(key, bytes.value())).transpose()
+    }
+
+    pub(super) fn put(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
+        let bytes = bytes(key, snapshot)?;
+        self.0
+            .open_table(SNAPSHOTS)?
+            .insert(key, bytes.as_slice())?;
+        self.0.open_table(NUMBERS)?.insert(snapshot.number.0, key)?;
+        if let Some(parent) = &snapshot.parent {
+            self.0
+                .open_multimap_table(CHILDREN)?
+                .insert(parent.as_str(), key)?;
+        }
+        if let Some(layer) = snapshot.layer {
+            self.0.open_multimap_table(USERS)?.insert(layer.0, key)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot out, also of what refers to it.
+    pub(super) fn take(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
+        self.0.open_table(SNAPSHOTS)?.remove(key)?;
+        self.0.open_table(NUMBERS)?.remove(snapshot.number.0)?;
+        if let Some(parent) = &snapshot.parent {
+            self.0
+                .open_multimap_table(CHILDREN)?
+                .remove(parent.as_str(), key)?;
+        }
+        if let Some(layer) = snapshot.layer {
+            self.0.open_multimap_table(USERS)?.remove(layer.0, key)?;
+        }
+        Ok(())
+    }
+
+    /// A parent that can be built on.
+    pub(super) fn check_parent(&self, name: &str) -> Result<(), Error> {
+        match self.snapshot(name)? {
+            None => Err(Error::NotFound {
+                what: "parent",
+                name: name.to_owned(),
+            }),
+            Some(parent) if parent.state != State::Committed => Err(Error::State {
+                name: name.to_owned(),
+                reason: format!("a parent must be committed; it is {}", parent.state.name()),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Makes a layer known whose image is stored under `number`. Returns the number under which it is known: another one if
+    /// there was such a layer already.
+    pub(super) fn layer(&self, number: Number, layer: &Layer) -> Result<Number, Error> {
+        let mut number = number;
+        if let Some(digest) = &layer.digest {
+            let mut digests = self.0.open_table(DIGESTS)?;
+            let known = digests.get(digest.as_str())?.map(|known| known.value());
+            match known {
+                Some(known) => number = Number(known),
+                None => {
+                    digests.insert(digest.as_str(), number.0)?;
+                }
+            }
+        }
+        let bytes = bytes("a layer", layer)?;
+        self.0
+            .open_table(LAYERS)?
+            .insert(number.0, bytes.as_slice())?;
+        for blob in &layer.blobs {
+            self.0.open_table(BLOBS)?.insert(blob.as_str(), number.0)?;
+        }
+        Ok(number)
+    }
+
+    /// Drops a layer that no snapshot has any more.
+    pub(super) fn drop_unused_layer(
+        &self,
+        number: Number,
+    ) -> Result<Option<(Number, Layer)>, Error> {
+        if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
+            return Ok(None);
+        }
+        let mut layers = self.0.open_table(LAYERS)?;
+        let Some(bytes) = layers.remove(number.0)? else {
+            return Ok(None);
+        };
+        let layer: Layer = record("a layer", bytes.value())?;
+        if let Some(digest) = &layer.digest {
+            self.0.open_table(DIGESTS)?.remove(digest.as_str())?;
+        }
+        for blob in &layer.blobs {
+            self.0.open_table(BLOBS)?.remove(blob.as_str())?;
+        }
+        Ok(Some((number, layer)))
+    }
+
+    /// Whether a layer came from a blob.
+    pub(super) fn has_digest(&self, number: Number) -> Result<bool, Error> {
+        match self.0.open_table(LAYERS)?.get(number.0)? {
+            Some(bytes) => Ok(record::<Layer>("a layer", bytes.value())?.digest.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Notes since when a layer has no snapshot, if it has none.
+    pub(super) fn keep_unused_layer(&self, number: Number) -> Result<(), Error> {
+        if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
+            return Ok(());
+        }
+        self.change_layer(number, |layer| layer.unused_since = Some(Time::now()))
+    }
+
+    /// Changes the record of a layer, if there is one.
+    pub(super) fn change_layer(
+        &self,
+        number: Number,
+        make: impl FnOnce(&mut Layer),
+    ) -> Result<(), Error> {
+        let mut layers = self.0.open_table(LAYERS)?;
+        let found = layers.get(number.0)?;
+        let found = found.map(|bytes| record::<Layer>("a layer", bytes.value()));
+        if let Some(mut layer) = found.transpose()? {
+            make(&mut layer);
+            layers.insert(number.0, bytes("a layer", &layer)?.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// An active snapshot, by its number.
+    pub(super) fn active(&self, number: Number) -> Result<(String, Snapshot), Error> {
+        let numbers = self.0.open_table(NUMBERS)?;
+        let key = numbers.get(number.0)?.map(|key| key.value().to_owned());
+        let key = key.ok_or_else(|| missing(&number.0.to_string()))?;
+        let snapshot = self.snapshot(&key)?.ok_or_else(|| missing(&key))?;
+        match snapshot.state {
+            State::Active => Ok((key, snapshot)),
+            state => Err(Error::State {
+                name: key,
+                reason: format!("it is {} and takes no layer", state.name()),
+            }),
+        }
+    }
+}
