@@ -32,6 +32,14 @@ const EXPECTED_RATIO: usize = 4;
 const EXPECTED_RATIO_OF_SIMILAR: usize = 8;
 /// Largest expected input for which matches of 4 bytes pay at levels 4 to 6.
 const SHORT_MATCHES: usize = 256 << 10;
+/// Encoded bytes per input byte up to which they pay at level 3. Of data that
+/// hardly compresses, as weights of models, most matches are so short: finding
+/// them takes four times as long and saves nothing.
+const SHORT_MATCHES_PAY: f64 = 0.7;
+
+/// Matches of 4 bytes or more, and of as many as the level says.
+const SHORTER: CParameter = CParameter::MinMatch(4);
+const AS_THE_LEVEL: CParameter = CParameter::MinMatch(0);
 
 // The values below come from a random search over all of them with
 // `examples/fill.rs`, for size and encodes per byte at 4 KiB and 64 KiB.
@@ -66,6 +74,7 @@ pub struct ZstdEncoder {
     similar: bool,
     /// What the library's tables are chosen for.
     expected_ratio: usize,
+    short_matches: bool,
     /// The frame as the library writes it, and room to see how far a piece overflows.
     scratch: Box<[u8]>,
     /// Ratio of the frame before.
@@ -148,10 +157,9 @@ impl ZstdEncoder {
             context.set_parameter(parameter).map_err(library)?;
         }
         // Here the library's tables ask for matches of 5 bytes; 4 save up to 1.8 % at 64 KiB, and 0.6 % at level 3 in other sizes.
-        if level == 3 || (4..=6).contains(&level) && expected <= SHORT_MATCHES {
-            context
-                .set_parameter(CParameter::MinMatch(4))
-                .map_err(library)?;
+        let short_matches = level == 3 || (4..=6).contains(&level) && expected <= SHORT_MATCHES;
+        if short_matches {
+            context.set_parameter(SHORTER).map_err(library)?;
         }
         Ok(Self {
             context,
@@ -160,6 +168,7 @@ impl ZstdEncoder {
             max_output,
             similar: false,
             expected_ratio: EXPECTED_RATIO,
+            short_matches,
             scratch: vec![0; max_output + max_output / 4].into(),
             ratio: None,
             bytes_pushed: 0,
@@ -255,9 +264,17 @@ impl ZstdEncoder {
         }
     }
 
+    /// Whether matches of 4 bytes are looked for, by the same.
+    fn wants_short_matches(&self) -> bool {
+        match self.level {
+            3 => self.ratio.is_none_or(|ratio| ratio <= SHORT_MATCHES_PAY),
+            _ => self.short_matches,
+        }
+    }
+
     fn choose_tables(&mut self) -> Result<(), EncodeError> {
-        let expected_ratio = self.choice();
-        if expected_ratio == self.expected_ratio {
+        let (expected_ratio, short_matches) = (self.choice(), self.wants_short_matches());
+        if (expected_ratio, short_matches) == (self.expected_ratio, self.short_matches) {
             return Ok(());
         }
         let expected = (self.max_output * expected_ratio).min(1 << MAX_WINDOW_LOG);
@@ -266,7 +283,9 @@ impl ZstdEncoder {
             .map_err(library)?;
         let hint = CParameter::SrcSizeHint(expected as u32);
         self.context.set_parameter(hint).map_err(library)?;
-        self.expected_ratio = expected_ratio;
+        let least = if short_matches { SHORTER } else { AS_THE_LEVEL };
+        self.context.set_parameter(least).map_err(library)?;
+        (self.expected_ratio, self.short_matches) = (expected_ratio, short_matches);
         Ok(())
     }
 
