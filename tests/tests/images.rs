@@ -94,7 +94,7 @@ fn the_same_source_gives_the_same_bytes() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(16),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(8),
         max_shrink_iters: 400,
         ..ProptestConfig::default()
     })]

@@ -13,7 +13,7 @@ use crate::side::{Forms, json_of, lines, write};
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12),
         max_shrink_iters: 200,
         ..ProptestConfig::default()
     })]
