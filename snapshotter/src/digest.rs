@@ -1,13 +1,46 @@
-//! SHA-256 of bytes that pass by.
+//! SHA-256 of bytes that pass by, and of files.
 
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 /// Pieces that wait to be digested.
 const WAITING: usize = 32;
+
+/// Bytes of a file that are read at once.
+const PIECE: usize = 1 << 20;
+
+/// As containerd has it: `sha256:` and 64 hexadecimal digits.
+fn told(sha256: Sha256) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in sha256.finalize() {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+    }
+    text
+}
+
+/// The digest of a file from its start on; `progress` learns of bytes that were read.
+///
+/// # Errors
+/// Those of reading and of `progress`.
+pub(crate) fn of_file(
+    mut file: &File,
+    mut progress: impl FnMut(u64) -> io::Result<()>,
+) -> io::Result<String> {
+    let mut sha256 = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = file.read(&mut piece)?;
+        let Some(read) = piece.get(..count).filter(|read| !read.is_empty()) else {
+            return Ok(told(sha256));
+        };
+        sha256.update(read);
+        progress(count as u64)?;
+    }
+}
 
 /// What was digested.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,10 +66,7 @@ impl Hasher {
                     sha256.update(&piece);
                     size += piece.len() as u64;
                 }
-                let mut digest = "sha256:".to_owned();
-                for byte in sha256.finalize() {
-                    write!(digest, "{byte:02x}").expect("a string takes everything");
-                }
+                let digest = told(sha256);
                 Digested { digest, size }
             })?;
         Ok((Self(sender), thread))

@@ -2,8 +2,8 @@
 
 use crate::api::operator::{ScrubResponse, ScrubbedLayer};
 use crate::cache::checked;
+use crate::digest;
 use crate::error::Error;
-use crate::seal::digest;
 use crate::snapshotter::Snapshotter;
 use rustix::fs::{Advice, fadvise};
 use std::fs::File;
@@ -86,7 +86,7 @@ fn read(
     let file = File::open(path)?;
     // What cannot be forgotten is read from memory: nothing is wrong with that.
     let _ = fadvise(&file, 0, None, Advice::DontNeed);
-    let found = digest(&file, progress)?;
+    let found = digest::of_file(&file, progress)?;
     match noted {
         Some(noted) if noted != found => Err(io::Error::new(
             io::ErrorKind::InvalidData,

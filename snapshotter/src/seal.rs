@@ -3,22 +3,18 @@
 //! The thread has the lowest priority, so that unpacking the next layers comes first.
 
 use crate::config::Verity;
+use crate::digest;
 use crate::error::Error;
 use crate::metadata::Number;
 use crate::snapshotter::Snapshotter;
 use erofs_mount::fs_verity;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::process::setpriority_process;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-
-/// Bytes that are read at once.
-const PIECE: usize = 1 << 20;
 
 /// Tells that there are layers to seal.
 #[derive(Debug, Default)]
@@ -98,7 +94,7 @@ impl Snapshotter {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file.map_err(failed())?,
         };
-        let digest = digest(&file, |_| Ok(())).map_err(failed())?;
+        let digest = digest::of_file(&file, |_| Ok(())).map_err(failed())?;
         // A file with several names is also that of somebody else.
         let is_ours = file.metadata().is_ok_and(|file| file.nlink() == 1);
         if is_ours && self.integrity.fs_verity != Verity::Off {
@@ -133,29 +129,4 @@ impl Snapshotter {
             done => done,
         }
     }
-}
-
-/// SHA-256 of a file from its start on, as `sha256:…`; `progress` learns of bytes that were read.
-///
-/// # Errors
-/// Those of reading and of `progress`.
-pub(crate) fn digest(
-    mut file: &File,
-    mut progress: impl FnMut(u64) -> io::Result<()>,
-) -> io::Result<String> {
-    let mut sha256 = Sha256::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        let count = file.read(&mut piece)?;
-        let Some(read) = piece.get(..count).filter(|read| !read.is_empty()) else {
-            break;
-        };
-        sha256.update(read);
-        progress(count as u64)?;
-    }
-    let mut text = "sha256:".to_owned();
-    for byte in sha256.finalize() {
-        write!(text, "{byte:02x}").expect("a string takes everything");
-    }
-    Ok(text)
 }
