@@ -131,7 +131,7 @@ fn copy(from: &Path, to: &Path) -> Result<u64, Error> {
     file.sync_all().map_err(Error::file("writing", to))?;
     let requirements = Requirements::read(to, 0).map_err(io::Error::other);
     let inodes = requirements.and_then(|requirements| match requirements.extra_devices {
-        0 => checked(file),
+        0 => checked(file, None),
         devices => Err(unfit(format!("it needs {devices} other files"))),
     });
     inodes.map_err(Error::file("checking", from))
@@ -141,14 +141,18 @@ fn unfit(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// The inodes of an image whose structure is sound, as far as it is in its own file.
+/// The inodes of an image whose structure is sound, with the file of its data if that is not its own.
 ///
 /// # Errors
-/// `InvalidData` with the first finding.
-pub(crate) fn checked(file: File) -> io::Result<u64> {
+/// Those of opening; `InvalidData` with the first finding.
+pub(crate) fn checked(file: File, device: Option<&Path>) -> io::Result<u64> {
     let source: Arc<dyn ByteSource> = Arc::new(FileSource::new(file)?);
+    let mut devices: Vec<Arc<dyn ByteSource>> = Vec::new();
+    if let Some(device) = device {
+        devices.push(Arc::new(FileSource::open(device)?));
+    }
     let options = CheckOptions::default();
-    let report = check(&source, &[], &options, &AtomicU64::new(0))
+    let report = check(&source, &devices, &options, &AtomicU64::new(0))
         .map_err(|error| unfit(error.to_string()))?;
     match report.findings.first() {
         Some(finding) if !report.is_clean() => Err(unfit(finding.to_string())),

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::metadata::Number;
 use crate::snapshotter::Snapshotter;
 use erofs_mount::fs_verity;
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{Advice, IFlags, fadvise, ioctl_getflags, ioctl_setflags};
 use rustix::process::setpriority_process;
 use std::fs::File;
 use std::io;
@@ -16,23 +16,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Tells that there are layers to seal.
+/// Layers that are to be sealed.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
-    rung: Mutex<bool>,
-    heard: Condvar,
+pub(crate) struct Unsealed {
+    layers: Mutex<Vec<Number>>,
+    came: Condvar,
 }
 
-impl Bell {
-    pub(crate) fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.heard.notify_one();
+impl Unsealed {
+    pub(crate) fn add(&self, layer: Number) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.push(layer);
+        self.came.notify_one();
     }
 
-    fn wait(&self) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let rung = self.heard.wait_while(rung, |rung| !*rung);
-        *rung.unwrap_or_else(PoisonError::into_inner) = false;
+    /// Those that came since they were taken last, as soon as there are any.
+    fn take(&self) -> Vec<Number> {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let layers = self.came.wait_while(layers, |layers| layers.is_empty());
+        std::mem::take(&mut *layers.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -45,11 +47,11 @@ pub(crate) fn start(snapshotter: Arc<Snapshotter>) -> io::Result<()> {
     thread.spawn(move || {
         // Of this thread alone. Without it the layers are sealed just as well.
         let _ = setpriority_process(None, 19);
+        let mut layers = snapshotter.find_unsealed();
         loop {
-            if let Err(error) = snapshotter.seal() {
-                tracing::warn!(%error, "sealing layers");
-            }
-            snapshotter.unsealed.wait();
+            // Those that could not be sealed are tried again with the next.
+            layers.retain(|layer| !snapshotter.seal(*layer));
+            layers.extend(snapshotter.unsealed.take());
         }
     })?;
     Ok(())
@@ -71,20 +73,34 @@ pub(crate) fn require_verity(folder: &Path) -> Result<(), Error> {
 }
 
 impl Snapshotter {
-    /// Seals all layers that are not.
-    ///
-    /// # Errors
-    /// [`Error`] of the database; a layer that cannot be sealed is told of, and is tried again with the next.
-    pub(crate) fn seal(&self) -> Result<(), Error> {
-        for (number, layer) in self.metadata.layers()? {
-            if layer.image.is_none() {
-                let path = self.store.layer(number, &layer)?;
-                if let Err(error) = self.seal_layer(number, &path) {
-                    tracing::warn!(path = %path.display(), %error, "sealing a layer");
-                }
-            }
+    /// Layers that the process before this one left. Where they cannot be found it is told why.
+    fn find_unsealed(&self) -> Vec<Number> {
+        let found = self.metadata.layers().map(|layers| {
+            let unsealed = layers
+                .into_iter()
+                .filter(|(_, layer)| layer.image.is_none());
+            unsealed.map(|(number, _)| number).collect()
+        });
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "looking for layers to seal");
+            Vec::new()
+        })
+    }
+
+    /// Seals a layer, if it is there and is not sealed yet. Whether that is done: why it is not is told.
+    fn seal(&self, number: Number) -> bool {
+        let sealed = match self.metadata.layer(number) {
+            Ok(layer) if layer.image.is_none() => self
+                .store
+                .layer(number, &layer)
+                .and_then(|path| self.seal_layer(number, &path)),
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &sealed {
+            tracing::warn!(layer = number.0, %error, "sealing a layer");
         }
-        Ok(())
+        sealed.is_ok()
     }
 
     fn seal_layer(&self, number: Number, path: &Path) -> Result<(), Error> {
@@ -95,6 +111,8 @@ impl Snapshotter {
             file => file.map_err(failed())?,
         };
         let digest = digest::of_file(&file, |_| Ok(())).map_err(failed())?;
+        // Containers read it past these pages. Where they are kept nothing is lost but memory.
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
         // A file with several names is also that of somebody else.
         let is_ours = file.metadata().is_ok_and(|file| file.nlink() == 1);
         if is_ours && self.integrity.fs_verity != Verity::Off {
@@ -105,7 +123,7 @@ impl Snapshotter {
         let inode = |file: std::fs::Metadata| (file.dev(), file.ino());
         let opened = inode(file.metadata().map_err(failed())?);
         if path.metadata().map(inode).ok() != Some(opened) {
-            // Its successor is sealed when the bell rings again.
+            // Its successor is among those that came meanwhile.
             return Ok(());
         }
         if is_ours && self.integrity.immutable {

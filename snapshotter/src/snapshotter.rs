@@ -10,7 +10,7 @@ use crate::merge;
 use crate::metadata::{self, Form, Labels, Layer, Metadata, Number, Removed, Snapshot, State};
 use crate::metrics::Metrics;
 use crate::mounts::{Lower, Owners, Parts};
-use crate::seal::{Bell, require_verity};
+use crate::seal::{Unsealed, require_verity};
 use crate::store::{Draft, Store, remove_all, remove_sealed, usage};
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::options::BuildError;
@@ -42,8 +42,8 @@ pub(crate) struct Snapshotter {
     cleaning: Mutex<()>,
     /// Held while a layer gets its name and its record, or loses them: a layer that is removed may come again.
     pub(crate) names: Mutex<()>,
-    /// Rung when a layer was made.
-    pub(crate) unsealed: Bell,
+    /// Layers that were made since the process began.
+    pub(crate) unsealed: Unsealed,
 }
 
 impl Snapshotter {
@@ -72,7 +72,7 @@ impl Snapshotter {
             leavings: Mutex::default(),
             cleaning: Mutex::default(),
             names: Mutex::default(),
-            unsealed: Bell::default(),
+            unsealed: Unsealed::default(),
         };
         if config.integrity.fs_verity == Verity::On {
             require_verity(&snapshotter.store.ingest_folder())?;
@@ -352,7 +352,6 @@ impl Snapshotter {
         fault::at(Step::LayerRecorded)?;
         self.metrics.took("publish", began.elapsed());
         self.metrics.measured("tar", layer.tar_size);
-        self.unsealed.ring();
         Ok(layer)
     }
 
@@ -385,6 +384,13 @@ impl Snapshotter {
         if let Ok(size) = self.layer_size(draft.number, &layer) {
             self.metrics.measured("image", size);
         }
+        // One whose file was lost keeps its number.
+        let known = match &layer.digest {
+            Some(digest) => self.metadata.layer_with(digest).ok().flatten(),
+            None => None,
+        };
+        self.unsealed
+            .add(known.map_or(draft.number, |(number, _)| number));
         Ok(layer)
     }
 
