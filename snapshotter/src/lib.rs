@@ -43,6 +43,7 @@ mod filter;
 mod layer_mounts;
 mod log;
 mod mapped;
+mod media_type;
 mod merge;
 mod metadata;
 mod metrics;

@@ -2,11 +2,9 @@
 //!
 //! | module | question that it answers |
 //! |---|---|
-//! | `media_type` | which layers are ours? |
 //! | `tar` | how does a tar become an image, or get an index, in one pass? |
 //! | `native` | when is an image from elsewhere fit to be mounted? |
 
-mod media_type;
 mod native;
 mod tar;
 #[cfg(test)]
@@ -17,10 +15,10 @@ use crate::content::Blob;
 use crate::digest::{Digested, Hasher};
 use crate::error::Error;
 use crate::fault::{self, Step};
+use crate::media_type::{self, MediaType};
 use crate::metadata::{Layer, Number};
 use crate::snapshotter::Snapshotter;
 use crate::store::{Draft, Store};
-use media_type::MediaType;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;

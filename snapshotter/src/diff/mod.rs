@@ -1,11 +1,12 @@
 //! What was written to a snapshot becomes a layer.
 //!
 //! ```text
-//! upper directory ─► tree ─► tar ─┬─► SHA-256              the diffID
-//!                                 └─► packing ─┬─► SHA-256  the blob's digest
-//!                                              └─► upload
+//! upper directory ─► tree ─► tar ─┬──────────┬─┬─► SHA-256              the diffID
+//!                                 └─► image ─┘ └─► packing ─┬─► SHA-256  the blob's digest
+//!                                                           └─► upload
 //! ```
 
+mod image;
 mod mounts;
 mod packing;
 mod tree;
@@ -20,7 +21,7 @@ use crate::digest::{Both, Digested, Hasher};
 use crate::error::Error;
 use crate::snapshotter::Snapshotter;
 use erofs_format::inode::Timestamp;
-use packing::{Packer, Packing};
+use packing::{Content as Made, Format, Packer};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,7 @@ pub(crate) fn diff(
     content: &Content,
     request: DiffRequest,
 ) -> Result<Descriptor, Error> {
-    let packing = Packing::of(&request.media_type)?;
+    let format = Format::of(&request.media_type)?;
     let changes = mounts::changes(&snapshotter.store, &request.left, &request.right)?;
     let latest = request.source_date_epoch.map(|time| Timestamp {
         seconds: time.seconds,
@@ -51,21 +52,25 @@ pub(crate) fn diff(
         path: reference.as_str().into(),
         source,
     };
-    let (tar_hasher, tar_digested) = Hasher::start().map_err(failed)?;
+    let (hasher, digested) = Hasher::start().map_err(failed)?;
     let (blob_hasher, blob_digested) = Hasher::start().map_err(failed)?;
     let upload = Upload::start(content, reference.clone())?;
-    let packer = Packer::new(packing, Both(upload, blob_hasher)).map_err(failed)?;
-    let Both(packer, tar_hasher) = tree::write(&changes, latest, Both(packer, tar_hasher))?;
-    drop(tar_hasher);
+    let packer = Packer::new(format.packing, Both(upload, blob_hasher)).map_err(failed)?;
+    let out = Both(packer, hasher);
+    let Both(packer, hasher) = match format.content {
+        Made::Tar => tree::write(&changes, latest, out)?,
+        Made::Image => image::write(snapshotter, &changes, latest, out)?,
+    };
+    drop(hasher);
     let writing = |error| Error::file("writing", reference.as_ref())(error);
     let Both(upload, blob_hasher) = packer.finish().map_err(writing)?;
     drop(blob_hasher);
-    let (diff_id, blob) = (wait(tar_digested), wait(blob_digested));
+    let (diff_id, blob) = (wait(digested), wait(blob_digested));
     let mut labels = request.labels;
     labels.insert(UNCOMPRESSED.to_owned(), diff_id.digest);
     let size = upload.commit(&blob.digest, labels)?;
     Ok(Descriptor {
-        media_type: packing.media_type().to_owned(),
+        media_type: format.media_type.to_owned(),
         digest: blob.digest,
         size: i64::try_from(size).unwrap_or(i64::MAX),
         ..Descriptor::default()

@@ -1,9 +1,9 @@
-//! Which layers can be applied.
+//! Which layers can be applied, and made as images.
 
 use crate::error::Error;
 
 /// Media type of a tar without compression.
-pub(super) const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Media types of tars, to which compressions are appended.
 const TARS: [&str; 4] = [
     TAR,
@@ -23,7 +23,7 @@ const ZSTD: &str = "+zstd";
 
 /// What a layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MediaType<'a> {
+pub(crate) enum MediaType<'a> {
     /// A tar, perhaps compressed.
     Tar,
     /// An EROFS image.
@@ -40,7 +40,7 @@ impl<'a> MediaType<'a> {
     ///
     /// # Errors
     /// [`Error::NotOurs`].
-    pub(super) fn parse(media_type: &'a str) -> Result<Self, Error> {
+    pub(crate) fn parse(media_type: &'a str) -> Result<Self, Error> {
         let is_tar = |tar: &str| {
             let rest = media_type.strip_prefix(tar);
             rest.is_some_and(|rest| COMPRESSIONS.contains(&rest))
