@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::fault::{self, Step};
+use crate::locks::Locks;
 use crate::metadata::Number;
 use crate::mounts::Lower;
 use erofs_mount::umount::UmountError;
@@ -9,17 +10,15 @@ use erofs_mount::{
     Capabilities, DirectIo, FuseRequest, MountError, MountOptions, MountRequest, PreparedMount,
     Requirements, Via, table, umount,
 };
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which layers are mounted.
 #[derive(Debug)]
 pub(crate) struct LayerMounts {
     /// Whether each is, behind a lock that is held while that changes.
-    mounted: Mutex<HashMap<Number, Arc<Mutex<bool>>>>,
+    mounted: Locks<bool>,
     capabilities: Capabilities,
     via: Via,
     server: FuseServer,
@@ -42,20 +41,15 @@ impl LayerMounts {
         let taken = table::list().map_err(Error::file("reading", proc))?;
         let is_taken = |point: &Path| taken.iter().any(|mounted| mounted.mount_point == point);
         let mounted = points
-            .map(|(number, point)| (number, Arc::new(Mutex::new(is_taken(&point)))))
-            .collect();
+            .filter(|(_, point)| is_taken(point))
+            .map(|(number, _)| (number, true));
         Ok(Self {
-            mounted: Mutex::new(mounted),
+            mounted: Locks::knowing(mounted),
             capabilities: Capabilities::detect()
                 .map_err(|error| Error::file("reading", proc)(io::Error::other(error)))?,
             via,
             server,
         })
-    }
-
-    fn state(&self, number: Number) -> Arc<Mutex<bool>> {
-        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(mounted.entry(number).or_default())
     }
 
     /// How an image with these needs is to be mounted.
@@ -86,34 +80,42 @@ impl LayerMounts {
         })
     }
 
-    /// Mounts an image at its point, unless it is.
+    /// Mounts an image at its point, unless it is. `check` tells whether somebody still asks for it: whoever stops that
+    /// before asks for [`LayerMounts::unmount`], which waits for this.
     ///
     /// # Errors
-    /// [`Error::Mount`], [`Error::File`].
-    pub(crate) fn mount(&self, number: Number, lower: &Lower) -> Result<(), Error> {
-        let state = self.state(number);
-        let mut is_mounted = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_mounted {
-            return Ok(());
-        }
-        let Lower { image, point, .. } = lower;
-        match fs::create_dir(point) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::file("making", point)(error));
+    /// [`Error::Mount`], [`Error::File`], those of `check`.
+    pub(crate) fn mount(
+        &self,
+        number: Number,
+        lower: &Lower,
+        check: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.mounted.with(number, |is_mounted| {
+            if *is_mounted {
+                return Ok(());
             }
-            _ => {}
-        }
-        fault::at(Step::MountFolder)?;
-        let failed = |source| Error::Mount {
-            image: image.clone(),
-            source: Box::new(source),
-        };
-        let requirements = Requirements::read(image, 0).map_err(|error| failed(error.into()))?;
-        let prepared = self.plan(requirements, lower).map_err(failed)?;
-        let mut server = self.server;
-        prepared.execute(Some(&mut server)).map_err(failed)?;
-        *is_mounted = true;
-        fault::at(Step::MountDone)
+            check()?;
+            let Lower { image, point, .. } = lower;
+            match fs::create_dir(point) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::file("making", point)(error));
+                }
+                _ => {}
+            }
+            fault::at(Step::MountFolder)?;
+            let failed = |source| Error::Mount {
+                image: image.clone(),
+                source: Box::new(source),
+            };
+            let requirements =
+                Requirements::read(image, 0).map_err(|error| failed(error.into()))?;
+            let prepared = self.plan(requirements, lower).map_err(failed)?;
+            let mut server = self.server;
+            prepared.execute(Some(&mut server)).map_err(failed)?;
+            *is_mounted = true;
+            fault::at(Step::MountDone)
+        })
     }
 
     /// Unmounts a layer that nobody asks for any more; containers that still run keep it.
@@ -121,27 +123,27 @@ impl LayerMounts {
     /// # Errors
     /// [`Error::Unmount`], [`Error::File`].
     pub(crate) fn unmount(&self, number: Number, point: &Path) -> Result<(), Error> {
-        let state = self.state(number);
-        let mut is_mounted = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_mounted {
-            match umount(point, true) {
-                // Somebody else did it.
-                Ok(_) | Err(UmountError::NotMounted(_)) => {}
-                Err(source) => {
-                    return Err(Error::Unmount {
-                        folder: point.to_path_buf(),
-                        source: Box::new(source),
-                    });
+        self.mounted.with(number, |is_mounted| {
+            if *is_mounted {
+                match umount(point, true) {
+                    // Somebody else did it.
+                    Ok(_) | Err(UmountError::NotMounted(_)) => {}
+                    Err(source) => {
+                        return Err(Error::Unmount {
+                            folder: point.to_path_buf(),
+                            source: Box::new(source),
+                        });
+                    }
                 }
+                *is_mounted = false;
             }
-            *is_mounted = false;
-        }
-        fault::at(Step::CleanupUnmounted)?;
-        match fs::remove_dir(point) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::file("removing", point)(error))
+            fault::at(Step::CleanupUnmounted)?;
+            match fs::remove_dir(point) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(Error::file("removing", point)(error))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        }
+        })
     }
 }

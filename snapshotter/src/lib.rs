@@ -41,6 +41,7 @@ mod error;
 pub mod fault;
 mod filter;
 mod layer_mounts;
+mod locks;
 mod log;
 mod mapped;
 mod media_type;

@@ -5,6 +5,7 @@ use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Verity}
 use crate::error::Error;
 use crate::fault::{self, Step};
 use crate::layer_mounts::{FuseServer, LayerMounts};
+use crate::locks::Locks;
 use crate::mapped;
 use crate::merge;
 use crate::metadata::{self, Form, Labels, Layer, Metadata, Number, Removed, Snapshot, State};
@@ -42,6 +43,8 @@ pub(crate) struct Snapshotter {
     cleaning: Mutex<()>,
     /// Held while a layer gets its name and its record, or loses them: a layer that is removed may come again.
     pub(crate) names: Mutex<()>,
+    /// Held while the folder of a snapshot, or what is shown to it with other owners, is made or thrown away.
+    folders: Locks<()>,
     /// Layers that were made since the process began.
     pub(crate) unsealed: Unsealed,
 }
@@ -72,6 +75,7 @@ impl Snapshotter {
             leavings: Mutex::default(),
             cleaning: Mutex::default(),
             names: Mutex::default(),
+            folders: Locks::default(),
             unsealed: Unsealed::default(),
         };
         if config.integrity.fs_verity == Verity::On {
@@ -86,10 +90,29 @@ impl Snapshotter {
         snapshot.state == State::Active || snapshot.parent.is_none()
     }
 
+    /// Throws away what only a snapshot has that is removed or committed.
+    ///
+    /// # Errors
+    /// [`Error::Unmount`], [`Error::File`].
     pub(crate) fn remove_folder(&self, number: Number) -> Result<(), Error> {
-        mapped::hide(&self.store.mapped(number))?;
-        let folder = self.store.snapshot(number);
-        remove_all(&folder).map_err(Error::file("removing", &folder))
+        self.folders.with(number, |()| {
+            mapped::hide(&self.store.mapped(number))?;
+            let folder = self.store.snapshot(number);
+            remove_all(&folder).map_err(Error::file("removing", &folder))
+        })
+    }
+
+    /// Looks whether a snapshot is still there. If it is, so is what lies below it, and whoever removes it throws away later
+    /// what is made now under the lock for that.
+    fn check_there(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
+        match self.metadata.get(key)?.number == snapshot.number {
+            true => Ok(()),
+            // Its key was given to another one.
+            false => Err(Error::NotFound {
+                what: "snapshot",
+                name: key.to_owned(),
+            }),
+        }
     }
 
     /// A new snapshot that is written to, or a view, and how to mount it.
@@ -115,7 +138,7 @@ impl Snapshotter {
                 self.forget(key);
             }
         })?;
-        self.make(&snapshot, &owners)
+        self.make(key, &snapshot, &owners)
             .inspect_err(|_| self.forget(key))
     }
 
@@ -126,14 +149,22 @@ impl Snapshotter {
         }
     }
 
-    fn make(&self, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Mount>, Error> {
+    fn make(
+        &self,
+        key: &str,
+        snapshot: &Snapshot,
+        owners: &Owners,
+    ) -> Result<Vec<Mount>, Error> {
         fault::at(Step::PrepareRecorded)?;
-        let lower = self.lower(snapshot, owners)?;
+        let lower = self.lower(key, snapshot, owners)?;
         if Self::has_folder(snapshot) {
             let root = lower.first().map(merge::root_directory).transpose()?;
             let mut root = root.unwrap_or_default();
             (root.owner, root.group) = owners.outside(root.owner, root.group);
-            self.store.make_snapshot(snapshot.number, root)?;
+            self.folders.with(snapshot.number, |()| {
+                self.check_there(key, snapshot)?;
+                self.store.make_snapshot(snapshot.number, root)
+            })?;
         }
         fault::at(Step::PrepareMade)?;
         Ok(self.told(snapshot, &lower, owners))
@@ -152,7 +183,8 @@ impl Snapshotter {
             });
         }
         let owners = Owners::of(&snapshot.labels)?;
-        Ok(self.told(&snapshot, &self.lower(&snapshot, &owners)?, &owners))
+        let lower = self.lower(key, &snapshot, &owners)?;
+        Ok(self.told(&snapshot, &lower, &owners))
     }
 
     fn told(&self, snapshot: &Snapshot, lower: &[Lower], owners: &Owners) -> Vec<Mount> {
@@ -167,7 +199,12 @@ impl Snapshotter {
     }
 
     /// The images below a snapshot, the topmost first, mounted unless containerd does that.
-    fn lower(&self, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Lower>, Error> {
+    fn lower(
+        &self,
+        key: &str,
+        snapshot: &Snapshot,
+        owners: &Owners,
+    ) -> Result<Vec<Lower>, Error> {
         let mut layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
         if let Some(number) = snapshot.merged {
             let images: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
@@ -181,12 +218,16 @@ impl Snapshotter {
         let mounted = self.config.mode == MountMode::Overlay;
         if mounted {
             for (number, lower) in &layers {
-                self.mounts.mount(*number, lower)?;
+                let check = || self.check_there(key, snapshot);
+                self.mounts.mount(*number, lower, check)?;
             }
         }
         let mut lower: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
         if mounted && owners.are_others() {
-            mapped::show(&mut lower, &self.store.mapped(snapshot.number), owners)?;
+            self.folders.with(snapshot.number, |()| {
+                self.check_there(key, snapshot)?;
+                mapped::show(&mut lower, &self.store.mapped(snapshot.number), owners)
+            })?;
         }
         Ok(lower)
     }
