@@ -78,6 +78,14 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The root folder cannot be used.
+    #[error("root {}: its path {reason}: take another one", path.display())]
+    Root {
+        /// The folder, without links.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// What was written to a snapshot cannot become a layer.
     #[error("{0}")]
     Changes(String),

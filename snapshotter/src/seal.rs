@@ -88,7 +88,7 @@ impl Snapshotter {
     }
 
     /// Seals a layer, if it is there and is not sealed yet. Whether that is done: why it is not is told.
-    fn seal(&self, number: Number) -> bool {
+    pub(crate) fn seal(&self, number: Number) -> bool {
         let sealed = match self.metadata.layer(number) {
             Ok(layer) if layer.image.is_none() => self
                 .store

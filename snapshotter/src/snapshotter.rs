@@ -138,8 +138,12 @@ impl Snapshotter {
                 self.forget(key);
             }
         })?;
-        self.make(key, &snapshot, &owners)
-            .inspect_err(|_| self.forget(key))
+        self.make(key, &snapshot, &owners).inspect_err(|_| {
+            // Unless that was done, and the key given to another one.
+            if self.check_there(key, &snapshot).is_ok() {
+                self.forget(key);
+            }
+        })
     }
 
     /// Takes a snapshot out that could not be prepared. This may fail too; what matters is why that did.
@@ -149,12 +153,7 @@ impl Snapshotter {
         }
     }
 
-    fn make(
-        &self,
-        key: &str,
-        snapshot: &Snapshot,
-        owners: &Owners,
-    ) -> Result<Vec<Mount>, Error> {
+    fn make(&self, key: &str, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Mount>, Error> {
         fault::at(Step::PrepareRecorded)?;
         let lower = self.lower(key, snapshot, owners)?;
         if Self::has_folder(snapshot) {
@@ -199,12 +198,7 @@ impl Snapshotter {
     }
 
     /// The images below a snapshot, the topmost first, mounted unless containerd does that.
-    fn lower(
-        &self,
-        key: &str,
-        snapshot: &Snapshot,
-        owners: &Owners,
-    ) -> Result<Vec<Lower>, Error> {
+    fn lower(&self, key: &str, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Lower>, Error> {
         let mut layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
         if let Some(number) = snapshot.merged {
             let images: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
@@ -561,3 +555,6 @@ impl Snapshotter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

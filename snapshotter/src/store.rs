@@ -40,6 +40,10 @@ impl Default for RootDirectory {
         }
     }
 }
+
+/// What no path may have that is an option of a mount, or a template for one (`{{`, with `mode = "delegate"`).
+const SEPARATORS: [&str; 4] = [":", ",", "\\", "{{"];
+
 /// Folder of layers by digest.
 const LAYERS: &str = "layers/sha256";
 /// Folder of layers without.
@@ -69,11 +73,30 @@ pub(crate) fn sha256(digest: &str) -> Result<&str, Error> {
         })
 }
 
+/// Looks whether a folder may stand in the options of overlay mounts as containerd and its clients take them apart: by
+/// colons and commas, without a way to say that one is part of a name.
+///
+/// # Errors
+/// [`Error::Root`].
+fn check_root(root: &Path) -> Result<(), Error> {
+    let reason = match root.to_str() {
+        None => "is not UTF-8, as what containerd is told must be".to_owned(),
+        Some(text) => match SEPARATORS.into_iter().find(|part| text.contains(part)) {
+            Some(part) => format!("has {part:?}, which ends a name in the options of a mount"),
+            None => return Ok(()),
+        },
+    };
+    Err(Error::Root {
+        path: root.to_path_buf(),
+        reason,
+    })
+}
+
 impl Store {
     /// Makes what is not there yet; only root may look inside.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`], [`Error::Root`].
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let make = |name: &str| {
             let folder = root.join(name);
@@ -83,15 +106,17 @@ impl Store {
                 .create(&folder)
                 .map_err(Error::file("making", &folder))
         };
-        ["", LAYERS, LOCAL, MERGED, "ingest", "snapshots", "i", "m"]
-            .into_iter()
-            .try_for_each(make)?;
-        // Each synced by itself would cost every layer that.
-        (0..=u8::MAX).try_for_each(|first| make(&format!("{LAYERS}/{first:02x}")))?;
+        make("")?;
         // As the mount table has it.
         let root = root
             .canonicalize()
             .map_err(Error::file("looking for", root))?;
+        check_root(&root)?;
+        [LAYERS, LOCAL, MERGED, "ingest", "snapshots", "i", "m"]
+            .into_iter()
+            .try_for_each(make)?;
+        // Each synced by itself would cost every layer that.
+        (0..=u8::MAX).try_for_each(|first| make(&format!("{LAYERS}/{first:02x}")))?;
         Ok(Self { root })
     }
 
@@ -455,4 +480,35 @@ pub(crate) fn usage(folder: &Path) -> Result<(u64, u64), Error> {
         }
     }
     Ok((size, seen.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn folders_that_no_mount_option_can_name_are_refused() {
+        let folder = tempfile::tempdir().expect("made");
+        for (name, part) in [
+            (&b"a:b"[..], "\":\""),
+            (b"a,b", "\",\""),
+            (b"a\\b", "\"\\\\\""),
+            (b"{{a}}", "\"{{\""),
+            (b"a\xff", "UTF-8"),
+        ] {
+            let root = folder.path().join(OsStr::from_bytes(name));
+            let error = Store::open(&root).expect_err("refused").to_string();
+            let path = root.display().to_string();
+            assert!(error.contains(&path) && error.contains(part), "{error}");
+            assert_eq!(fs::read_dir(&root).expect("read").count(), 0);
+        }
+        // What counts is what the mount table will show.
+        let link = folder.path().join("link");
+        symlink(folder.path().join("a:b"), &link).expect("made");
+        Store::open(&link).expect_err("refused");
+        Store::open(&folder.path().join("a b\t\"'%$é")).expect("fine");
+    }
 }

@@ -10,7 +10,8 @@ use erofs_tests::skip::{self, Reason};
 use erofs_tests::{require, ustar, workshop};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -279,6 +280,7 @@ fn tars_are_kept_beside_their_index() {
         let committed = name(&sha256(&blob));
         let (size, inodes) = snapshotter.usage(&committed).unwrap();
         assert_eq!((size, inodes), (bytes(&image) + bytes(&kept), 4));
+        is_scrubbed(&snapshotter, &image, &kept, &committed);
         // The next process does not take the tar for something left over.
         drop(snapshotter);
         let snapshotter = place.open(Mode::Index);
@@ -286,6 +288,52 @@ fn tars_are_kept_beside_their_index() {
         snapshotter.remove(&committed).unwrap();
         snapshotter.cleanup().unwrap();
         assert_eq!(place.files(), Vec::<PathBuf>::new());
+    }
+}
+
+/// Asserts that a scrub finds damage of a layer's image and of its tar, before the digest of the image is noted and after.
+fn is_scrubbed(snapshotter: &Snapshotter, image: &Path, tar: &Path, user: &str) {
+    let scrub = || {
+        let mut found = Vec::new();
+        let scrubbed = snapshotter.scrub(|report| {
+            found.extend(report.layer);
+            ControlFlow::Continue(())
+        });
+        scrubbed.unwrap();
+        let [layer] = found.try_into().unwrap();
+        layer
+    };
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    let [(number, _)] = snapshotter.metadata.layers().unwrap().try_into().unwrap();
+    for is_noted in [false, true] {
+        if is_noted {
+            assert!(snapshotter.seal(number));
+        }
+        let whole = scrub();
+        assert!(!whole.damaged, "{whole:?}");
+        assert_eq!(whole.recorded, is_noted);
+        assert_eq!(whole.bytes, size(image) + size(tar));
+        for file in [tar, image] {
+            let write = |byte: u8| {
+                let opened = File::options().write(true).open(file).unwrap();
+                // In the data of a file, or the checksum of the superblock.
+                let at = if file == tar { size(tar) / 2 } else { 1028 };
+                let mut before = [0];
+                File::open(file)
+                    .unwrap()
+                    .read_exact_at(&mut before, at)
+                    .unwrap();
+                opened.write_all_at(&[byte], at).unwrap();
+                before[0]
+            };
+            let before = write(b'x');
+            assert_ne!(before, b'x');
+            let damaged = scrub();
+            assert!(damaged.damaged, "{damaged:?}");
+            assert_eq!(damaged.path, file.to_str().unwrap());
+            assert_eq!(damaged.users, [user]);
+            write(before);
+        }
     }
 }
 
