@@ -6,6 +6,7 @@
 use crate::error::Error;
 use crate::mounts::{Lower, Owners};
 use erofs_mount::umount::{UmountError, umount};
+use rustix::io::Errno;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +31,15 @@ pub(crate) fn show(lower: &mut [Lower], folder: &Path, owners: &Owners) -> Resul
                 None => owners.mapping(),
             };
             let shown = made.and_then(|made| mapping.insert(made).show(&lower.point, &point));
-            shown.map_err(Error::file("mapping owners at", &point))?;
+            shown.map_err(|error| {
+                let error = match error.raw_os_error() {
+                    Some(code) if code == Errno::INVAL.raw_os_error() => io::Error::other(
+                        "what is mounted cannot show other owners: FUSE does not, and EROFS does since Linux 5.19",
+                    ),
+                    _ => error,
+                };
+                Error::file("mapping owners at", &point)(error)
+            })?;
         }
         lower.point = point;
     }

@@ -5,7 +5,7 @@ use crate::mounts::Lower;
 use crate::store::RootDirectory;
 use erofs_mkfs::index::{IndexOptions, IndexSource, Placement, index};
 use erofs_mkfs::options::BuildError;
-use erofs_mkfs::source::layers::{Layer, LayerSource};
+use erofs_mkfs::source::layers::{Layer, LayerError, LayerSource};
 use erofs_reader::{ByteSource, FileSource, Image, ImageOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,19 @@ pub(crate) fn devices(layers: &[Lower]) -> Vec<PathBuf> {
         .rev()
         .flat_map(|lower| std::iter::once(&lower.image).chain(&lower.devices));
     files.cloned().collect()
+}
+
+/// Whether it is for what the layers are that there is no image over them: blocks of several sizes, compressed data, names or data
+/// that overlayfs finds elsewhere. Then each is mounted.
+pub(crate) fn is_impossible(error: &Error) -> bool {
+    let Error::Convert { source, .. } = error else {
+        return false;
+    };
+    matches!(
+        &**source,
+        BuildError::Index(_)
+            | BuildError::Layer(LayerError::Redirected { .. } | LayerError::TooManyFiles)
+    )
 }
 
 /// Writes the metadata of `layers`, the topmost first, at `output`.

@@ -14,7 +14,6 @@ use crate::mounts::{Lower, Owners, Parts};
 use crate::seal::{Unsealed, require_verity};
 use crate::store::{Draft, Store, remove_all, remove_sealed, usage};
 use erofs_mkfs::build::{BuildSource, build};
-use erofs_mkfs::options::BuildError;
 use erofs_mkfs::source::Whiteouts;
 use erofs_mount::Requirements;
 use std::collections::HashSet;
@@ -270,9 +269,7 @@ impl Snapshotter {
             .collect();
         let draft = self.draft()?;
         match merge::merge(&layers, &draft.image()) {
-            Err(Error::Convert { source, .. }) if matches!(*source, BuildError::Index(_)) => {
-                return Ok(None);
-            }
+            Err(error) if merge::is_impossible(&error) => return Ok(None),
             merged => merged?,
         }
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);

@@ -40,11 +40,17 @@ impl Place {
     }
 
     fn open(&self, mode: Mode) -> Snapshotter {
+        self.open_merging(mode, 0)
+    }
+
+    /// With images over more than `merge` layers.
+    fn open_merging(&self, mode: Mode, merge: usize) -> Snapshotter {
         let mut config = Config {
             root: self.path("root"),
             ..Config::default()
         };
         config.layers.mode = mode;
+        config.mounts.merge = merge;
         Snapshotter::open(&config, |_| Err("nobody asks for FUSE".into())).unwrap()
     }
 
@@ -63,6 +69,18 @@ impl Place {
     /// Applies a blob to a new snapshot and commits it.
     fn apply(
         &self,
+        snapshotter: &Snapshotter,
+        media_type: &str,
+        blob: &[u8],
+        streams: bool,
+    ) -> Result<Descriptor, Error> {
+        self.apply_over(None, snapshotter, media_type, blob, streams)
+    }
+
+    /// The same over another one.
+    fn apply_over(
+        &self,
+        parent: Option<&str>,
         snapshotter: &Snapshotter,
         media_type: &str,
         blob: &[u8],
@@ -91,7 +109,7 @@ impl Place {
         };
         let applied = apply(snapshotter, number, &layer, &Arc::default(), &open);
         match &applied {
-            Ok(_) => snapshotter.commit(&digest, &name(&digest), None, Labels::new())?,
+            Ok(_) => snapshotter.commit(&digest, &name(&digest), parent, Labels::new())?,
             Err(_) => snapshotter.remove(&digest)?,
         }
         // As containerd may.
@@ -353,6 +371,55 @@ fn a_tar_that_no_kernel_reads_in_place_is_converted() {
         .apply(&snapshotter, media_type::TAR, &tar, false)
         .unwrap();
     assert_eq!(place.files().len(), 1);
+}
+
+/// Indexes have blocks of 512 bytes, and no image lies over such and others.
+#[test]
+fn layers_are_merged_where_that_is_possible() {
+    require!(mounts());
+    let place = Place::new();
+    let snapshotter = place.open_merging(Mode::Index, 1);
+    let lower = place.tar();
+    fs::write(place.path("source/second"), "second").unwrap();
+    let upper = packed("gzip", &place.tar());
+    fs::write(place.path("source/third"), "third").unwrap();
+    let image = place.image();
+    let mut names: Vec<String> = Vec::new();
+    for (media_type, blob) in [
+        (media_type::TAR, &lower),
+        (media_type::TAR, &upper),
+        (NATIVE, &image),
+    ] {
+        let parent = names.last().map(String::as_str);
+        place
+            .apply_over(parent, &snapshotter, media_type, blob, false)
+            .unwrap();
+        names.push(name(&sha256(blob)));
+    }
+    let view = |key: &str, parent: &String| {
+        let mounts = snapshotter.prepare(key, State::View, Some(parent), Labels::new());
+        let [mount] = mounts.unwrap().try_into().unwrap();
+        mount
+    };
+    let merged = view("merged", &names[1]);
+    assert_eq!(merged.r#type, "bind");
+    let read = |name: &str| fs::read(Path::new(&merged.source).join(name)).unwrap();
+    assert_eq!(read("folder/file"), [7; 100_000]);
+    assert_eq!(read("second"), b"second");
+    let each = view("each", &names[2]);
+    assert_eq!(each.r#type, "overlay");
+    assert_eq!(each.options[0].split(':').count(), 3);
+
+    names.reverse();
+    for name in ["merged", "each"]
+        .into_iter()
+        .chain(names.iter().map(String::as_str))
+    {
+        snapshotter.remove(name).unwrap();
+    }
+    snapshotter.cleanup().unwrap();
+    assert_eq!(place.files(), Vec::<PathBuf>::new());
+    assert!(snapshotter.store.mount_points().unwrap().is_empty());
 }
 
 /// Other settings make other files; those that are there may be mounted.
