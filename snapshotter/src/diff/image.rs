@@ -73,3 +73,61 @@ fn convert(
         .map(drop)
         .map_err(Error::convert(&name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use erofs_tests::{require, skip};
+    use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
+    use std::fs;
+    use std::io::Cursor;
+
+    #[test]
+    fn an_image_is_what_its_tar_becomes() {
+        require!(skip::root());
+        let place = tempfile::tempdir().expect("made");
+        let config = Config {
+            root: place.path().join("root"),
+            ..Config::default()
+        };
+        let snapshotter = Snapshotter::open(&config, |_| Err("no FUSE".into())).expect("opened");
+        let folder = place.path().join("upper");
+        fs::create_dir_all(folder.join("opaque")).expect("made");
+        let opaque = "trusted.overlay.opaque";
+        setxattr(folder.join("opaque"), opaque, b"y", XattrFlags::empty()).expect("set");
+        fs::write(folder.join("opaque/file"), vec![7; 1_000_000]).expect("written");
+        let device = FileType::CharacterDevice;
+        mknodat(
+            CWD,
+            folder.join("gone"),
+            device,
+            Mode::empty(),
+            makedev(0, 0),
+        )
+        .expect("made");
+        let image = || write(&snapshotter, &folder, None, Vec::new());
+        let made = image().expect("made");
+        assert!(image().expect("made") == made);
+
+        let tar = tree::write(&folder, None, Vec::new()).expect("written");
+        let archive = Archive::stream(Cursor::new(tar)).expect("a tar");
+        let options = snapshotter.layers.options(Whiteouts::Overlay);
+        let path = place.path().join("image.erofs");
+        let progress = Arc::new(AtomicU64::new(0));
+        build(BuildSource::Tar(archive), &path, &options, &progress).expect("built");
+        assert!(fs::read(path).expect("read") == made);
+
+        // What is refused is refused as for tars, wherever it stands, and leaves nothing.
+        fs::write(folder.join(".wh.file"), "").expect("written");
+        let refused = image().expect_err("refused");
+        assert!(matches!(refused, Error::Changes(_)), "{refused}");
+        fs::remove_file(folder.join(".wh.file")).expect("removed");
+        let redirect = "trusted.overlay.redirect";
+        setxattr(folder.join("opaque"), redirect, b"/x", XattrFlags::empty()).expect("set");
+        let refused = image().expect_err("refused");
+        assert!(matches!(refused, Error::NotOurs(_)), "{refused}");
+        let left = snapshotter.store.ingested().expect("read");
+        assert_eq!(left, Vec::<std::path::PathBuf>::new());
+    }
+}
