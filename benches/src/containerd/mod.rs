@@ -72,8 +72,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let before = Machine::now()?;
     let mut site = Site::start(&tools)?;
     let (large, layered) = (site.image("large:1"), site.image("layered:1"));
-    site.push(&large, &images::of_a_root(&corpora)?)?;
-    site.push(&layered, &images::of_many_layers(&site)?)?;
+    site.push(&large, &images::of_a_root(&corpora)?);
+    site.push(&layered, &images::of_many_layers(&site)?);
 
     let mut lines = Vec::new();
     lines.push(Line {

@@ -1,29 +1,27 @@
 //! The daemons, and what a client asks of them.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use erofs_tests::containerd::{Containerd, NAME, Setup, fetched};
+use erofs_tests::containerd::{Containerd, NAME, Registry, Setup, fetched};
 
 use super::images::IMPORTED;
 use crate::tools::{Tools, workspace};
 
 /// Ours, containerd's own, and what everybody has.
 pub(crate) const SNAPSHOTTERS: [&str; 3] = [NAME, "erofs", "overlayfs"];
-/// How long the registry may take to answer.
+/// How long something may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// containerd with its plugin, and a registry.
 pub(crate) struct Site {
     containerd: Containerd,
-    programs: PathBuf,
-    registry: Child,
-    port: u16,
+    setup: Setup,
+    registry: Registry,
     containers: usize,
 }
 
@@ -39,46 +37,21 @@ impl Site {
         let version = "2.1";
         let mut programs =
             fetched(version).map_err(|reason| anyhow::anyhow!("containerd: {reason}"))?;
-        let of_containerd = programs.first().context("no programs")?.clone();
         programs.extend(tools.mkfs_erofs.parent().map(Path::to_path_buf));
-        let containerd = Containerd::start(&Setup {
+        let setup = Setup {
             version,
             programs,
             erofs: tools.erofs.clone(),
             content: None,
             plugin: String::new(),
-        });
-        // Nobody else takes it in the meantime: nothing of that kind runs beside a measurement.
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let folder = containerd.folder();
-        let config = folder.join("registry.yml");
-        fs::write(
-            &config,
-            format!(
-                "version: 0.1\nstorage:\n  filesystem: {{ rootdirectory: {} }}\nhttp:\n  addr: 127.0.0.1:{port}\n",
-                folder.join("registry").display()
-            ),
-        )?;
-        let registry = Command::new(of_containerd.join("docker-registry"))
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("docker-registry")?;
-        let site = Self {
-            containerd,
-            programs: of_containerd,
-            registry,
-            port,
-            containers: 0,
+            containerd: String::new(),
         };
-        let began = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            ensure!(began.elapsed() < PATIENCE, "the registry does not answer");
-            sleep(Duration::from_millis(20));
-        }
-        Ok(site)
+        Ok(Self {
+            containerd: Containerd::start(&setup),
+            registry: Registry::start(&setup.program("docker-registry")),
+            setup,
+            containers: 0,
+        })
     }
 
     /// Where the daemons keep their files.
@@ -88,7 +61,7 @@ impl Site {
 
     /// A program that came with containerd.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.programs.join(name)
+        self.setup.program(name)
     }
 
     /// What containerd says of itself.
@@ -109,7 +82,7 @@ impl Site {
 
     /// The name of an image in the registry.
     pub(crate) fn image(&self, name: &str) -> String {
-        format!("127.0.0.1:{}/{name}", self.port)
+        self.registry.image(name)
     }
 
     fn ctr(&self, arguments: &[&str]) -> Result<Output> {
@@ -125,16 +98,8 @@ impl Site {
     }
 
     /// Puts an image into the registry and forgets it.
-    ///
-    /// # Errors
-    /// containerd or the registry refuses.
-    pub(crate) fn push(&self, image: &str, archive: &Path) -> Result<()> {
-        let archive = archive.to_str().context("no text")?;
-        self.ctr(&["image", "import", "--local", "--no-unpack", archive])?;
-        self.ctr(&["image", "tag", IMPORTED, image])?;
-        self.ctr(&["image", "push", "--plain-http", image])?;
-        self.ctr(&["image", "rm", "--sync", IMPORTED, image])?;
-        Ok(())
+    pub(crate) fn push(&self, image: &str, archive: &Path) {
+        self.containerd.push(archive, IMPORTED, image);
     }
 
     /// Pulls and unpacks an image. Seconds.
@@ -258,13 +223,6 @@ impl Site {
     /// The socket of containerd.
     pub(crate) fn socket(&self) -> PathBuf {
         self.containerd.folder().join("c.sock")
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = self.registry.kill();
-        let _ = self.registry.wait();
     }
 }
 

@@ -16,6 +16,8 @@ use serde_json::Value;
 
 /// What the plugin is called.
 pub const NAME: &str = "erofs-toolkit";
+/// The version of the containerd that `CONTAINERD_DIR` names, which is newer than any in Debian.
+pub const NEWER: &str = "newer";
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,28 +34,80 @@ pub struct Setup {
     pub content: Option<PathBuf>,
     /// Further lines of the plugin's configuration.
     pub plugin: String,
+    /// Further lines of containerd's configuration, behind what we print, whose last table is that of CRI.
+    pub containerd: String,
+}
+
+impl Setup {
+    /// A program that came with containerd.
+    ///
+    /// # Panics
+    /// It did not.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let mut paths = self.programs.iter().map(|folder| folder.join(name));
+        paths.find(|path| path.is_file()).expect(name)
+    }
 }
 
 /// Both daemons. They are killed when this is dropped, and what they mounted is unmounted.
 #[derive(Debug)]
 pub struct Containerd {
     folder: tempfile::TempDir,
+    version: &'static str,
     path: OsString,
     erofs: PathBuf,
     plugin: Child,
     daemon: Child,
 }
 
-/// Folders of the programs of this version of containerd.
+/// The folder whose `bin` has `containerd`, `ctr` and `containerd-shim-runc-v2`.
+///
+/// # Errors
+/// `CONTAINERD_DIR` is not set.
+fn named() -> Result<PathBuf, Reason> {
+    let named = std::env::var_os("CONTAINERD_DIR").map(PathBuf::from);
+    named.ok_or_else(|| Reason("CONTAINERD_DIR names no newer containerd".to_owned()))
+}
+
+/// What is before and behind the first point of the version of the containerd that `CONTAINERD_DIR` names.
+///
+/// # Errors
+/// It names none.
+///
+/// # Panics
+/// It does not tell its version.
+pub fn newer() -> Result<(u32, u32), Reason> {
+    let mut command = Command::new(named()?.join("bin/containerd"));
+    let said = String::from_utf8(succeed(command.arg("--version")).stdout).expect("text");
+    // `containerd github.com/containerd/containerd/v2 2.3.4 REVISION`, or v2.3.4
+    let version = said.split_whitespace().nth(2).expect("a version");
+    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => panic!("no version: {said}"),
+    }
+}
+
+/// Whether containerd has its transfer service unpack images, unless its client is told `--local`.
+pub fn has_transfer_service(version: &str) -> bool {
+    !matches!(version, "1.6" | "1.7")
+}
+
+/// Folders of the programs of this version of containerd, and of what is run with it.
 ///
 /// # Errors
 /// It was not fetched.
 pub fn fetched(version: &str) -> Result<Vec<PathBuf>, Reason> {
     let cache = peers::cache()?;
-    let folders = [format!("containerd-{version}/bin"), "runc/bin".to_owned()];
-    let folders = folders.map(|folder| cache.join(folder));
+    let of_containerd = match version {
+        NEWER => named()?.join("bin"),
+        _ => cache.join(format!("containerd-{version}/bin")),
+    };
+    // The shell and the registry are the same for all.
+    let others = ["runc/bin", "containerd-2.1/bin"].map(|folder| cache.join(folder));
+    let folders: Vec<_> = [of_containerd].into_iter().chain(others).collect();
     match folders.iter().find(|folder| !folder.is_dir()) {
-        None => Ok(folders.into()),
+        None => Ok(folders),
         Some(folder) => Err(Reason(format!(
             "{} is missing: run tests/containerd/fetch.sh",
             folder.display()
@@ -84,9 +138,10 @@ impl Containerd {
         printed.args(["--root", &at("layers"), "--socket", &at("e.sock")]);
         printed.env("PATH", &path);
         let mut printed = String::from_utf8(succeed(&mut printed).stdout).expect("text");
-        let config_version = match setup.version {
-            "1.7" => 2,
-            _ => {
+        printed += &setup.containerd;
+        let config_version = match has_transfer_service(setup.version) {
+            false => 2,
+            true => {
                 // containerd's own snapshotter and differ are run as well.
                 printed = printed.replace(r#", "walking"]"#, r#", "erofs", "walking"]"#);
                 printed += r#"
@@ -135,6 +190,7 @@ state = "{state}"
         let daemon = daemon(folder.path(), &path);
         let started = Self {
             folder,
+            version: setup.version,
             path,
             erofs: setup.erofs.clone(),
             plugin,
@@ -267,6 +323,37 @@ state = "{state}"
     #[track_caller]
     pub fn says(&self, arguments: &[&str]) -> String {
         String::from_utf8(succeed(&mut self.ctr(arguments)).stdout).expect("text")
+    }
+
+    /// Puts an image of an archive into a registry under another name, and forgets it.
+    ///
+    /// # Panics
+    /// containerd or the registry refuses.
+    #[track_caller]
+    pub fn push(&self, archive: &Path, image: &str, name: &str) {
+        let mut import = vec!["image", "import", "--no-unpack"];
+        if has_transfer_service(self.version) {
+            import.push("--local");
+        }
+        import.push(archive.to_str().expect("text"));
+        self.says(&import);
+        self.says(&["image", "tag", image, name]);
+        self.says(&["image", "push", "--plain-http", name]);
+        self.says(&["image", "rm", "--sync", image, name]);
+    }
+
+    /// The first process of a running container, in a namespace of containerd.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[track_caller]
+    pub fn process(&self, namespace: &str, container: &str) -> u32 {
+        let tasks = self.says(&["--namespace", namespace, "task", "list"]);
+        tasks
+            .lines()
+            .find(|line| line.starts_with(container))
+            .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .expect("a process")
     }
 
     /// Kills the plugin as a loss of power would.

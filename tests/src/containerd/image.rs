@@ -29,6 +29,7 @@ pub struct Layout {
     folder: PathBuf,
     layers: Vec<Value>,
     diff_ids: Vec<String>,
+    command: Vec<String>,
 }
 
 /// The digest of bytes in hexadecimal.
@@ -54,7 +55,15 @@ impl Layout {
             folder: folder.to_path_buf(),
             layers: Vec::new(),
             diff_ids: Vec::new(),
+            command: vec!["sh".to_owned()],
         }
+    }
+
+    /// Sets what a container runs, where nothing is said: a shell otherwise.
+    #[must_use]
+    pub fn command(mut self, command: &[&str]) -> Self {
+        self.command = command.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// Stores a blob.
@@ -123,7 +132,7 @@ impl Layout {
         };
         let config = json!({
             "architecture": architecture, "os": "linux",
-            "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"], "WorkingDir": "/"},
+            "config": {"Env": ["PATH=/bin"], "Cmd": self.command, "WorkingDir": "/"},
             "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
         });
         let described = |media_type: &str, content: &Value| {

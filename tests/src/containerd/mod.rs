@@ -2,6 +2,8 @@
 
 mod daemon;
 mod image;
+mod registry;
 
-pub use daemon::{Containerd, NAME, Setup, fetched};
+pub use daemon::{Containerd, NAME, NEWER, Setup, fetched, has_transfer_service, newer};
 pub use image::{Layout, Packing, sha256};
+pub use registry::Registry;

@@ -39,12 +39,7 @@ impl Scene {
         let name = containerd.container("stays");
         let run = ["run", "--snapshotter", NAME, "--detach", IMAGE, &name];
         succeed(&mut containerd.ctr(&[&run[..], &["sleep", "100000"]].concat()));
-        let tasks = containerd.says(&["task", "list"]);
-        let process = tasks
-            .lines()
-            .find(|line| line.starts_with(&name))
-            .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .expect("a process");
+        let process = containerd.process("default", &name);
         Self {
             containerd,
             _workshop: workshop,
@@ -152,7 +147,7 @@ fn guest(workshop: &Workshop, setup: &Setup) -> PathBuf {
     for folder in ["bin", "dev", "proc", "sys"] {
         fs::create_dir_all(shell.join(folder)).expect("made");
     }
-    fs::copy(setup.programs[0].join("busybox"), shell.join("bin/cat")).expect("copied");
+    fs::copy(setup.program("busybox"), shell.join("bin/cat")).expect("copied");
     let upper = workshop.path("guest-upper");
     fs::create_dir(&upper).expect("made");
     fs::write(upper.join("guest"), "guest\n").expect("written");

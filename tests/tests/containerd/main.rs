@@ -1,19 +1,22 @@
 //! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
 
+mod cri;
 mod disk;
 mod faults;
 mod kills;
+mod newer;
 mod plugin;
 mod random;
 mod unpacking;
 
 use std::fs;
-use std::io::{Write, stderr};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use erofs_tests::containerd::{Containerd, Layout, NAME, Packing, Setup, fetched, sha256};
+use erofs_tests::containerd::{
+    Containerd, Layout, NAME, Packing, Setup, fetched, has_transfer_service, sha256,
+};
 use erofs_tests::manifest::Manifest;
 use erofs_tests::require;
 use erofs_tests::skip::{self, Reason};
@@ -43,6 +46,7 @@ fn needs(version: &'static str) -> Result<Setup, Reason> {
         erofs: skip::erofs_binary()?,
         content: None,
         plugin: String::new(),
+        containerd: String::new(),
     })
 }
 
@@ -65,7 +69,7 @@ fn layout(
     for folder in ["bin", "dev", "proc", "sys", "old"] {
         fs::create_dir_all(lower.join(folder)).expect("made");
     }
-    fs::copy(setup.programs[0].join("busybox"), lower.join("bin/busybox")).expect("copied");
+    fs::copy(setup.program("busybox"), lower.join("bin/busybox")).expect("copied");
     for name in ["sh", "cat", "sleep", "ls"] {
         symlink("busybox", lower.join("bin").join(name)).expect("made");
     }
@@ -101,7 +105,7 @@ fn layout(
 fn import<'a>(version: &str, snapshotter: &'a str, tar: &'a Path) -> Vec<&'a str> {
     let mut arguments = vec!["image", "import"];
     // Otherwise 2.x asks its transfer service, which unpacks for the snapshotters of its own configuration alone.
-    if version != "1.7" {
+    if has_transfer_service(version) {
         arguments.push("--local");
     }
     arguments.extend(["--snapshotter", snapshotter, tar.to_str().expect("text")]);
@@ -504,13 +508,8 @@ fn a_broken_layer_leaves_nothing_behind() {
     assert_eq!(containerd.snapshots().expect("listed").len(), 4);
 }
 
-/// containerd's own differ and snapshotter make images by `mkfs.erofs`: by ours, if it comes first in PATH.
-#[test]
-fn containerds_own_differ_works_with_our_mkfs() {
-    let version = "2.1";
-    let mut setup = require!(needs(version));
-    let workshop = Workshop::light();
-    let tar = image(&workshop, &setup, |_| ());
+/// Puts our `mkfs.erofs` into PATH, and returns the file with a line for each call of it.
+fn mkfs(workshop: &Workshop, setup: &mut Setup) -> PathBuf {
     let (links, calls) = (workshop.path("links"), workshop.path("calls"));
     fs::create_dir_all(links.join("ours")).expect("made");
     let ours = links.join("ours/mkfs.erofs");
@@ -521,6 +520,17 @@ fn containerds_own_differ_works_with_our_mkfs() {
     let executable = fs::Permissions::from_mode(0o755);
     fs::set_permissions(links.join("mkfs.erofs"), executable).expect("set");
     setup.programs.push(links);
+    calls
+}
+
+/// containerd's own differ and snapshotter make images by `mkfs.erofs`: by ours, if it comes first in PATH.
+#[test]
+fn containerds_own_differ_works_with_our_mkfs() {
+    let version = "2.1";
+    let mut setup = require!(needs(version));
+    let workshop = Workshop::light();
+    let tar = image(&workshop, &setup, |_| ());
+    let calls = mkfs(&workshop, &mut setup);
     let containerd = Containerd::start(&setup);
     succeed(&mut containerd.ctr(&import(version, "erofs", &tar)));
     shows(&containerd, "erofs", &workshop);
@@ -592,12 +602,9 @@ fn manifests_are_whole() {
     }
     succeed(&mut parse);
     // Neither Debian nor CI has it.
-    let Ok(kubectl) = skip::program("kubectl") else {
-        let _ = writeln!(
-            stderr(),
-            "kustomize: skipped, because there is no kubectl in PATH"
-        );
-        return;
+    let kubectl = match skip::program("kubectl") {
+        Ok(kubectl) => kubectl,
+        Err(reason) => return skip::report_missing(&reason),
     };
     for overlay in ["base", "k3s", "kind"] {
         let made = succeed(
