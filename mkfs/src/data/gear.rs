@@ -22,12 +22,12 @@ pub(super) const fn roll(hash: u64, byte: u8) -> u64 {
     (hash << 1).wrapping_add(TABLE[byte as usize])
 }
 
-/// Length of the first chunk of `bytes`: up to the first place behind 2 KiB where the hash of the last 64 bytes says so, which
-/// is one place of 8192; at most 64 KiB.
+/// Length of the first chunk of `bytes`: up to the first place behind 1 KiB where the hash of the last 64 bytes says so, which
+/// is one place of 4096; at most 64 KiB.
 pub(super) fn cut(bytes: &[u8]) -> usize {
-    const LEAST: usize = 2 << 10;
+    const LEAST: usize = 1 << 10;
     const MOST: usize = 64 << 10;
-    const CUT: u64 = 0x1FFF << 51;
+    const CUT: u64 = 0xFFF << 52;
     let window = bytes.get(..MOST).unwrap_or(bytes);
     let mut hash = 0;
     for (index, byte) in window.iter().enumerate().skip(LEAST - 64) {
@@ -89,7 +89,7 @@ mod tests {
         let data = text(3, 1 << 20);
         let before = lengths(&data);
         let mean = data.len() / before.len();
-        assert!((5 << 10..20 << 10).contains(&mean), "{mean}");
+        assert!((3 << 10..10 << 10).contains(&mean), "{mean}");
         let moved = lengths(&[text(4, 5000), data].concat());
         let same = before
             .iter()

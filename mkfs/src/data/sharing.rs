@@ -26,9 +26,9 @@ pub struct Chunk {
     digest: ChunkDigest,
 }
 
-/// Cuts a segment that is encoded with `algorithm` into chunks of 2 to 64 KiB, 8 KiB more than the least on average.
+/// Cuts a segment that is encoded with `algorithm` into chunks of 1 to 64 KiB, 4 KiB more than the least on average.
 pub fn chunks(mut bytes: &[u8], algorithm: Algorithm) -> Vec<Chunk> {
-    let mut chunks = Vec::with_capacity(bytes.len() >> 13);
+    let mut chunks = Vec::with_capacity(bytes.len() >> 12);
     while !bytes.is_empty() {
         let (chunk, rest) = bytes.split_at(gear::cut(bytes));
         let mut digest = ChunkDigest::default();
@@ -52,7 +52,29 @@ struct KnownExtent {
     block: BlockAddr,
 }
 
-/// Where a chunk was seen first.
+/// A segment that was stored.
+#[derive(Debug)]
+struct KnownSegment {
+    extents: Box<[KnownExtent]>,
+    /// Where its chunks begin, by ascending offset, and which ones they are.
+    chunks: Box<[(u32, ChunkNumber)]>,
+}
+
+impl KnownSegment {
+    /// The chunk that begins at this offset.
+    fn chunk_at(&self, offset: u32) -> Option<ChunkNumber> {
+        let index = self
+            .chunks
+            .binary_search_by_key(&offset, |(start, _)| *start);
+        Some(self.chunks.get(index.ok()?)?.1)
+    }
+}
+
+/// A content, in the order in which they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ChunkNumber(u32);
+
+/// Where a chunk was seen last.
 #[derive(Debug, Clone, Copy)]
 struct Spot {
     segment: u32,
@@ -81,13 +103,17 @@ pub struct Reference {
 /// Chunks of what was stored, and where their data is.
 #[derive(Debug, Default)]
 pub struct KnownExtents {
-    chunks: HashMap<ChunkDigest, Spot>,
-    segments: Vec<Box<[KnownExtent]>>,
+    chunks: HashMap<ChunkDigest, ChunkNumber>,
+    /// By number of the chunk.
+    spots: Vec<Spot>,
+    segments: Vec<KnownSegment>,
+    /// Chunks of all segments together.
+    remembered: usize,
 }
 
 impl KnownExtents {
-    /// Chunks that are remembered, about 8 GiB of data in 35 MiB; of more data only what came first.
-    const LIMIT: usize = 900_000;
+    /// Chunks that are remembered, about 9 GiB of data in 90 MiB; of more data only what came first.
+    const LIMIT: usize = 1_800_000;
 
     /// Number of segments so far.
     pub fn segments(&self) -> usize {
@@ -96,11 +122,17 @@ impl KnownExtents {
 
     /// Forgets all segments from number `first` on.
     pub fn forget(&mut self, first: usize) {
-        if first < self.segments.len() {
-            self.segments.truncate(first);
-            self.chunks
-                .retain(|_, spot| (spot.segment as usize) < first);
-        }
+        let Some(forgotten) = self.segments.get(first..) else {
+            return;
+        };
+        let chunks: usize = forgotten.iter().map(|segment| segment.chunks.len()).sum();
+        self.remembered -= chunks;
+        self.segments.truncate(first);
+        let spots = &self.spots;
+        self.chunks.retain(|_, number| {
+            let spot = spots.get(number.0 as usize);
+            spot.is_some_and(|spot| (spot.segment as usize) < first)
+        });
     }
 
     /// Remembers a segment that was stored from block `start` on.
@@ -111,7 +143,7 @@ impl KnownExtents {
         start: BlockAddr,
         block_bits: BlockBits,
     ) {
-        if self.chunks.len() >= Self::LIMIT {
+        if self.remembered >= Self::LIMIT {
             // Nothing would ever refer to it.
             return;
         }
@@ -130,16 +162,23 @@ impl KnownExtents {
                 block,
             }
         });
-        self.segments.push(known.collect());
+        let extents = known.collect();
         let mut offset = 0u32;
-        for chunk in chunks {
-            if self.chunks.len() < Self::LIMIT {
-                self.chunks
-                    .entry(chunk.digest)
-                    .or_insert(Spot { segment, offset });
+        let chunks = chunks.iter().map(|chunk| {
+            let spot = Spot { segment, offset };
+            let next = ChunkNumber(narrow(self.spots.len() as u64));
+            let number = *self.chunks.entry(chunk.digest).or_insert(next);
+            // The newest is the one that what comes next is most alike: another version of the file before.
+            match self.spots.get_mut(number.0 as usize) {
+                Some(known) => *known = spot,
+                None => self.spots.push(spot),
             }
             offset = offset.saturating_add(chunk.length);
-        }
+            (spot.offset, number)
+        });
+        let chunks: Box<[_]> = chunks.collect();
+        self.remembered += chunks.len();
+        self.segments.push(KnownSegment { extents, chunks });
     }
 
     /// What of a segment need not be stored again, by ascending offset. Only its first `end` bytes count.
@@ -161,26 +200,27 @@ impl KnownExtents {
         let mut offset = 0u32;
         for chunk in chunks {
             let end = offset.saturating_add(chunk.length);
-            if let Some(spot) = self.chunks.get(&chunk.digest) {
+            if let Some(number) = self.chunks.get(&chunk.digest) {
                 match runs.last_mut() {
-                    Some(run)
-                        if run.end == offset
-                            && run.known.segment == spot.segment
-                            && spot.offset.checked_sub(run.known.offset)
-                                == Some(offset - run.start) =>
-                    {
-                        run.end = end;
-                    }
-                    _ => runs.push(Run {
+                    Some(run) if run.end == offset && self.goes_on(run, *number) => run.end = end,
+                    _ => runs.extend(self.spots.get(number.0 as usize).map(|known| Run {
                         start: offset,
                         end,
-                        known: *spot,
-                    }),
+                        known: *known,
+                    })),
                 }
             }
             offset = end;
         }
         runs
+    }
+
+    /// Whether this chunk comes next where the run was found.
+    fn goes_on(&self, run: &Run, chunk: ChunkNumber) -> bool {
+        let segment = self.segments.get(run.known.segment as usize);
+        let offset = run.known.offset.checked_add(run.end - run.start);
+        let next = segment.zip(offset);
+        next.and_then(|(segment, offset)| segment.chunk_at(offset)) == Some(chunk)
     }
 
     /// Extents that begin in the run, one after the other.
@@ -190,6 +230,7 @@ impl KnownExtents {
         };
         let block = narrow(block_bits.bytes());
         let end = run.end.min(end);
+        let known = &known.extents;
         let first = known.partition_point(|extent| extent.start < run.known.offset);
         for extent in known.get(first..).unwrap_or_default() {
             let start = run.start + (extent.start - run.known.offset);
