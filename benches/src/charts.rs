@@ -5,13 +5,13 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use erofs_charts::{Axes, Bar, bars};
 
-use crate::{measure::Usage, rows::Row, statistics::Series};
+use crate::{measure::Usage, record::Measured, rows::Row, statistics::Series};
 
 /// Draws what takes time and what takes space beside the document at `path`: `NAME-time.svg` and `NAME-size.svg`.
 ///
 /// # Errors
 /// A chart cannot be drawn or written.
-pub(crate) fn draw(path: &Path, rows: &[(&Row, Vec<Series>)]) -> Result<()> {
+pub(crate) fn draw(path: &Path, rows: &[(&Row, &Measured)]) -> Result<()> {
     let time = |ours: &Series, theirs: &Series| Some(ours.ratio(theirs, |run: &Usage| run.wall));
     let size = |ours: &Series, theirs: &Series| Some(ours.bytes? as f64 / theirs.bytes? as f64);
     let charts: [(&str, Axes<'_>, Ratio<'_>); 2] = [
@@ -45,8 +45,8 @@ const fn axes<'a>(title: &'a str, x: &'a str) -> Axes<'a> {
     Axes { title, x, y: "" }
 }
 
-fn bar((row, series): &(&Row, Vec<Series>), ratio: Ratio<'_>) -> Option<Bar> {
-    let [ours, theirs, ..] = series.as_slice() else {
+fn bar((row, measured): &(&Row, &Measured), ratio: Ratio<'_>) -> Option<Bar> {
+    let [ours, theirs, ..] = measured.series.as_slice() else {
         return None;
     };
     Some(Bar {

@@ -1,11 +1,15 @@
 //! Where and when something was measured.
 
-use std::fs;
+use std::{
+    fmt::{self, Display},
+    fs,
+};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// What the figures depend on besides the programs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// Model of the processor.
     pub(crate) processor: String,
@@ -48,6 +52,23 @@ impl Machine {
             date: String::from_utf8_lossy(&date.stdout).trim().to_owned(),
             load: load.split(' ').next().unwrap_or_default().to_owned(),
         })
+    }
+}
+
+impl Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            processor,
+            processors,
+            memory,
+            kernel,
+            date,
+            load: _,
+        } = self;
+        write!(
+            f,
+            "{date}; {processor}, {processors} processors, {memory} GiB; Linux {kernel}"
+        )
     }
 }
 

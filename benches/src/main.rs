@@ -11,6 +11,7 @@
 //! | [`check`] | whether the work was done right |
 //! | [`statistics`] | what several runs amount to |
 //! | [`machine`] | where this was measured |
+//! | [`record`] | what was measured before |
 //! | [`report`] | the table, on the terminal and in the docs |
 //! | [`charts`] | the same as pictures |
 //! | [`containerd`] | how `erofs snapshotter` does beside what containerd has itself |
@@ -25,6 +26,7 @@ mod corpora;
 mod machine;
 mod measure;
 mod probe;
+mod record;
 mod report;
 mod rows;
 mod statistics;
@@ -38,8 +40,8 @@ use clap::Parser;
 
 use check::Check;
 use corpora::Corpora;
-use machine::Machine;
 use measure::Product;
+use record::{Measured, Record, Run};
 use rows::Row;
 use statistics::Series;
 use tools::Tools;
@@ -79,9 +81,14 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     erofs: Option<PathBuf>,
 
-    /// Put the tables between the markers of this document, and draw charts of them beside it
+    /// Put the tables between the markers of this document, and draw charts of them beside it. What was measured is kept
+    /// in a JSON file of the same name: rows that are not measured now stay as they are
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+
+    /// Measure nothing: write that document anew from what was measured
+    #[arg(long, requires = "report", conflicts_with = "rows")]
+    redraw: bool,
 }
 
 /// What is no row.
@@ -122,25 +129,40 @@ fn run(arguments: &Arguments) -> Result<()> {
         "root is needed, to read the corpora whole and to mount the images"
     );
     let tools = Tools::find(arguments.erofs.clone())?;
-    let rows = chosen(rows::all(&tools, &corpora), &arguments.rows)?;
+    let document = arguments.report.as_deref();
+    let mut record = Record::of(document)?;
+    let every = rows::all(&tools, &corpora);
+    let rows = if arguments.redraw {
+        Vec::new()
+    } else {
+        chosen(every.clone(), &arguments.rows)?
+    };
     for corpus in rows.iter().flat_map(|row| &row.needs) {
         corpora.make(*corpus)?;
     }
-    let before = Machine::now()?;
-    let mut all = Vec::new();
+    let run = Run::begins(&tools)?;
     for row in &rows {
-        let runs = runs(row, &corpora, arguments).with_context(|| format!("row {}", row.name))?;
-        all.push((row, runs));
+        let series = runs(row, &corpora, arguments).with_context(|| format!("row {}", row.name))?;
+        record.put(Measured {
+            row: row.name.to_owned(),
+            run: run.clone(),
+            series,
+        })?;
     }
-    let text = report::text(&all, &tools, &before, &Machine::now()?)?;
-    println!("\n{text}");
-    match &arguments.report {
-        Some(path) => {
-            report::insert(path, &text)?;
-            charts::draw(path, &all)
-        }
-        None => Ok(()),
+    if !arguments.redraw {
+        println!("\n{}", report::text(&known(&rows, &record))?);
     }
+    document.map_or(Ok(()), |path| {
+        let known = known(&every, &record);
+        report::insert(path, &report::text(&known)?)?;
+        charts::draw(path, &known)
+    })
+}
+
+/// Those of `rows` that were measured, now or before.
+fn known<'a>(rows: &'a [Row], record: &'a Record) -> Vec<(&'a Row, &'a Measured)> {
+    let known = rows.iter().map(|row| Some((row, record.get(row.name)?)));
+    known.flatten().collect()
 }
 
 fn chosen(all: Vec<Row>, names: &[String]) -> Result<Vec<Row>> {

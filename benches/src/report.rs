@@ -9,11 +9,10 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    machine::Machine,
     measure::Usage,
+    record::{Measured, Run},
     rows::{Goal, Row},
     statistics::Series,
-    tools::Tools,
 };
 
 const BEGIN: &str = "<!-- measured: begin (written by erofs-benches --report) -->\n";
@@ -41,63 +40,51 @@ impl Display for Progress {
     }
 }
 
-/// The tables in Markdown, with machine, versions and date.
+/// The tables in Markdown, with machine, versions and date of each run that rows are of.
 ///
 /// # Errors
 /// None but those of formatting.
-pub(crate) fn text(
-    rows: &[(&Row, Vec<Series>)],
-    tools: &Tools,
-    before: &Machine,
-    after: &Machine,
-) -> Result<String> {
+pub(crate) fn text(rows: &[(&Row, &Measured)]) -> Result<String> {
+    let mut runs: Vec<&Run> = Vec::new();
+    for (_, measured) in rows {
+        if !runs.contains(&&measured.run) {
+            runs.push(&measured.run);
+        }
+    }
+    runs.sort_by(|a, b| a.machine.date.cmp(&b.machine.date));
     let mut out = String::new();
-    machine(&mut out, before, after)?;
-    writeln!(out, "{}.\n", tools.versions.join("; "))?;
     writeln!(
         out,
-        "| work | goal | time ÷ peer | CPU ÷ | size ÷ | peak memory | |"
+        "| work | goal | time ÷ peer | CPU ÷ | size ÷ | peak memory | | run |"
     )?;
-    writeln!(out, "|---|---|--:|--:|--:|--:|---|")?;
-    for (row, series) in rows {
-        writeln!(out, "{}", verdict(row, series))?;
+    writeln!(out, "|---|---|--:|--:|--:|--:|---|--:|")?;
+    for (row, measured) in rows {
+        let number = runs.iter().take_while(|run| **run != &measured.run).count() + 1;
+        writeln!(out, "{} {number} |", verdict(row, &measured.series))?;
     }
     writeln!(
         out,
-        "\n| work | program | wall, s (from–to) | CPU, s | peak memory, MiB | image, MiB | runs |"
+        "\n| work | program | wall, s (from–to) | CPU, s | peak memory, MiB | image, MiB | rounds |"
     )?;
     writeln!(out, "|---|---|--:|--:|--:|--:|--:|")?;
-    for (row, series) in rows {
-        for (index, one) in series.iter().enumerate() {
+    for (row, measured) in rows {
+        for (index, one) in measured.series.iter().enumerate() {
             let title = if index == 0 { row.title } else { "" };
             writeln!(out, "| {title} | {}", figures(one))?;
         }
     }
+    writeln!(out, "\nRuns:\n")?;
+    for (index, run) in runs.iter().enumerate() {
+        let Run { machine, versions } = run;
+        let versions = versions.join("; ");
+        writeln!(
+            out,
+            "{}. {machine}, load {} before; {versions}.",
+            index + 1,
+            machine.load
+        )?;
+    }
     Ok(out)
-}
-
-/// When and where it was measured.
-///
-/// # Errors
-/// None but those of formatting.
-pub(crate) fn machine(out: &mut String, before: &Machine, after: &Machine) -> fmt::Result {
-    let Machine {
-        processor,
-        processors,
-        memory,
-        kernel,
-        date,
-        load,
-    } = before;
-    writeln!(
-        out,
-        "{date}; {processor}, {processors} processors, {memory} GiB; Linux {kernel};"
-    )?;
-    writeln!(
-        out,
-        "load of the machine {load} before and {} after the run.",
-        after.load
-    )
 }
 
 fn verdict(row: &Row, series: &[Series]) -> String {

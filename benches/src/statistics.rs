@@ -1,9 +1,11 @@
 //! What several runs amount to.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{measure::Usage, tools::Tool};
 
 /// The runs of one program in one row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Series {
     /// Who ran.
     pub(crate) tool: Tool,

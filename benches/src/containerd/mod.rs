@@ -151,7 +151,11 @@ fn text(
     machine: &Machine,
 ) -> Result<String> {
     let mut out = String::new();
-    report::machine(&mut out, machine, &Machine::now()?)?;
+    let (before, after) = (&machine.load, Machine::now()?.load);
+    writeln!(
+        out,
+        "{machine};\nload of the machine {before} before and {after} after the run."
+    )?;
     let ours = tools.versions.first().map_or("", String::as_str);
     writeln!(out, "{ours}; {}.\n", site.version()?)?;
     writeln!(
