@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from . import debian, document, guest, payload, project, report
 from .images import Image, Job, jobs_of, read_list, version
-from .verdict import judge
+from .verdict import judge, promised
 
 # As Automake and Meson say that a test cannot run.
 SKIPPED = 77
@@ -27,7 +27,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-t", "--patience", type=float, default=120, help="seconds of silence that mean a hang")
     parser.add_argument("-o", "--output", type=Path, help="keep results, manifests and logs here")
     parser.add_argument("--report", type=Path, metavar="PAGE", help="replace the tables in this page")
-    parser.add_argument("--brief", action="store_true", help="no golden images nor others that are for the whole matrix, and none by file where there is another way")
+    parser.add_argument("--brief", action="store_true",
+                        help="no golden images nor others that are for the whole matrix, none by file where there is another "
+                             "way, and none that an older one of the kernels must read anyway")
     parser.add_argument("--table", action="store_true", help="print every cell, not failures alone")
     parser.add_argument("--only", default="*", help="images with such names")
     parser.add_argument("--release", action="store_true", help="write images by the program with optimisations")
@@ -52,30 +54,38 @@ def host_config() -> dict[str, str]:
 
 
 def run_all(wanted: list[str], kernels: dict[str, debian.Kernel], images: list[Image], setup: guest.Setup,
-            parallel: int) -> report.Results:
-    jobs = jobs_of(images)
+            options: argparse.Namespace) -> report.Results:
+    jobs, parallel = jobs_of(images), options.parallel
+    asked = {name: not_asked_before(jobs, name, kernels) if options.brief else jobs for name in wanted}
     # A guest has one processor, and some kernels have more to read than others.
     parts = min(parallel, len(jobs)) if len(wanted) < 2 * parallel else 1
 
     def run(name: str, part: int) -> guest.Run:
         if name == "host":
-            return guest.run_host(jobs, images, setup)
-        return guest.run_guests(kernels[name], jobs[part::parts], setup, part)
+            return guest.run_host(asked[name], images, setup)
+        return guest.run_guests(kernels[name], asked[name][part::parts], setup, part)
 
     tasks = [(name, part) for name in reversed(wanted) for part in range(1 if name == "host" else parts)]
     runs = {name: guest.Run(name) for name in wanted}
     with ThreadPoolExecutor(parallel) as pool:
         for (name, _), done in zip(tasks, pool.map(run, *zip(*tasks))):
             runs[name].add(done)
-    return report.Results(wanted, jobs, runs, judge_all(jobs, runs, kernels))
+    return report.Results(wanted, jobs, runs, judge_all(jobs, asked, runs, kernels))
 
 
-def judge_all(jobs: list[Job], runs: dict[str, guest.Run], kernels: dict[str, debian.Kernel]) -> report.Cells:
+def not_asked_before(jobs: list[Job], name: str, kernels: dict[str, debian.Kernel]) -> list[Job]:
+    """What no older one of the kernels must read anyway: kernels go on reading what they read."""
+    older = [kernel for other, kernel in kernels.items() if name in kernels and version(other) < version(name)]
+    return [job for job in jobs if not any(promised(job, version(kernel.wanted), kernel.config) for kernel in older)]
+
+
+def judge_all(jobs: list[Job], asked: dict[str, list[Job]], runs: dict[str, guest.Run],
+              kernels: dict[str, debian.Kernel]) -> report.Cells:
     cells: report.Cells = {job.id: {} for job in jobs}
     for name, run in runs.items():
         config = kernels[name].config if name in kernels else host_config()
         release = version(run.release() or name.replace("host", "0"))
-        for job in jobs:
+        for job in asked[name]:
             if name in kernels or job.id in run.records:
                 cells[job.id][name] = judge(job, run.records.get(job.id), release, config)
     return cells
@@ -92,7 +102,7 @@ def matrix(options: argparse.Namespace, kernels: dict[str, debian.Kernel], work:
             for image in images:
                 image.modes = [mode for mode in image.modes if mode != "file"] or image.modes
         payload.build(setup.disk, images)
-        results = run_all(options.kernels.split(","), kernels, images, setup, options.parallel)
+        results = run_all(options.kernels.split(","), kernels, images, setup, options)
         setup.disk.unlink()
     report.write_files(results, work)
     return results

@@ -83,7 +83,7 @@ def boot(kernel: Kernel, jobs: list[Job], setup: Setup, work: Path) -> tuple[Rep
     """Boots once; what the guest wrote, and whether it fell silent and was killed."""
     work.mkdir(exist_ok=True)
     lines = "".join(f"{job.line()}\n" for job in jobs)
-    (work / "initramfs").write_bytes(payload.initramfs(kernel, setup.agent, lines))
+    (work / "initramfs").write_bytes(payload.initramfs(kernel, setup.agent, "jobs", lines))
     records = RecordDisk(work / "records")
     with open(work / "qemu.log", "wb") as log:
         process = subprocess.Popen(
@@ -111,14 +111,19 @@ def wait(process: subprocess.Popen, records: RecordDisk, patience: float) -> boo
         process.wait()
 
 
-def qemu(kernel: Kernel, work: Path, disk: Path) -> list[str]:
-    """Emulation, not KVM: every machine has it, and a machine's KVM may not run these kernels."""
+def machine(kernel: Kernel, initramfs: Path, serial: str) -> list[str]:
+    """A guest without disks. Emulation, not KVM: every machine has it, and a machine's KVM may not run these kernels."""
     append = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic random.trust_cpu=on"
     return [
         os.environ["EROFS_QEMU"], "-accel", "tcg", "-machine", "pc", "-cpu", "max", "-smp", "1",
-        "-m", str(MEMORY_MEBIBYTES), "-nographic", "-nodefaults", "-no-user-config", "-no-reboot",
-        "-serial", f"file:{work}/serial.log",
-        "-kernel", str(kernel.folder / "vmlinuz"), "-initrd", str(work / "initramfs"), "-append", append,
+        "-m", str(MEMORY_MEBIBYTES), "-nographic", "-nodefaults", "-no-user-config", "-no-reboot", "-serial", serial,
+        "-kernel", str(kernel.folder / "vmlinuz"), "-initrd", str(initramfs), "-append", append,
+    ]
+
+
+def qemu(kernel: Kernel, work: Path, disk: Path) -> list[str]:
+    return [
+        *machine(kernel, work / "initramfs", f"file:{work}/serial.log"),
         # What guests write to the payload is lost with them, so that they can share it.
         "-drive", f"file={disk},format=raw,if=none,id=payload,snapshot=on", "-device", "virtio-blk-pci,drive=payload",
         "-drive", f"file={work}/records,format=raw,if=none,id=records,cache=unsafe",

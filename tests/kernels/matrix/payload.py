@@ -33,7 +33,8 @@ def cpio(entries: Iterable[tuple[str, int, bytes, int]]) -> bytes:
     return bytes(archive)
 
 
-def initramfs(kernel: Kernel, agent: Path, jobs: str) -> bytes:
+def initramfs(kernel: Kernel, agent: Path, name: str, text: str) -> bytes:
+    """With the agent, modules, and the file that says what the agent does: jobs or command."""
     def folder(name: str) -> tuple[str, int, bytes, int]:
         return name, stat.S_IFDIR | 0o755, b"", 0
 
@@ -43,7 +44,7 @@ def initramfs(kernel: Kernel, agent: Path, jobs: str) -> bytes:
     console = ("dev/console", stat.S_IFCHR | 0o600, b"", os.makedev(5, 1))
     modules = sorted((kernel.folder / "modules").iterdir())
     return cpio([
-        folder("dev"), console, file("init", agent.read_bytes()), file("jobs", jobs.encode()), folder("modules"),
+        folder("dev"), console, file("init", agent.read_bytes()), file(name, text.encode()), folder("modules"),
         *(file(f"modules/{path.name}", path.read_bytes()) for path in modules),
     ])
 

@@ -30,24 +30,29 @@ def judge(job: Job, record: Record | None, release: Version, config: dict[str, s
         return Cell(record.outcome.upper(), not anything, record.log[-12:])
     if anything:
         return observed(record)
-    promised = release >= job.since() and all(config.get(name) in ("y", "m") for name in job.image.needs)
+    must = promised(job, release, config)
     known = f"{release[0]}.{release[1]}" in job.image.misread
     if job.is_flip():
-        return judge_flipped(job, record, promised, known)
+        return judge_flipped(job, record, must, known)
     refusal = record.refusal()
     if job.image.expect == "unreadable":
         readable = refusal is None and record.errors() == 0
         return Cell("READ" if readable else refused(refusal), failed=readable)
     if refusal is not None:
-        return Cell(refused(refusal), failed=promised, detail=record.log if promised else [])
+        return Cell(refused(refusal), failed=must, detail=record.log if must else [])
     found = compare(job, record)
     if not found:
-        return Cell("ok" if promised else "ok, unpromised")
-    if not promised and record.errors():
+        return Cell("ok" if must else "ok, unpromised")
+    if not must and record.errors():
         return Cell("read errors")
-    if known and (record.errors() or not promised):
+    if known and (record.errors() or not must):
         return Cell("errors, known" if record.errors() else "misread, known")
     return Cell("DIFFERS", True, [*found[:8], *record.log[:6]])
+
+
+def promised(job: Job, release: Version, config: dict[str, str]) -> bool:
+    """Whether a kernel of this release and configuration must read the image in this way."""
+    return release >= job.since() and all(config.get(name) in ("y", "m") for name in job.image.needs)
 
 
 def observed(record: Record) -> Cell:

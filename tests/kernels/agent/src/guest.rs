@@ -1,6 +1,7 @@
 //! The first process of a guest.
 //!
-//! The initramfs holds `/modules/*.ko` with their order in `/modules/list`, and `/jobs`. The first disk holds the payload:
+//! The initramfs holds `/modules/*.ko` with their order in `/modules/list`, and `/jobs` (or a command for the
+//! [system]). The first disk holds the payload:
 //! partition 1 is an ext4 with the images as files, the others are images themselves. Records go to the second disk as they
 //! come, each synced, so that they survive what a job does to the kernel.
 
@@ -19,7 +20,7 @@ use rustix::{
     system::{RebootCommand, finit_module, reboot},
 };
 
-use crate::{job, manifest::errno, reach::Payload};
+use crate::{job, manifest::errno, reach::Payload, system};
 
 const PAYLOAD: &str = "/payload";
 const PAYLOAD_DISK: &str = "/dev/vda1";
@@ -50,14 +51,18 @@ fn work() -> io::Result<()> {
         mount_special(kind, kind, at)?;
     }
     load_modules()?;
-    wait_for_disks()?;
+    if let Ok(command) = fs::read_to_string(system::COMMAND) {
+        wait_for_disks(&system::DISKS)?;
+        return system::run(&command);
+    }
+    wait_for_disks(&[PAYLOAD_DISK, RECORD_DISK])?;
     mount_special("ext4", PAYLOAD_DISK, PAYLOAD)?;
     let payload = Payload::on_disk(PAYLOAD, PAYLOAD_DISK, partitions()?);
     let mut records = Synced(OpenOptions::new().write(true).open(RECORD_DISK)?);
     job::run_all(Path::new("/jobs"), &payload, &mut records)
 }
 
-fn mount_special(kind: &str, source: &str, at: &str) -> io::Result<()> {
+pub(crate) fn mount_special(kind: &str, source: &str, at: &str) -> io::Result<()> {
     fs::create_dir_all(at)?;
     match mount(source, at, kind, MountFlags::empty(), None::<&CStr>) {
         // The kernel may have mounted /dev itself.
@@ -79,12 +84,9 @@ fn load_modules() -> io::Result<()> {
 }
 
 /// Disks come a moment after their driver.
-fn wait_for_disks() -> io::Result<()> {
+fn wait_for_disks(disks: &[&str]) -> io::Result<()> {
     let began = Instant::now();
-    while ![PAYLOAD_DISK, RECORD_DISK]
-        .iter()
-        .all(|disk| Path::new(disk).exists())
-    {
+    while !disks.iter().all(|disk| Path::new(disk).exists()) {
         if began.elapsed() > PATIENCE {
             return Err(io::Error::other("no disks"));
         }

@@ -11,6 +11,7 @@
 //! | module | answers |
 //! |---|---|
 //! | [`guest`] | what the first process of a guest does |
+//! | [`system`] | the same, where the guest has programs of its own |
 //! | [`job`] | what one job is, and its record |
 //! | [`reach`] | how the kernel gets at an image |
 //! | [`manifest`] | what a mounted tree holds, error by error |
@@ -28,6 +29,7 @@ mod kernel_log;
 mod loop_device;
 mod manifest;
 mod reach;
+mod system;
 
 use std::{env, io, path::Path, process::ExitCode};
 
