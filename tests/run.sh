@@ -97,8 +97,37 @@ step_test() {
     mkdir -p "$TMPDIR"
     # The tests drive the real binary, which cargo test alone builds only for its own package.
     cargo build --quiet --workspace --lib --bins --tests
-    # One failure does not hide the next.
-    cargo test --quiet --workspace --no-fail-fast
+    # Half of them wait for disks and daemons at any time, so two lanes go side by side.
+    local lane names lanes=()
+    for lane in 0 1; do
+        mapfile -t names < <(test_targets $lane)
+        test_lane $lane "${names[@]/#/--test=}" >"$TMPDIR/lane-$lane" 2>&1 &
+        lanes+=($!)
+    done
+    for lane in 0 1; do
+        wait "${lanes[lane]}" || lanes[lane]=failed
+        cat "$TMPDIR/lane-$lane"
+    done
+    [[ ${lanes[*]} != *failed* ]]
+}
+
+# Names of every other test target of the workspace, from this one on.
+test_targets() {
+    cargo metadata --no-deps --format-version 1 | python3 -c '
+import json, sys
+packages = json.load(sys.stdin)["packages"]
+names = {target["name"] for package in packages for target in package["targets"] if "test" in target["kind"]}
+print("\n".join(sorted(names)[int(sys.argv[1])::2]))' "$1"
+}
+
+# These targets; with lane 1 also the unit tests, with lane 0 those in documentation. One failure does not hide the next.
+test_lane() {
+    local lane=$1 failed=0 which=()
+    shift
+    if [ "$lane" -eq 1 ]; then which=(--lib --bins); fi
+    cargo test --quiet --workspace --no-fail-fast "${which[@]}" "$@" || failed=1
+    if [ "$lane" -eq 0 ]; then cargo test --quiet --workspace --no-fail-fast --doc || failed=1; fi
+    return $failed
 }
 
 # Every fuzz target replays what is kept, and looks for news for a second, in the same places each time: luck is for

@@ -3,6 +3,7 @@
 mod cri;
 mod disk;
 mod faults;
+mod guest;
 mod kills;
 mod newer;
 mod plugin;

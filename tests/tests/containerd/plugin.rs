@@ -122,6 +122,13 @@ impl Plugin {
         }
     }
 
+    /// Adds to its configuration.
+    pub(crate) fn configure(&self, lines: &str) {
+        let path = self.folder.path().join("plugin.toml");
+        let mut file = fs::File::options().append(true).open(path).expect("there");
+        file.write_all(lines.as_bytes()).expect("written");
+    }
+
     /// Its files.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("store")
