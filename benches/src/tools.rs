@@ -18,10 +18,14 @@ pub(crate) enum Tool {
     Erofs,
     /// erofs-utils of Debian sid, as `tests/peers/fetch.sh` fetches it.
     MkfsErofs,
+    /// The same with one worker.
+    MkfsErofsAlone,
     /// From the same package.
     FsckErofs,
-    /// squashfs-tools as installed.
+    /// squashfs-tools of Debian sid.
     Mksquashfs,
+    /// GNU tar and zstd: what reading and compressing alone take.
+    TarZstd,
     /// Our reader, in a [probe](crate::probe).
     Reader,
     /// Our decoders without a reader.
@@ -36,8 +40,10 @@ impl Tool {
         match self {
             Self::Erofs => "erofs",
             Self::MkfsErofs => "mkfs.erofs",
+            Self::MkfsErofsAlone => "mkfs.erofs, one worker",
             Self::FsckErofs => "fsck.erofs",
             Self::Mksquashfs => "mksquashfs",
+            Self::TarZstd => "tar, zstd",
             Self::Reader => "erofs-reader",
             Self::BareDecoder => "bare decoder",
             Self::ErofsRs => "erofs-rs",
@@ -54,6 +60,8 @@ pub(crate) struct Tools {
     pub(crate) mkfs_erofs: PathBuf,
     /// The peer's.
     pub(crate) fsck_erofs: PathBuf,
+    /// Another peer's.
+    pub(crate) mksquashfs: PathBuf,
     /// A line for each program: name and version.
     pub(crate) versions: Vec<String>,
 }
@@ -79,8 +87,12 @@ impl Tools {
             }
             None => (build()?, format!(" ({})", revision()?)),
         };
-        let fetch = workspace().join("tests/peers/fetch.sh");
-        let peers = PathBuf::from(said(Command::new(fetch).stderr(Stdio::inherit()))?);
+        let fetched = |script: &str| -> Result<PathBuf> {
+            let mut fetch = Command::new(workspace().join("tests/peers").join(script));
+            Ok(said(fetch.stderr(Stdio::inherit()))?.into())
+        };
+        let peers = fetched("fetch.sh")?;
+        let mksquashfs = fetched("squashfs.sh")?;
         let mkfs_erofs = peers.join("mkfs.erofs");
         let fsck_erofs = peers.join("fsck.erofs");
         let version = |program: &OsStr, option: &str| said(Command::new(program).arg(option));
@@ -90,12 +102,13 @@ impl Tools {
             version(fsck_erofs.as_ref(), "--version")?,
             // As the manifest of the workspace pins it.
             "erofs-rs 0.3.0".to_owned(),
-            version("mksquashfs".as_ref(), "-version").context("squashfs-tools is needed")?,
+            version(mksquashfs.as_ref(), "-version")?,
         ];
         Ok(Self {
             erofs,
             mkfs_erofs,
             fsck_erofs,
+            mksquashfs,
             versions,
         })
     }

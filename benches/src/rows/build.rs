@@ -51,7 +51,7 @@ impl Bench<'_> {
             contenders: vec![
                 self.erofs("build", &[], &[&source]),
                 self.mkfs_erofs(&[], Some(&source)),
-                mksquashfs(&["-noI", "-noD", "-noF", "-noX"], &source),
+                self.mksquashfs(&["-noI", "-noD", "-noF", "-noX"], &source),
             ],
             check: directory(source, &[]),
         }
@@ -158,6 +158,8 @@ impl Bench<'_> {
     fn zstd(&self) -> Vec<Row> {
         let row = |name, title, corpus, goal| {
             let source = self.corpora.path(corpus);
+            let theirs = ["-zzstd,level=3", "-C65536", "--workers=1"];
+            let (_, alone) = self.mkfs_erofs(&theirs, Some(&source));
             Row {
                 name,
                 title,
@@ -165,11 +167,13 @@ impl Bench<'_> {
                 goal,
                 contenders: vec![
                     self.erofs("build", &["-z", "zstd,3", "-C", "65536"], &[&source]),
-                    self.mkfs_erofs(&["-zzstd,level=3", "-C65536"], Some(&source)),
-                    mksquashfs(
+                    self.mkfs_erofs(&theirs[..2], Some(&source)),
+                    (Tool::MkfsErofsAlone, alone),
+                    self.mksquashfs(
                         &["-comp", "zstd", "-Xcompression-level", "3", "-b", "64K"],
                         &source,
                     ),
+                    tar_zstd(&source),
                 ],
                 check: directory(source, &[]),
             }
@@ -313,13 +317,22 @@ impl Bench<'_> {
         line.extend(source.map(OsString::from));
         (Tool::MkfsErofs, Work::writing_a_file(line))
     }
+
+    pub(super) fn mksquashfs(&self, options: &[&str], source: &Path) -> (Tool, Work) {
+        let mut line: Vec<OsString> = vec![self.tools.mksquashfs.clone().into()];
+        line.extend([source.into(), OUTPUT.into()]);
+        line.extend(["-noappend", "-quiet", "-no-progress"].map(OsString::from));
+        line.extend(options.iter().map(OsString::from));
+        (Tool::Mksquashfs, Work::writing_a_file(line))
+    }
 }
 
-pub(super) fn mksquashfs(options: &[&str], source: &Path) -> (Tool, Work) {
-    let mut line: Vec<OsString> = vec!["mksquashfs".into(), source.into(), OUTPUT.into()];
-    line.extend(["-noappend", "-quiet", "-no-progress"].map(OsString::from));
-    line.extend(options.iter().map(OsString::from));
-    (Tool::Mksquashfs, Work::writing_a_file(line))
+/// Every file read, and compressed in one piece on every processor.
+fn tar_zstd(source: &Path) -> (Tool, Work) {
+    let script = "tar -C \"$1\" -c . | zstd -qq -3 -T0 -o \"$2\"";
+    let mut line: Vec<_> = ["sh", "-c", script, "sh"].map(OsString::from).into();
+    line.extend([source.into(), OUTPUT.into()]);
+    (Tool::TarZstd, Work::writing_a_file(line))
 }
 
 pub(super) fn directory(source: PathBuf, ignore: &'static [Field]) -> Check {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::build::{directory, files, mksquashfs};
+use super::build::{directory, files};
 use super::{Bench, Goal, Row};
 use crate::corpora::Corpus;
 
@@ -176,7 +176,7 @@ impl Bench<'_> {
             },
             contenders: vec![
                 self.erofs("build", &options, &[Path::new(&source)]),
-                mksquashfs(&theirs, &source),
+                self.mksquashfs(&theirs, &source),
             ],
             check: directory(source, &[]),
         }
