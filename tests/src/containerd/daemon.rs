@@ -121,10 +121,18 @@ impl Containerd {
     /// # Panics
     /// One does not start.
     pub fn start(setup: &Setup) -> Self {
+        Self::start_below(&std::env::temp_dir(), setup)
+    }
+
+    /// The same, with all of their files in a folder below this one.
+    ///
+    /// # Panics
+    /// One does not start.
+    pub fn start_below(parent: &Path, setup: &Setup) -> Self {
         // Paths of sockets are short.
         let folder = tempfile::Builder::new()
             .prefix("ct")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("made");
         let at = |name: &str| folder.path().join(name).display().to_string();
         let mut path = OsString::new();
@@ -455,17 +463,23 @@ state = "{state}"
     /// # Panics
     /// Linux does not tell.
     pub fn mounted(&self) -> usize {
-        let prefix = format!("{}/", self.folder.path().join("layers").display());
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("read");
-        mounts
-            .lines()
-            .filter(|line| {
-                line.split(' ')
-                    .nth(1)
-                    .is_some_and(|point| point.starts_with(&prefix))
-            })
+        let root = self.root();
+        let points = mount_points();
+        points
+            .iter()
+            .filter(|point| point.starts_with(&root))
             .count()
     }
+}
+
+/// Where something is mounted on this machine, oldest first.
+fn mount_points() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("read");
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    // As proc_pid_mounts(5) writes a space.
+    points
+        .map(|point| point.replace("\\040", " ").into())
+        .collect()
 }
 
 /// Starts containerd.
@@ -507,15 +521,10 @@ impl Drop for Containerd {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let mut points: Vec<&str> = mounts
-            .lines()
-            .filter_map(|line| line.split(' ').nth(1))
-            .filter(|point| Path::new(point).starts_with(self.folder.path()))
-            .collect();
-        points.reverse();
-        for point in points {
-            let _ = Command::new("umount").args(["-l", point]).status();
+        for point in mount_points().iter().rev() {
+            if point.starts_with(self.folder.path()) {
+                let _ = Command::new("umount").arg("-l").arg(point).status();
+            }
         }
         // A test that fails leaves layers that cannot be removed, if they were made so.
         let _ = Command::new("chattr")

@@ -21,6 +21,21 @@ pub enum Packing {
     Zstd,
     /// As an EROFS image that `erofs build` makes.
     Native,
+    /// As that image in zstd.
+    NativeZstd,
+}
+
+impl Packing {
+    /// Media type of layers, as all versions of containerd take it for one.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Plain => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::Native => "application/vnd.oci.image.layer.v1.erofs",
+            Self::NativeZstd => "application/vnd.oci.image.layer.v1.erofs+zstd",
+        }
+    }
 }
 
 /// An image that is being made in a folder.
@@ -80,7 +95,7 @@ impl Layout {
     pub fn layer(&mut self, source: &Path, packing: Packing, change: impl FnOnce(&mut Vec<u8>)) {
         let plain = self.folder.join("layer");
         match packing {
-            Packing::Native => workshop::build(source, &plain, &[]),
+            Packing::Native | Packing::NativeZstd => workshop::build(source, &plain, &[]),
             _ => archive::create(
                 source,
                 &plain,
@@ -97,16 +112,14 @@ impl Layout {
         let digest = sha256(&bytes);
         let packed =
             |program: &str, option: &str| succeed(Command::new(program).arg(option).arg(&plain));
-        let (suffix, mut packed) = match packing {
-            Packing::Plain => ("tar", bytes),
-            Packing::Gzip => ("tar+gzip", packed("gzip", "-1c").stdout),
-            Packing::Zstd => ("tar+zstd", packed("zstd", "-qc").stdout),
-            Packing::Native => ("erofs", bytes),
+        let mut packed = match packing {
+            Packing::Plain | Packing::Native => bytes,
+            Packing::Gzip => packed("gzip", "-1c").stdout,
+            Packing::Zstd | Packing::NativeZstd => packed("zstd", "-qc").stdout,
         };
         change(&mut packed);
         fs::remove_file(plain).expect("removed");
-        let media_type = format!("application/vnd.oci.image.layer.v1.{suffix}");
-        self.packed(&media_type, &packed, digest);
+        self.packed(packing.media_type(), &packed, digest);
     }
 
     /// Adds a layer whose content has this digest, in hexadecimal, without compression.

@@ -36,7 +36,8 @@ fn images_live_under_newer_containerd() {
     }
     let kept = Kept {
         content: None,
-        packings: [Packing::Native, Packing::Gzip],
+        packing: Packing::Native,
+        committed: [Packing::Gzip, Packing::Native],
         plugin: "",
         files: 3,
     };
@@ -51,7 +52,8 @@ fn newer_containerd_mounts_layers_itself() {
     }
     let kept = Kept {
         content: None,
-        packings: [Packing::Zstd, Packing::Zstd],
+        packing: Packing::Zstd,
+        committed: [Packing::Zstd, Packing::Gzip],
         plugin: "[mounts]\nmode = \"delegate\"\n",
         files: 3,
     };
