@@ -1,17 +1,20 @@
 //! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
 
+mod built_in;
 mod cri;
+mod deploy;
 mod disk;
 mod faults;
 mod guest;
 mod kills;
 mod newer;
+mod operators;
 mod plugin;
 mod random;
 mod unpacking;
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,7 +25,6 @@ use erofs_tests::manifest::Manifest;
 use erofs_tests::require;
 use erofs_tests::skip::{self, Reason};
 use erofs_tests::workshop::{Workshop, erofs, succeed};
-use serde_json::Value;
 
 const IMAGE: &str = "registry.example/test:1";
 /// That image with what a container changed.
@@ -412,121 +414,6 @@ fn users_of_a_container_are_mapped() {
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
-/// What an operator is told while an image comes, goes, comes again without being converted, and is damaged.
-#[test]
-fn operators_are_told_what_there_is() {
-    let version = "2.1";
-    let mut setup = require!(needs(version));
-    let workshop = Workshop::light();
-    let tar = image(&workshop, &setup, |_| ());
-    setup.plugin = [
-        "[cache]\nsize = \"1GiB\"",
-        "[integrity]\nimmutable = true",
-        "[log]\nformat = \"json\"\n",
-    ]
-    .join("\n");
-    let mut containerd = Containerd::start(&setup);
-    containerd.wait(|containerd| containerd.folder().join("m.sock").exists());
-    assert!(containerd.get("/healthz").starts_with("HTTP/1.1 200 "));
-    assert!(containerd.get("/readyz").starts_with("HTTP/1.1 200 "));
-    succeed(&mut containerd.ctr(&import(version, NAME, &tar)));
-    shows(&containerd, NAME, &workshop);
-    let (code, status) = containerd.report("status");
-    assert_eq!(code, Some(0));
-    assert_eq!(status["serving"], true);
-    assert_eq!(status["snapshots"]["committed"], 4);
-    assert_eq!(status["used"]["count"], 3);
-    assert_eq!(status["unused"]["count"], 0);
-    assert_eq!(status["cache"]["misses"], 4);
-    assert_eq!(containerd.mounted(), 3);
-    let mounts = status["mounts"].as_array().expect("listed").iter();
-    let mounts = mounts.map(|mounts| mounts["count"].as_u64().expect("a number"));
-    assert_eq!(mounts.sum::<u64>(), 3);
-    let metrics = containerd.get("/metrics");
-    let number = |name: &str| {
-        let mut lines = metrics.lines();
-        let line = lines.find_map(|line| line.strip_prefix(name));
-        let line = line.unwrap_or_else(|| panic!("no {name} in {metrics}"));
-        line.trim().parse::<f64>().expect("a number")
-    };
-    let applied = r#"erofs_snapshotter_call_seconds_count{method="Apply",code="OK"}"#;
-    assert_eq!(number(applied), 4.0);
-    assert_eq!(number(r#"erofs_snapshotter_layers{use="used"}"#), 3.0);
-    for stage in ["blob", "tar", "image"] {
-        let name = format!("erofs_snapshotter_unpack_bytes_total{{stage=\"{stage}\"}}");
-        assert!(number(&name) > 1e6, "{stage}");
-    }
-    for stage in ["read", "convert", "publish"] {
-        let name = format!("erofs_snapshotter_unpack_seconds_total{{stage=\"{stage}\"}}");
-        assert!(number(&name) > 0.0, "{stage}");
-    }
-    // One line for each layer, with what was asked for.
-    let log = containerd.plugin_log();
-    let lines = log.lines().map(serde_json::from_str);
-    let lines: Vec<Value> = lines.collect::<Result<_, _>>().expect("JSON");
-    let applied = lines.iter().filter(|line| line["method"] == "Apply");
-    let keys: Vec<_> = applied.map(|line| line["key"].as_str()).collect();
-    assert!(
-        keys.len() == 4
-            && keys
-                .iter()
-                .all(|key| key.is_some_and(|key| key.starts_with("sha256:"))),
-        "{log}"
-    );
-
-    // Layers without images are kept, also by the next process, and need no conversion.
-    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
-    containerd.wait(|containerd| containerd.snapshots().is_ok_and(|left| left.is_empty()));
-    containerd.wait(|containerd| containerd.report("status").1["unused"]["count"] == 3);
-    containerd.kill_plugin();
-    succeed(&mut containerd.ctr(&import(version, NAME, &tar)));
-    let (_, status) = containerd.report("status");
-    assert_eq!(status["cache"]["hits"], 4, "{status}");
-    assert_eq!(status["cache"]["misses"], 0, "{status}");
-    fs::remove_dir(workshop.path("shown")).ok();
-    shows(&containerd, NAME, &workshop);
-
-    // What was written is noted a little later.
-    let scrubbed = |containerd: &Containerd| {
-        let (code, report) = containerd.report("scrub");
-        assert_eq!(report["layers"], 3, "{report}");
-        (code, report)
-    };
-    containerd.wait(|containerd| scrubbed(containerd).1["unrecorded"] == 0);
-    assert_eq!(scrubbed(&containerd).0, Some(0));
-    let damaged = containerd.files().into_iter().find(|path| path.is_file());
-    let damaged = damaged.expect("a layer");
-    let write = || fs::File::options().write(true).open(&damaged);
-    write().expect_err("it is immutable");
-    succeed(Command::new("chattr").arg("-i").arg(&damaged));
-    let last = damaged.metadata().expect("there").len() - 1;
-    write()
-        .expect("opened")
-        .write_all_at(b"x", last)
-        .expect("written");
-    let (code, report) = scrubbed(&containerd);
-    assert_eq!(code, Some(1));
-    let layer = &report["damaged"][0];
-    assert_eq!(layer["path"], damaged.to_str().expect("text"), "{report}");
-    let users = layer["users"].as_array().expect("listed");
-    assert!(!users.is_empty(), "{report}");
-    let said = containerd.operator(&["scrub"]);
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("its digest is sha256:"), "{said}");
-
-    // Collected by the process, and then asked for while there is none.
-    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
-    containerd.wait(|containerd| containerd.report("status").1["unused"]["count"] == 3);
-    let (_, collected) = containerd.report("gc");
-    assert_eq!(collected["layers"], 3, "{collected}");
-    assert!(collected["bytes"].as_u64() > Some(1_000_000), "{collected}");
-    assert_eq!(containerd.files(), Vec::<PathBuf>::new());
-    containerd.stop_plugin();
-    let (code, status) = containerd.report("status");
-    assert_eq!((code, &status["serving"]), (Some(0), &Value::Bool(false)));
-    assert_eq!(status["unused"]["count"], 0);
-}
-
 /// A layer that is cut off, and then the same image whole.
 #[test]
 fn a_broken_layer_leaves_nothing_behind() {
@@ -549,116 +436,4 @@ fn a_broken_layer_leaves_nothing_behind() {
     let whole = image(&workshop, &setup, |_| ());
     succeed(&mut containerd.ctr(&import(version, NAME, &whole)));
     assert_eq!(containerd.snapshots().expect("listed").len(), 4);
-}
-
-/// Puts our `mkfs.erofs` into PATH, and returns the file with a line for each call of it.
-fn mkfs(workshop: &Workshop, setup: &mut Setup) -> PathBuf {
-    let (links, calls) = (workshop.path("links"), workshop.path("calls"));
-    fs::create_dir_all(links.join("ours")).expect("made");
-    let ours = links.join("ours/mkfs.erofs");
-    symlink(&setup.erofs, &ours).expect("made");
-    let (called, noted) = (ours.display(), calls.display());
-    let script = format!("#!/bin/sh\necho \"$*\" >>{noted}\nexec {called} \"$@\"\n");
-    fs::write(links.join("mkfs.erofs"), script).expect("written");
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(links.join("mkfs.erofs"), executable).expect("set");
-    setup.programs.push(links);
-    calls
-}
-
-/// containerd's own differ and snapshotter make images by `mkfs.erofs`: by ours, if it comes first in PATH.
-#[test]
-fn containerds_own_differ_works_with_our_mkfs() {
-    let version = "2.1";
-    let mut setup = require!(needs(version));
-    let workshop = Workshop::light();
-    let tar = image(&workshop, &setup, |_| ());
-    let calls = mkfs(&workshop, &mut setup);
-    let containerd = Containerd::start(&setup);
-    succeed(&mut containerd.ctr(&import(version, "erofs", &tar)));
-    shows(&containerd, "erofs", &workshop);
-    let calls = fs::read_to_string(calls).expect("called");
-    let tars = calls.lines().filter(|call| call.starts_with("--tar=f"));
-    assert_eq!(tars.count(), 4, "{calls}");
-
-    let name = containerd.container("once");
-    let run = ["run", "--snapshotter", "erofs", "--rm", IMAGE, &name];
-    let said = containerd.says(&[&run[..], &["sh", "-c", "cat /old/new; ls /old"]].concat());
-    assert_eq!(said, "new\nnew\n");
-}
-
-/// Units for systemd, lines for containerd, manifests.
-fn deploy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
-}
-
-#[test]
-fn systemd_takes_the_units() {
-    let analyze = require!(skip::program("systemd-analyze"));
-    let folder = tempfile::tempdir().expect("made");
-    let mut verify = Command::new(analyze);
-    verify.arg("verify");
-    for name in ["erofs-snapshotter.service", "erofs-snapshotter.socket"] {
-        let unit = fs::read_to_string(deploy().join("systemd").join(name)).expect("read");
-        // The program has to be there.
-        let unit = unit.replace("/usr/local/bin/erofs", "/bin/true");
-        fs::write(folder.path().join(name), unit).expect("written");
-        verify.arg(folder.path().join(name));
-    }
-    let output = succeed(&mut verify);
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-}
-
-/// UPDATE_DEPLOY=1 writes the file anew.
-#[test]
-fn containerd_is_told_what_we_print() {
-    let mut printed = Command::new(require!(skip::erofs_binary()));
-    printed.args(["snapshotter", "--print-containerd-config"]);
-    printed.args(["--containerd-version", "2.1"]);
-    let printed = succeed(&mut printed).stdout;
-    let printed = String::from_utf8(printed).expect("text");
-    let printed = printed.replace("linux/arm64", "linux/amd64");
-    let file = deploy().join("containerd/erofs-toolkit.toml");
-    if std::env::var_os("UPDATE_DEPLOY").is_some() {
-        fs::write(&file, &printed).expect("written");
-    }
-    assert_eq!(fs::read_to_string(file).expect("read"), printed);
-}
-
-#[test]
-fn manifests_are_whole() {
-    let python = require!(skip::program("python3"));
-    let folder = deploy().join("kubernetes");
-    let script = "import sys, yaml\nfor path in sys.argv[1:]:\n    assert all(list(yaml.safe_load_all(open(path)))), path";
-    let mut parse = Command::new(python);
-    parse.args(["-c", script]);
-    for entry in ["base", "k3s", "kind"] {
-        for file in fs::read_dir(folder.join(entry)).expect("read") {
-            let file = file.expect("read").path();
-            if file
-                .extension()
-                .is_some_and(|extension| extension == "yaml")
-            {
-                parse.arg(file);
-            }
-        }
-    }
-    succeed(&mut parse);
-    // Neither Debian nor CI has it.
-    let kubectl = match skip::program("kubectl") {
-        Ok(kubectl) => kubectl,
-        Err(reason) => return skip::report_missing(&reason),
-    };
-    for overlay in ["base", "k3s", "kind"] {
-        let made = succeed(
-            Command::new(&kubectl)
-                .arg("kustomize")
-                .arg(folder.join(overlay)),
-        );
-        let made = String::from_utf8_lossy(&made.stdout).into_owned();
-        assert!(
-            made.contains("kind: DaemonSet") && made.contains("install.sh: |"),
-            "{made}"
-        );
-    }
 }

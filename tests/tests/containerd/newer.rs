@@ -9,7 +9,8 @@ use erofs_tests::skip::{self, Reason};
 use erofs_tests::workshop::{Workshop, succeed};
 use serde_json::Value;
 
-use crate::{IMAGE, Kept, layout, lives, mkfs, needs, shows};
+use crate::built_in::mkfs;
+use crate::{IMAGE, Kept, layout, lives, needs, shows};
 
 /// A containerd of at least this version. Debian has none, so CI has none: to skip these tests is no failure there.
 fn at_least(major: u32, minor: u32) -> Option<Setup> {
