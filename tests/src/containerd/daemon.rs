@@ -132,7 +132,8 @@ impl Containerd {
         // Paths of sockets are short.
         let folder = tempfile::Builder::new()
             .prefix("ct")
-            .tempdir_in(parent)
+            // As the mount table has it.
+            .tempdir_in(parent.canonicalize().expect("there"))
             .expect("made");
         let at = |name: &str| folder.path().join(name).display().to_string();
         let mut path = OsString::new();
@@ -147,19 +148,20 @@ impl Containerd {
         printed.env("PATH", &path);
         let mut printed = String::from_utf8(succeed(&mut printed).stdout).expect("text");
         printed += &setup.containerd;
-        let config_version = match has_transfer_service(setup.version) {
-            false => 2,
-            true => {
-                // containerd's own snapshotter and differ are run as well.
-                printed = printed.replace(r#", "walking"]"#, r#", "erofs", "walking"]"#);
-                printed += r#"
+        let has_mkfs = |folder: &PathBuf| folder.join("mkfs.erofs").is_file();
+        if setup.programs.iter().any(has_mkfs) {
+            // containerd's own snapshotter and differ are run as well.
+            printed = printed.replace(r#", "walking"]"#, r#", "erofs", "walking"]"#);
+            printed += r#"
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux"
   snapshotter = "erofs"
   differ = "erofs"
 "#;
-                3
-            }
+        }
+        let config_version = match has_transfer_service(setup.version) {
+            true => 3,
+            false => 2,
         };
         fs::write(at("drop-in.toml"), printed).expect("written");
         let config = format!(

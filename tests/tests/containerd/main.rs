@@ -21,7 +21,7 @@ use std::process::Command;
 use erofs_tests::containerd::{
     Containerd, Layout, NAME, Packing, Setup, fetched, has_transfer_service, sha256,
 };
-use erofs_tests::manifest::Manifest;
+use erofs_tests::manifest::{Field, Manifest};
 use erofs_tests::require;
 use erofs_tests::skip::{self, Reason};
 use erofs_tests::workshop::{Workshop, erofs, succeed};
@@ -157,8 +157,10 @@ fn commits(
         succeed(&mut containerd.ctr(&diff)).stdout
     };
     let layer = diff(media_type);
-    // The same bytes, which are there already.
-    assert!(diff(media_type) == layer);
+    if setup.version != "1.6" {
+        // The same bytes, which are there already.
+        assert!(diff(media_type) == layer);
+    }
     let digest = format!("sha256:{}", sha256(&layer));
     let labels = containerd.says(&["content", "ls"]);
     let labels = labels.lines().find(|line| line.starts_with(&digest));
@@ -178,7 +180,12 @@ fn commits(
     succeed(&mut containerd.ctr(&import(setup.version, NAME, &tar)));
     let expected = Manifest::of_directory(&containerd.rootfs(container)).expect("readable");
     let seen = shown(containerd, NAME, workshop, COMMITTED, "");
-    expected.assert_same(&seen, &[]);
+    let lost: &[Field] = match setup.version {
+        // Its own differ writes whole seconds, nothing of the root, and not the same bytes each time.
+        "1.6" => &[Field::Seconds, Field::Nanoseconds, Field::DirectoryLinks],
+        _ => &[],
+    };
+    expected.assert_same(&seen, lost);
 }
 
 /// Asserts that a layer is an image, perhaps in zstd, with nothing wrong in it.
@@ -229,7 +236,16 @@ fn lives(version: &'static str, kept: &Kept<'_>) {
         "{layers:?}"
     );
 
-    shows(&containerd, NAME, &workshop);
+    match version {
+        // Its own differ loses times before 1970, whoever keeps the snapshots.
+        "1.6" => {
+            succeed(&mut containerd.ctr(&import(version, "overlayfs", &tar)));
+            let expected = shown(&containerd, "overlayfs", &workshop, IMAGE, "");
+            let seen = shown(&containerd, NAME, &workshop, IMAGE, "");
+            expected.assert_same(&seen, &[]);
+        }
+        _ => shows(&containerd, NAME, &workshop),
+    }
     let run = ["run", "--snapshotter", NAME];
     let script = "cat /old/new; ls /old; ls /gone 2>&1; echo written >/made; cat /made";
     let (once, stays) = (containerd.container("once"), containerd.container("stays"));
@@ -302,6 +318,19 @@ fn images_live_under_containerd_1_7() {
         files: 6,
     };
     lives("1.7", &kept);
+}
+
+/// Which knows no differ of others: containerd unpacks, and what it wrote becomes an image.
+#[test]
+fn images_live_under_containerd_1_6() {
+    let kept = Kept {
+        content: None,
+        packing: Packing::Zstd,
+        committed: [Packing::Gzip, Packing::Gzip],
+        plugin: "",
+        files: 4,
+    };
+    lives("1.6", &kept);
 }
 
 /// A plugin that does not see containerd's content store asks containerd for blobs. Files are compressed.
