@@ -372,6 +372,7 @@ impl PreparedMount {
             size_limit: size_limit.unwrap_or(0),
             block_bits: self.requirements.block_bits,
             direct_io_alignment: source.direct_io_alignment.filter(|_| direct_io),
+            writable: false,
         };
         Ok(LoopDevice::attach(&file, &source.path, settings)?)
     }
@@ -461,6 +462,7 @@ mod tests {
             size_limit: 0,
             block_bits: BlockBits::B512,
             direct_io_alignment: None,
+            writable: false,
         };
         let fsoffset = {
             let mut capabilities = Capabilities::detect().expect("a supported kernel");

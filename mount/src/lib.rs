@@ -21,6 +21,7 @@
 //! | `mount.erofs` as mount(8) calls it | [`helper`] |
 //! | what is mounted? | [`table`] |
 //! | the same with other owners | [`mapped`] |
+//! | a filesystem that is written to, over them | [`ext4`] |
 //! | taking it down | [`mod@umount`] |
 //! | protecting the file of an image | [`fs_verity`] |
 //!
@@ -50,6 +51,7 @@ pub mod attempt;
 pub mod capabilities;
 pub mod devices;
 pub mod execute;
+pub mod ext4;
 pub mod fs_verity;
 pub mod helper;
 mod kernel;

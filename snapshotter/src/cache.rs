@@ -208,7 +208,7 @@ mod tests {
         let labels = Labels::default();
         let snapshot = snapshotter
             .metadata
-            .create(key, State::Active, None, None, labels);
+            .create(key, State::Active, None, None, None, labels);
         snapshot.unwrap().number
     }
 

@@ -43,7 +43,7 @@ impl Snapshotter {
         let mut unmade = Vec::new();
         self.metadata.walk(|key, snapshot| {
             let has_folder = snapshot.state != State::Committed && Self::has_folder(&snapshot);
-            if has_folder && !self.store.upper(snapshot.number).is_dir() {
+            if has_folder && !self.is_made(&snapshot) {
                 unmade.push(key.to_owned());
             }
             Ok(())
@@ -66,6 +66,7 @@ impl Snapshotter {
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let mut folders = self.store.snapshots()?;
         folders.extend(self.store.all_mapped()?);
+        folders.extend(self.store.writables()?);
         let points = self.store.mount_points()?;
         let files = self.store.layer_files()?;
         let (mut numbers, mut merged) = (HashSet::new(), HashSet::new());
@@ -79,7 +80,7 @@ impl Snapshotter {
         })?;
         let layers = self.metadata.layers()?;
         for number in folders.difference(&numbers) {
-            let (bytes, _) = usage(&self.store.snapshot(*number)).unwrap_or_default();
+            let bytes = self.folder_size(*number);
             let gone = self.remove_folder(*number);
             if gone.is_ok() {
                 removed.strays += 1;

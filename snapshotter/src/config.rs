@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 mod value;
 
-pub use value::{Address, Level, Size};
+pub use value::{Address, Level, Quota, Size};
 
 /// The configuration file with which everything has its default, and what each key means.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -30,6 +30,8 @@ pub struct Config {
     pub layers: Layers,
     /// How snapshots are mounted.
     pub mounts: Mounts,
+    /// What containers write.
+    pub writable: Writable,
     /// Which layers need no conversion.
     pub cache: Cache,
     /// Who may ask for numbers.
@@ -61,6 +63,14 @@ pub enum MountMode {
     Overlay,
     /// containerd's mount manager (2.2 and newer), or a virtual machine.
     Delegate,
+}
+
+/// What containers write.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Writable {
+    /// How much of it one may write that says nothing else.
+    pub quota: Quota,
 }
 
 /// How containerd is found.
@@ -120,6 +130,8 @@ pub enum Format {
 pub struct Integrity {
     /// Whether the kernel checks them whenever it reads them.
     pub fs_verity: Verity,
+    /// Whether layers are read, and their digests compared, before they are mounted.
+    pub verify_at_mount: bool,
     /// Whether even root has to ask before changing them (`FS_IMMUTABLE_FL`).
     pub immutable: bool,
 }
@@ -145,6 +157,7 @@ impl Default for Config {
             containerd: Containerd::default(),
             layers: Layers::default(),
             mounts: Mounts::default(),
+            writable: Writable::default(),
             cache: Cache::default(),
             metrics: Metrics::default(),
             log: Log::default(),

@@ -3,11 +3,13 @@
 use crate::error::Error;
 use crate::metadata::{Metadata, Number, State};
 use crate::store::Store;
-use erofs_mount::table;
+use erofs_mount::{ext4, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// What contradicts itself below the root folder of a snapshotter that does not run: a snapshot without its files, a file or
 /// mount that belongs to nothing, tables of the database that disagree. Nothing, after a start.
@@ -34,11 +36,38 @@ pub fn contradictions(root: &Path) -> Result<Vec<String>, Error> {
     let ingest: BTreeSet<PathBuf> = store.ingested()?.into_iter().collect();
     differences("ingest", &BTreeSet::new(), &ingest, &mut findings);
 
-    let mut folders = BTreeSet::new();
+    let filesystems = ext4::list().map_err(Error::file("reading", Path::new(MOUNTINFO)))?;
+    let mut written: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    for mounted in filesystems {
+        let (point, image) = (mounted.mount_point, mounted.image.unwrap_or_default());
+        if point.starts_with(store.root()) && written.insert(point.clone(), image).is_some() {
+            findings.push(format!("{} is mounted twice", point.display()));
+        }
+    }
+    let (mut folders, mut quotas) = (BTreeSet::new(), BTreeSet::new());
+    let mut writables = BTreeSet::new();
     for snapshot in tables.snapshots.values() {
         let is_active = snapshot.state == State::Active;
         if is_active || (snapshot.state == State::View && snapshot.parent.is_none()) {
             folders.insert(snapshot.number);
+            let folder = store.snapshot(snapshot.number);
+            let mounted = written.remove(&folder);
+            if snapshot.quota.is_some() {
+                quotas.insert(snapshot.number);
+                let image = store.writable(snapshot.number);
+                match mounted {
+                    // Nobody asked for it since the machine was started.
+                    None => continue,
+                    Some(backing) if backing == image => {}
+                    Some(backing) => {
+                        let (folder, backing) = (folder.display(), backing.display());
+                        findings.push(format!("{backing} is mounted on {folder}"));
+                    }
+                }
+                writables.insert(image);
+            } else if mounted.is_some() {
+                findings.push(format!("{} has no quota", folder.display()));
+            }
             for folder in [store.upper(snapshot.number), store.work(snapshot.number)] {
                 if !folder.is_dir() {
                     findings.push(format!("{} is missing", folder.display()));
@@ -48,6 +77,12 @@ pub fn contradictions(root: &Path) -> Result<Vec<String>, Error> {
     }
     let found = store.snapshots()?.into_iter().collect();
     differences("folder of a snapshot", &folders, &found, &mut findings);
+
+    let found = store.writables()?.into_iter().collect();
+    differences("filesystem of a snapshot", &quotas, &found, &mut findings);
+    for point in written.keys() {
+        findings.push(format!("{} is mounted", point.display()));
+    }
 
     for number in store.all_mapped()? {
         let mut snapshots = tables.snapshots.values();
@@ -69,7 +104,7 @@ pub fn contradictions(root: &Path) -> Result<Vec<String>, Error> {
         }
     }
     let mut mounted = BTreeSet::new();
-    for mount in table::list().map_err(Error::file("reading", Path::new("/proc/self/mountinfo")))? {
+    for mount in table::list().map_err(Error::file("reading", Path::new(MOUNTINFO)))? {
         let point = mount.mount_point;
         if point.starts_with(store.root()) {
             if !points.contains_key(&point) && !point.starts_with(store.root().join("i")) {
@@ -80,11 +115,16 @@ pub fn contradictions(root: &Path) -> Result<Vec<String>, Error> {
             }
         }
     }
+    let mut held = BTreeSet::new();
     let devices = loop_devices().map_err(Error::file("reading", Path::new("/sys/block")))?;
     for (device, backing) in devices {
-        if backing.starts_with(store.root()) && !images.contains(&backing) {
-            let (device, backing) = (device.display(), backing.display());
-            findings.push(format!("{device} holds {backing}"));
+        if backing.starts_with(store.root()) {
+            // Two devices would write over each other.
+            let is_second = writables.contains(&backing) && !held.insert(backing.clone());
+            if is_second || !(images.contains(&backing) || writables.contains(&backing)) {
+                let (device, backing) = (device.display(), backing.display());
+                findings.push(format!("{device} holds {backing}"));
+            }
         }
     }
     Ok(findings)

@@ -3,6 +3,7 @@
 use erofs_mkfs::options::BuildError;
 use erofs_mkfs::source::tar::TarError;
 use erofs_mount::MountError;
+use erofs_mount::ext4::Ext4Error;
 use erofs_mount::umount::UmountError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,19 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A layer is not any more what was written.
+    #[error(
+        "layer {digest}: {} is damaged: {reason}; remove the images that have it, run `erofs snapshotter gc` and pull them again",
+        path.display()
+    )]
+    Damaged {
+        /// Digest of its tar.
+        digest: String,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A layer could not become an image.
     #[error("layer {digest}: {source}")]
     Convert {
@@ -68,6 +82,17 @@ pub enum Error {
         /// Why.
         source: Box<UmountError>,
     },
+    /// The filesystem to which a container writes could not be made.
+    #[error("mkfs.ext4 {}: {reason}", path.display())]
+    Format {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// That filesystem could not be mounted or unmounted.
+    #[error("what the container writes: {0}")]
+    Writable(#[from] Ext4Error),
     /// A file of the store.
     #[error("{what} {}: {source}", path.display())]
     File {
@@ -154,8 +179,9 @@ impl From<Error> for Status {
         match error {
             Error::NotFound { .. } => Self::not_found(text),
             Error::Exists(_) => Self::already_exists(text),
-            Error::State { .. } => Self::failed_precondition(text),
+            Error::State { .. } | Error::Format { .. } => Self::failed_precondition(text),
             Error::Argument(_) | Error::Layer { .. } => Self::invalid_argument(text),
+            Error::Damaged { .. } => Self::data_loss(text),
             Error::NotOurs(_) => Self::unimplemented(text),
             Error::Changes(_) => Self::failed_precondition(text),
             Error::Containerd { status, .. } => Self::new(status.code(), text),

@@ -44,6 +44,10 @@ steps! {
     PrepareRecorded = "prepare.recorded",
     /// A snapshot has a folder with nothing in it.
     PrepareFolder = "prepare.folder",
+    /// The filesystem of a snapshot with a quota is made and not mounted.
+    WritableFormatted = "writable.formatted",
+    /// It is mounted and empty.
+    WritableMounted = "writable.mounted",
     /// A snapshot has all, and nobody was told.
     PrepareMade = "prepare.made",
     /// A layer has a mount point and is not mounted.
@@ -74,6 +78,8 @@ steps! {
     CleanupPoint = "cleanup.point",
     /// Its image is gone; the folder of the snapshot is there.
     CleanupImage = "cleanup.image",
+    /// The filesystem of a removed snapshot is unmounted; its file is there.
+    CleanupWritable = "cleanup.writable",
     /// All that was removed is thrown away, and nobody was told.
     CleanupDone = "cleanup.done",
     /// At the start: what was being written is thrown away.

@@ -9,6 +9,7 @@
 //!                  ├───────► store              their files
 //!                  ├───────► layer_mounts       each layer mounted once
 //!                  ├───────► mapped             the same with other owners
+//!                  ├───────► writable           what a container with a quota writes to
 //!                  ├───────► merge              many layers as one image over them
 //!                  └───────► mounts             what containerd is told to mount
 //! ```
@@ -59,6 +60,8 @@ mod snapshotter;
 mod socket;
 mod status;
 mod store;
+mod verify;
+mod writable;
 
 pub use config::Config;
 pub use consistency::contradictions;

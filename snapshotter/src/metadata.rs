@@ -149,6 +149,7 @@ impl<B: StorageBackend> Metadata<B> {
         state: State,
         parent: Option<&str>,
         merged: Option<Number>,
+        quota: Option<u64>,
         labels: Labels,
     ) -> Result<Snapshot, Error> {
         let number = self.number()?;
@@ -167,6 +168,7 @@ impl<B: StorageBackend> Metadata<B> {
                 parent: parent.map(str::to_owned),
                 layer: None,
                 merged,
+                quota,
                 labels,
                 created: now,
                 updated: now,
@@ -345,6 +347,8 @@ impl<B: StorageBackend> Metadata<B> {
             snapshot.state = State::Committed;
             // That was of what is below it.
             snapshot.merged = None;
+            // That filesystem goes.
+            snapshot.quota = None;
             snapshot.labels = labels;
             snapshot.updated = Time::now();
             change.put(name, &snapshot)

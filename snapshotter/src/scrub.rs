@@ -4,7 +4,7 @@ use crate::api::operator::{ScrubResponse, ScrubbedLayer};
 use crate::cache::checked;
 use crate::digest;
 use crate::error::Error;
-use crate::metadata::Form;
+use crate::metadata::{Form, Layer};
 use crate::snapshotter::Snapshotter;
 use rustix::fs::{Advice, fadvise};
 use std::fs::File;
@@ -51,19 +51,7 @@ impl Snapshotter {
                     false => Ok(()),
                 }
             };
-            // What came as it is has the layer's own digest.
-            let noted = match layer.form {
-                Form::Native => layer.digest.as_deref(),
-                Form::Converted | Form::Index => layer.image.as_deref(),
-            };
-            let mut read = read(&image, tar.as_deref(), noted, &mut progress);
-            let mut path = &image;
-            if let (Ok(()), Some(tar)) = (&read, &tar) {
-                read = compare(tar, layer.digest.as_deref(), &mut progress).map(drop);
-                if read.is_err() {
-                    path = tar;
-                }
-            }
+            let read = read(&layer, &image, tar.as_deref(), &mut progress);
             // It may have been removed, written anew, or just been noted.
             let is_same = self.metadata.layer(number).is_ok_and(|now| now == layer);
             if stopped {
@@ -74,13 +62,17 @@ impl Snapshotter {
             }
             let layer = Some(ScrubbedLayer {
                 digest: layer.digest.clone().unwrap_or_default(),
-                path: path.display().to_string(),
+                path: read
+                    .as_ref()
+                    .map_or_else(|wrong| wrong.0, |()| &*image)
+                    .display()
+                    .to_string(),
                 bytes: done - began,
                 damaged: read.is_err(),
-                recorded: noted.is_some(),
+                recorded: noted(&layer).is_some(),
                 reason: read
                     .err()
-                    .map(|error| error.to_string())
+                    .map(|(_, error)| error.to_string())
                     .unwrap_or_default(),
                 users,
             });
@@ -92,18 +84,38 @@ impl Snapshotter {
     }
 }
 
-/// Reads an image from the disk, and compares its digest, or checks its structure where none was noted. `tar` is its device.
-/// `progress` learns of bytes, and may end it.
-fn read(
-    image: &Path,
-    tar: Option<&Path>,
-    noted: Option<&str>,
-    progress: impl FnMut(u64) -> io::Result<()>,
-) -> io::Result<()> {
-    let file = compare(image, noted, progress)?;
-    match noted {
-        Some(_) => Ok(()),
-        None => checked(file, tar).map(drop),
+/// The digest that a layer's image must have, if it is known.
+fn noted(layer: &Layer) -> Option<&str> {
+    match layer.form {
+        // What came as it is has the layer's own digest.
+        Form::Native => layer.digest.as_deref(),
+        Form::Converted | Form::Index => layer.image.as_deref(),
+    }
+}
+
+/// Reads the files of a layer from the disk, and compares their digests, or checks the structure of the image where none was
+/// noted. `tar` is its device. `progress` learns of bytes, and may end it.
+///
+/// # Errors
+/// The file that is wrong, and `InvalidData`; or that could not be read.
+pub(crate) fn read<'p>(
+    layer: &Layer,
+    image: &'p Path,
+    tar: Option<&'p Path>,
+    mut progress: impl FnMut(u64) -> io::Result<()>,
+) -> Result<(), (&'p Path, io::Error)> {
+    let noted = noted(layer);
+    compare(image, noted, &mut progress)
+        .and_then(|file| match noted {
+            Some(_) => Ok(()),
+            None => checked(file, tar).map(drop),
+        })
+        .map_err(|error| (image, error))?;
+    match tar {
+        Some(tar) => compare(tar, layer.digest.as_deref(), progress)
+            .map(drop)
+            .map_err(|error| (tar, error)),
+        None => Ok(()),
     }
 }
 
@@ -117,6 +129,8 @@ fn compare(
     // What cannot be forgotten is read from memory: nothing is wrong with that.
     let _ = fadvise(&file, 0, None, Advice::DontNeed);
     let found = digest::of_file(&file, progress)?;
+    // Whoever mounts it reads it directly.
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
     match noted {
         Some(noted) if noted != found => Err(io::Error::new(
             io::ErrorKind::InvalidData,

@@ -1,7 +1,7 @@
 //! What the services do: snapshots over layers that are images.
 
 use crate::api::types::Mount;
-use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Verity};
+use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Quota, Verity};
 use crate::error::Error;
 use crate::fault::{self, Step};
 use crate::layer_mounts::{FuseServer, LayerMounts};
@@ -12,7 +12,8 @@ use crate::metadata::{self, Form, Labels, Layer, Metadata, Number, Removed, Snap
 use crate::metrics::Metrics;
 use crate::mounts::{Lower, Owners, Parts};
 use crate::seal::{Unsealed, require_verity};
-use crate::store::{Draft, Store, remove_all, remove_sealed, usage};
+use crate::store::{Draft, Store, remove_all, remove_sealed};
+use crate::writable;
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mount::Requirements;
@@ -34,8 +35,11 @@ pub(crate) struct Snapshotter {
     pub(crate) cache: Cache,
     pub(crate) integrity: Integrity,
     pub(crate) mounts: LayerMounts,
+    quota: Quota,
     config: Mounts,
     pub(crate) layers: Layers,
+    /// Layers that were read and found to be what was written.
+    pub(crate) verified: Mutex<HashSet<Number>>,
     /// What was removed and is still to be thrown away.
     leavings: Mutex<Vec<Removed>>,
     /// Held while that is done: who waits for it waits also for what others began.
@@ -43,7 +47,7 @@ pub(crate) struct Snapshotter {
     /// Held while a layer gets its name and its record, or loses them: a layer that is removed may come again.
     pub(crate) names: Mutex<()>,
     /// Held while the folder of a snapshot, or what is shown to it with other owners, is made or thrown away.
-    folders: Locks<()>,
+    pub(crate) folders: Locks<()>,
     /// Layers that were made since the process began.
     pub(crate) unsealed: Unsealed,
 }
@@ -69,8 +73,10 @@ impl Snapshotter {
             cache: config.cache.clone(),
             integrity: config.integrity.clone(),
             mounts,
+            quota: config.writable.quota,
             config: config.mounts.clone(),
             layers: config.layers.clone(),
+            verified: Mutex::default(),
             leavings: Mutex::default(),
             cleaning: Mutex::default(),
             names: Mutex::default(),
@@ -89,21 +95,9 @@ impl Snapshotter {
         snapshot.state == State::Active || snapshot.parent.is_none()
     }
 
-    /// Throws away what only a snapshot has that is removed or committed.
-    ///
-    /// # Errors
-    /// [`Error::Unmount`], [`Error::File`].
-    pub(crate) fn remove_folder(&self, number: Number) -> Result<(), Error> {
-        self.folders.with(number, |()| {
-            mapped::hide(&self.store.mapped(number))?;
-            let folder = self.store.snapshot(number);
-            remove_all(&folder).map_err(Error::file("removing", &folder))
-        })
-    }
-
     /// Looks whether a snapshot is still there. If it is, so is what lies below it, and whoever removes it throws away later
     /// what is made now under the lock for that.
-    fn check_there(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
+    pub(crate) fn check_there(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
         match self.metadata.get(key)?.number == snapshot.number {
             true => Ok(()),
             // Its key was given to another one.
@@ -126,11 +120,18 @@ impl Snapshotter {
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
         let owners = Owners::of(&labels)?;
+        let is_looked_at = !metadata::is_unpacked_to(key, &labels);
         let merged = match parent {
-            Some(parent) if !metadata::is_unpacked_to(key, &labels) => self.merged(parent)?,
+            Some(parent) if is_looked_at => self.merged(parent)?,
             _ => None,
         };
-        let snapshot = self.metadata.create(key, state, parent, merged, labels);
+        let quota = match state {
+            State::Active if is_looked_at => writable::quota(self.quota, &labels)?,
+            _ => None,
+        };
+        let snapshot = self
+            .metadata
+            .create(key, state, parent, merged, quota, labels);
         let snapshot = snapshot.inspect_err(|error| {
             // Where the disk failed nobody knows how far that came.
             if matches!(error, Error::Database(_) | Error::File { .. }) {
@@ -159,10 +160,7 @@ impl Snapshotter {
             let root = lower.first().map(merge::root_directory).transpose()?;
             let mut root = root.unwrap_or_default();
             (root.owner, root.group) = owners.outside(root.owner, root.group);
-            self.folders.with(snapshot.number, |()| {
-                self.check_there(key, snapshot)?;
-                self.store.make_snapshot(snapshot.number, root)
-            })?;
+            self.make_folder(key, snapshot, root)?;
         }
         fault::at(Step::PrepareMade)?;
         Ok(self.told(snapshot, &lower, owners))
@@ -182,6 +180,7 @@ impl Snapshotter {
         }
         let owners = Owners::of(&snapshot.labels)?;
         let lower = self.lower(key, &snapshot, &owners)?;
+        self.mount_writable(key, &snapshot)?;
         Ok(self.told(&snapshot, &lower, &owners))
     }
 
@@ -199,6 +198,7 @@ impl Snapshotter {
     /// The images below a snapshot, the topmost first, mounted unless containerd does that.
     fn lower(&self, key: &str, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Lower>, Error> {
         let mut layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
+        let numbers: Vec<Number> = layers.iter().map(|(number, _)| *number).collect();
         if let Some(number) = snapshot.merged {
             let images: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
             let merged = Lower {
@@ -209,10 +209,15 @@ impl Snapshotter {
             layers = vec![(number, merged)];
         }
         let mounted = self.config.mode == MountMode::Overlay;
-        if mounted {
-            for (number, lower) in &layers {
-                let check = || self.check_there(key, snapshot);
-                self.mounts.mount(*number, lower, check)?;
+        for (number, lower) in &layers {
+            let verify = || match snapshot.merged {
+                Some(_) => self.verify(&numbers),
+                None => self.verify(&[*number]),
+            };
+            let check = || self.check_there(key, snapshot).and_then(|()| verify());
+            match mounted {
+                true => self.mounts.mount(*number, lower, check)?,
+                false => verify()?,
             }
         }
         let mut lower: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
@@ -298,6 +303,7 @@ impl Snapshotter {
         fault::at(Step::CommitBegun)?;
         let snapshot = self.metadata.get(key)?;
         if snapshot.layer.is_none() && snapshot.state == State::Active {
+            self.mount_writable(key, &snapshot)?;
             if self.store.applied(snapshot.number).exists() {
                 return Err(Error::State {
                     name: key.to_owned(),
@@ -547,7 +553,7 @@ impl Snapshotter {
                 }
                 Ok((bytes, layer.inodes))
             }
-            (State::Active, _) => usage(&self.store.upper(snapshot.number)),
+            (State::Active, _) => self.written(key, &snapshot),
             _ => Ok((0, 0)),
         }
     }

@@ -9,6 +9,7 @@
 //! ingest/                             layers that are being written
 //! snapshots/<number>/applied          there once a layer was applied
 //! snapshots/<number>/fs, work         upper and work directory of an active snapshot
+//! writable/<number>.ext4              filesystem that is mounted on its folder, where it has a quota
 //! i/<number>/<index>                  where layers are shown to a snapshot with other owners
 //! m/<number>                          where a layer is mounted: short, since 128 of them make a mount option
 //! ```
@@ -50,6 +51,8 @@ const LAYERS: &str = "layers/sha256";
 const LOCAL: &str = "layers/local";
 /// Folder of images that were merged.
 const MERGED: &str = "merged";
+/// Folder of filesystems to which snapshots are written.
+const WRITABLE: &str = "writable";
 
 /// The folders of a snapshotter.
 #[derive(Debug, Clone)]
@@ -112,9 +115,8 @@ impl Store {
             .canonicalize()
             .map_err(Error::file("looking for", root))?;
         check_root(&root)?;
-        [LAYERS, LOCAL, MERGED, "ingest", "snapshots", "i", "m"]
-            .into_iter()
-            .try_for_each(make)?;
+        let folders = [LAYERS, LOCAL, MERGED, WRITABLE, "ingest", "snapshots"];
+        folders.into_iter().chain(["i", "m"]).try_for_each(make)?;
         // Each synced by itself would cost every layer that.
         (0..=u8::MAX).try_for_each(|first| make(&format!("{LAYERS}/{first:02x}")))?;
         Ok(Self { root })
@@ -243,6 +245,24 @@ impl Store {
         self.snapshot(number).join("work")
     }
 
+    /// The filesystem to which a snapshot with a quota is written.
+    pub(crate) fn writable(&self, number: Number) -> PathBuf {
+        self.root.join(format!("{WRITABLE}/{}.ext4", number.0))
+    }
+
+    /// Such a filesystem while it is being made.
+    pub(crate) fn writable_draft(&self, number: Number) -> PathBuf {
+        self.root.join(format!("ingest/{}.ext4", number.0))
+    }
+
+    /// Snapshots for which there is such a filesystem.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn writables(&self) -> Result<HashSet<Number>, Error> {
+        numbers(&self.root.join(WRITABLE))
+    }
+
     /// Is there once a layer was applied to a snapshot: its upper directory then is not what it holds.
     pub(crate) fn applied(&self, number: Number) -> PathBuf {
         self.snapshot(number).join("applied")
@@ -284,11 +304,11 @@ impl Store {
         (self.mount_point(number) == path).then_some(number)
     }
 
-    /// Makes the folders of a snapshot. What is written to shows the root directory of what it lies over.
+    /// Makes the folder of a snapshot.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn make_snapshot(&self, number: Number, root: RootDirectory) -> Result<(), Error> {
+    pub(crate) fn make_snapshot(&self, number: Number) -> Result<(), Error> {
         let folder = self.snapshot(number);
         let failed = |source| Error::File {
             what: "making",
@@ -301,7 +321,25 @@ impl Store {
             .mode(0o700)
             .create(&folder)
             .map_err(failed)?;
-        fault::at(Step::PrepareFolder)?;
+        fault::at(Step::PrepareFolder)
+    }
+
+    /// Makes upper and work directory in the folder of a snapshot. What is written to shows the root directory of what it lies
+    /// over.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn make_directories(
+        &self,
+        number: Number,
+        root: RootDirectory,
+    ) -> Result<(), Error> {
+        let folder = self.snapshot(number);
+        let failed = |source| Error::File {
+            what: "making",
+            path: folder.clone(),
+            source,
+        };
         DirBuilder::new()
             .mode(0o711)
             .create(self.work(number))
@@ -410,7 +448,8 @@ fn numbers(folder: &Path) -> Result<HashSet<Number>, Error> {
     let mut numbers = HashSet::new();
     for entry in fs::read_dir(folder).map_err(Error::file("reading", folder))? {
         let name = entry.map_err(Error::file("reading", folder))?.file_name();
-        numbers.extend(name.to_str().and_then(|name| name.parse().ok()).map(Number));
+        let name = Path::new(&name).file_stem().and_then(|name| name.to_str());
+        numbers.extend(name.and_then(|name| name.parse().ok()).map(Number));
     }
     Ok(numbers)
 }

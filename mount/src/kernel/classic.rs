@@ -120,6 +120,7 @@ mod tests {
             size_limit: 0,
             block_bits: erofs_format::BlockBits::B4096,
             direct_io_alignment: None,
+            writable: false,
         };
         let device = crate::loop_device::LoopDevice::attach(&file, Path::new(image), settings)
             .expect("attached");

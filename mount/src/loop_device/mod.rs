@@ -1,4 +1,4 @@
-//! Loop devices: a file shown as a read-only block device that frees itself.
+//! Loop devices: a file shown as a block device that frees itself, read-only but for writable filesystems.
 
 mod ioctl;
 
@@ -25,6 +25,8 @@ pub(crate) struct LoopSettings {
     pub(crate) block_bits: BlockBits,
     /// Alignment in bytes that the file asks of direct I/O; `None` goes through the page cache.
     pub(crate) direct_io_alignment: Option<u32>,
+    /// Whether the file, which then must be open for that, is written to.
+    pub(crate) writable: bool,
 }
 
 /// An attached loop device. Once it is mounted the mount keeps it; dropped unmounted it is freed.
@@ -68,12 +70,16 @@ impl LoopDevice {
         set_up: fn(&OwnedFd, &F, &Path, LoopSettings) -> rustix::io::Result<()>,
     ) -> Result<Self, LoopError> {
         let control = open(Path::new("/dev/loop-control"), OFlags::RDWR)?;
+        // What is configured through a descriptor for reading is read-only.
+        let access = match settings.writable {
+            true => OFlags::RDWR,
+            false => OFlags::RDONLY,
+        };
         let mut race = Errno::BUSY;
         for _ in 0..RACES {
             let number = ioctl::get_free(&control).map_err(LoopError::new("LOOP_CTL_GET_FREE"))?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
-            // Not for writing: kernels without CONFIG_BLK_DEV_WRITE_MOUNTED refuse to mount a device open for writing.
-            let device = match open(&path, OFlags::RDONLY) {
+            let device = match open(&path, access) {
                 Ok(device) => device,
                 // A device just made gets its node from udev or devtmpfs; one just taken by another may be locked.
                 Err(error) if matches!(error.errno, Errno::NOENT | Errno::NXIO | Errno::BUSY) => {
@@ -85,10 +91,9 @@ impl LoopDevice {
             };
             match set_up(&device, file, name, settings) {
                 Ok(()) => {
-                    return Ok(Self {
-                        path,
-                        _open: device,
-                    });
+                    // Not for writing: kernels without CONFIG_BLK_DEV_WRITE_MOUNTED refuse to mount a device open for that.
+                    let open = open(&path, OFlags::RDONLY)?;
+                    return Ok(Self { path, _open: open });
                 }
                 Err(Errno::BUSY) => race = Errno::BUSY,
                 Err(errno) => {
@@ -196,10 +201,14 @@ fn info(name: &Path, settings: LoopSettings) -> LoopInfo {
     } else {
         0
     };
+    let read_only = match settings.writable {
+        true => 0,
+        false => ioctl::READ_ONLY,
+    };
     LoopInfo::new(
         settings.offset,
         settings.size_limit,
-        ioctl::READ_ONLY | ioctl::AUTOCLEAR | direct,
+        read_only | ioctl::AUTOCLEAR | direct,
         file_name,
     )
 }
@@ -242,6 +251,7 @@ mod tests {
             size_limit: 0,
             block_bits: BlockBits::B4096,
             direct_io_alignment: alignment,
+            writable: false,
         }
     }
 

@@ -118,6 +118,7 @@ fn mount_loop(image: ProbeImage) -> Result<OwnedFd, ProbeError> {
         size_limit: 0,
         block_bits: BlockBits::B512,
         direct_io_alignment: None,
+        writable: false,
     };
     let name = PathBuf::from(format!("erofs-probe-{}", image.name));
     let attach = |bytes: &[u8]| -> Result<LoopDevice, ProbeError> {

@@ -97,7 +97,7 @@ impl Place {
         let created =
             snapshotter
                 .metadata
-                .create(&digest, State::Active, None, None, Labels::new());
+                .create(&digest, State::Active, None, None, None, Labels::new());
         let number = created?.number;
         fs::create_dir(snapshotter.store.snapshot(number)).unwrap();
         let open = || {
@@ -246,7 +246,7 @@ fn a_blob_with_another_digest_is_refused() {
     let labels = [(DIFF_ID.to_owned(), sha256(b"another"))];
     let snapshot = snapshotter
         .metadata
-        .create("key", State::Active, None, None, Labels::from(labels))
+        .create("key", State::Active, None, None, None, Labels::from(labels))
         .unwrap();
     fs::create_dir(snapshotter.store.snapshot(snapshot.number)).unwrap();
     let layer = Descriptor {

@@ -22,12 +22,13 @@ enum Written {
 
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Units(u64);
+struct Units(Size);
 
 impl From<Written> for Size {
     fn from(written: Written) -> Self {
         match written {
-            Written::Bytes(bytes) | Written::Text(Units(bytes)) => Self(bytes),
+            Written::Bytes(bytes) => Self(bytes),
+            Written::Text(Units(size)) => size,
         }
     }
 }
@@ -36,6 +37,14 @@ impl TryFrom<String> for Units {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
         let factor: u64 = match text.get(digits.len()..).unwrap_or_default().trim_start() {
             "" | "B" => 1,
@@ -50,6 +59,30 @@ impl TryFrom<String> for Units {
             .and_then(|number| number.checked_mul(factor))
             .map(Self)
             .ok_or_else(|| format!("{text:?} is no size"))
+    }
+}
+
+/// Bytes of the filesystem to which a container writes, 0 where there is none: it then writes as much as there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Size")]
+pub struct Quota(u64);
+
+impl Quota {
+    /// The bytes, if there is a limit.
+    pub(crate) fn limit(self) -> Option<u64> {
+        (self.0 > 0).then_some(self.0)
+    }
+}
+
+impl TryFrom<Size> for Quota {
+    type Error = String;
+
+    fn try_from(Size(bytes): Size) -> Result<Self, String> {
+        match bytes {
+            // Less has hardly room for more than itself; ext4 with blocks of 4096 bytes keeps no larger file on the host.
+            0 | 0x100_0000..=0xF00_0000_0000 => Ok(Self(bytes)),
+            _ => Err(format!("{bytes} bytes: a filesystem has 16MiB to 15TiB")),
+        }
     }
 }
 
@@ -163,6 +196,22 @@ mod tests {
             json!("1.5GiB"),
         ] {
             assert!(from_value::<Size>(written.clone()).is_err(), "{written}");
+        }
+    }
+
+    #[test]
+    fn quotas_have_room_for_a_filesystem() {
+        let quota = |written| from_value::<Quota>(written).ok().map(Quota::limit);
+        for (written, limit) in [
+            (json!(0), Some(None)),
+            (json!("16MiB"), Some(Some(16 << 20))),
+            (json!("10GiB"), Some(Some(10 << 30))),
+            (json!("15TiB"), Some(Some(15 << 40))),
+            (json!("15MiB"), None),
+            (json!("16TiB"), None),
+            (json!("-1"), None),
+        ] {
+            assert_eq!(quota(written.clone()), limit, "{written}");
         }
     }
 

@@ -180,6 +180,7 @@ impl Call {
                     *state,
                     parent.map(name).as_deref(),
                     None,
+                    None,
                     labels(*own),
                 )
                 .map(drop),

@@ -68,6 +68,9 @@ pub(crate) struct Snapshot {
     /// The image that was merged of the layers below it; of a committed one with its own.
     #[serde(default)]
     pub(crate) merged: Option<Number>,
+    /// Bytes of the filesystem to which it is written, if it has one of its own.
+    #[serde(default)]
+    pub(crate) quota: Option<u64>,
     pub(crate) labels: Labels,
     pub(crate) created: Time,
     pub(crate) updated: Time,

@@ -26,7 +26,7 @@ fn view(snapshotter: &Snapshotter, labels: Labels) -> Snapshot {
     let committed = snapshotter.commit("key", "layer", None, Labels::new());
     committed.unwrap();
     let metadata = &snapshotter.metadata;
-    let view = metadata.create("view", State::View, Some("layer"), None, labels);
+    let view = metadata.create("view", State::View, Some("layer"), None, None, labels);
     view.unwrap()
 }
 

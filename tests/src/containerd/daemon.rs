@@ -443,10 +443,12 @@ state = "{state}"
     /// They cannot be listed.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
-        let folders = ["layers", "snapshots", "merged", "ingest", "i", "m"];
+        let folders = ["layers", "snapshots", "writable", "merged", "ingest"];
         let mut left: Vec<_> = folders
+            .into_iter()
+            .chain(["i", "m"])
             .map(|folder| self.folder.path().join("layers").join(folder))
-            .into();
+            .collect();
         while let Some(folder) = left.pop() {
             for entry in fs::read_dir(&folder).expect("read") {
                 let path = entry.expect("read").path();

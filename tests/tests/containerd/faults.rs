@@ -13,6 +13,7 @@ use erofs_tests::workshop::succeed;
 use tonic::{Code, Status};
 
 use crate::plugin::{Client, Layer, Plugin, needs, noise, packed, refused, tar};
+use crate::quota::max_size;
 
 /// Two layers.
 fn layers(plugin: &Plugin) -> [Layer; 2] {
@@ -33,7 +34,7 @@ fn upper(mounts: &[Mount]) -> PathBuf {
     upper.expect("an upper directory").into()
 }
 
-/// All steps of the lives of snapshots: two layers are unpacked, looked at, written over, committed and removed.
+/// All steps of the lives of snapshots: two layers are unpacked, looked at, written over within a quota, committed and removed.
 async fn live(client: &Client, layers: &[Layer; 2], round: &str) -> Result<(), Status> {
     let name = |name: &str| format!("{round} {name}");
     client.unpack(&layers[0], &name("lower"), "").await?;
@@ -42,7 +43,7 @@ async fn live(client: &Client, layers: &[Layer; 2], round: &str) -> Result<(), S
         .await?;
     let container = name("container");
     let mounts = client
-        .prepare(&container, &name("upper"), HashMap::new())
+        .prepare(&container, &name("upper"), max_size("16MiB"))
         .await?;
     fs::write(upper(&mounts).join("written"), "by a container\n").expect("written");
     client.view(&name("view"), &name("upper")).await?;
@@ -65,6 +66,7 @@ fn times(step: &str) -> &'static [u32] {
 #[test]
 fn killed_at_any_step_the_plugin_loses_and_leaks_nothing() {
     require!(needs());
+    require!(skip::program("mkfs.ext4").map(drop));
     let mut plugin = Plugin::new(None);
     let (layers, root) = (layers(&plugin), plugin.root());
     let faults = STEPS.iter().flat_map(|step| {
@@ -102,6 +104,7 @@ fn killed_at_any_step_the_plugin_loses_and_leaks_nothing() {
 #[test]
 fn failing_at_any_step_the_plugin_goes_on() {
     require!(needs());
+    require!(skip::program("mkfs.ext4").map(drop));
     let mut plugin = Plugin::new(None);
     let (layers, root) = (layers(&plugin), plugin.root());
     for step in STEPS.iter().filter(|step| !step.starts_with("start.")) {

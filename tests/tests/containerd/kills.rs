@@ -31,6 +31,9 @@ struct Scene {
 
 impl Scene {
     fn new(setup: &Setup) -> Self {
+        let mut setup = setup.clone();
+        setup.plugin = "[writable]\nquota = \"32MiB\"\n".to_owned();
+        let setup = &setup;
         let workshop = Workshop::light();
         let host = image(&workshop, setup, |_| ());
         let guest = guest(&workshop, setup);
@@ -168,6 +171,12 @@ fn kill_at(scene: &mut Scene, step: &str) {
         .restart_plugin(Some(&format!("{step}=kill")));
     // It fails, if the step is on the way in.
     let _ = scene.import().output().expect("starts");
+    if step.contains("writable") {
+        let name = scene.containerd.container(&step.replace('.', "-"));
+        let run = ["run", "--rm", "--snapshotter", NAME, GUEST, &name];
+        let run = [&run[..], &["cat", "/guest"]].concat();
+        let _ = scene.containerd.ctr(&run).output().expect("starts");
+    }
     let _ = scene.remove().output().expect("starts");
     assert!(has_died(scene), "{step} is never reached");
     scene.assert_reads(step);
@@ -185,6 +194,7 @@ fn images_come_and_go_while_the_plugin_is_killed() {
         "commit.recorded",
         "remove.recorded",
         "cleanup.image",
+        "writable.mounted",
     ] {
         kill_at(&mut scene, step);
     }

@@ -2,6 +2,7 @@
 
 mod built_in;
 mod cri;
+mod damage;
 mod deploy;
 mod disk;
 mod faults;
@@ -10,6 +11,7 @@ mod kills;
 mod newer;
 mod operators;
 mod plugin;
+mod quota;
 mod random;
 mod unpacking;
 
@@ -307,14 +309,18 @@ fn images_live_under_containerd_2_1() {
     lives("2.1", &kept);
 }
 
-/// With layers that stay tars and get an index.
+/// With layers that stay tars and get an index, and a quota.
 #[test]
 fn images_live_under_containerd_1_7() {
     let kept = Kept {
         content: None,
         packing: Packing::Zstd,
         committed: [Packing::Zstd, Packing::NativeZstd],
-        plugin: "[layers]\nmode = \"index\"\n",
+        plugin: "[layers]
+mode = \"index\"
+[writable]
+quota = \"64MiB\"
+",
         files: 6,
     };
     lives("1.7", &kept);
@@ -407,7 +413,8 @@ fn many_layers_are_merged() {
 /// What is below shows the users of the container, and what is written belongs to others outside.
 #[test]
 fn users_of_a_container_are_mapped() {
-    let setup = require!(needs("2.1"));
+    let mut setup = require!(needs("2.1"));
+    setup.plugin = "[writable]\nquota = \"16MiB\"\n".to_owned();
     let workshop = Workshop::light();
     let tar = image(&workshop, &setup, |_| ());
     let mut containerd = Containerd::start(&setup);

@@ -15,7 +15,7 @@ use erofs_snapshotter::api::diff::v1::diff_client::DiffClient;
 use erofs_snapshotter::api::snapshots::v1::snapshots_client::SnapshotsClient;
 use erofs_snapshotter::api::snapshots::v1::{
     CleanupRequest, CommitSnapshotRequest, Info, ListSnapshotsRequest, MountsRequest,
-    PrepareSnapshotRequest, RemoveSnapshotRequest, ViewSnapshotRequest,
+    PrepareSnapshotRequest, RemoveSnapshotRequest, UsageRequest, ViewSnapshotRequest,
 };
 use erofs_snapshotter::api::types::{Descriptor, Mount};
 use erofs_snapshotter::client::connect;
@@ -24,6 +24,7 @@ use erofs_tests::containerd::sha256;
 use erofs_tests::skip::{self, Reason};
 use erofs_tests::ustar;
 use erofs_tests::workshop::{erofs, succeed};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -93,6 +94,8 @@ pub(crate) struct Plugin {
     folder: tempfile::TempDir,
     process: Option<Child>,
     runtime: Runtime,
+    /// Where it finds programs, if not where the test does.
+    pub(crate) path: Option<PathBuf>,
 }
 
 impl Plugin {
@@ -114,6 +117,7 @@ impl Plugin {
         Self {
             folder,
             process: None,
+            path: None,
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
@@ -122,11 +126,21 @@ impl Plugin {
         }
     }
 
-    /// Adds to its configuration.
-    pub(crate) fn configure(&self, lines: &str) {
+    /// Gives it this table of its configuration from its next start on, in place of one of that name and all behind it.
+    pub(crate) fn configure(&self, table: &str) {
         let path = self.folder.path().join("plugin.toml");
-        let mut file = fs::File::options().append(true).open(path).expect("there");
-        file.write_all(lines.as_bytes()).expect("written");
+        let (name, _) = table.split_once('\n').expect("a name and lines");
+        let config = fs::read_to_string(&path).expect("read");
+        let before = config.split(name).next().unwrap_or_default();
+        fs::write(path, format!("{before}{table}\n")).expect("written");
+    }
+
+    /// What it answers to an operator.
+    pub(crate) fn operator(&self, question: &str) -> Value {
+        let mut command = erofs().expect("asked for");
+        command.args(["snapshotter", question, "--json", "--config"]);
+        command.arg(self.folder.path().join("plugin.toml"));
+        serde_json::from_slice(&succeed(&mut command).stdout).expect("JSON")
     }
 
     /// Its files.
@@ -167,6 +181,7 @@ impl Plugin {
             .args(["snapshotter", "--config"])
             .arg(self.folder.path().join("plugin.toml"))
             .envs(fault.map(|fault| ("EROFS_FAULT", fault)))
+            .envs(self.path.iter().map(|path| ("PATH", path)))
             .stderr(log);
         let mut process = command.spawn().expect("starts");
         let began = Instant::now();
@@ -264,7 +279,7 @@ impl Plugin {
     #[track_caller]
     pub(crate) fn assert_empty(&mut self, root: &Path, when: &str) {
         self.assert_consistent(root, when);
-        for folder in ["ingest", "snapshots", "m", "layers/local"] {
+        for folder in ["ingest", "snapshots", "writable", "m", "layers/local"] {
             let entries = fs::read_dir(root.join(folder)).expect("read");
             assert_eq!(entries.count(), 0, "{when}: {folder} is not empty");
         }
@@ -393,6 +408,17 @@ impl Client {
             .map(drop)
     }
 
+    /// Bytes and inodes.
+    pub(crate) async fn usage(&self, key: &str) -> Result<(u64, u64), Status> {
+        let request = UsageRequest {
+            key: key.to_owned(),
+            ..UsageRequest::default()
+        };
+        let usage = self.snapshots().usage(request).await?.into_inner();
+        let number = |number: i64| number.try_into().expect("not negative");
+        Ok((number(usage.size), number(usage.inodes)))
+    }
+
     pub(crate) async fn list(&self) -> Result<Vec<Info>, Status> {
         let mut infos = Vec::new();
         let mut client = self.snapshots();
@@ -419,8 +445,8 @@ impl Client {
     }
 }
 
-/// Mounts a snapshot as containerd does, and reads files in it.
-pub(crate) fn read(mounts: &[Mount], folder: &Path, names: &[&str]) -> Vec<Option<Vec<u8>>> {
+/// Mounts a snapshot as containerd does.
+pub(crate) fn mount(mounts: &[Mount], folder: &Path) {
     fs::create_dir_all(folder).expect("made");
     let [mount] = mounts else {
         panic!("one mount: {mounts:?}");
@@ -429,6 +455,11 @@ pub(crate) fn read(mounts: &[Mount], folder: &Path, names: &[&str]) -> Vec<Optio
     let mut command = Command::new("mount");
     command.args(["-t", &mount.r#type, "-o", &options, &mount.source]);
     succeed(command.arg(folder));
+}
+
+/// Mounts a snapshot as containerd does, and reads files in it.
+pub(crate) fn read(mounts: &[Mount], folder: &Path, names: &[&str]) -> Vec<Option<Vec<u8>>> {
+    mount(mounts, folder);
     let content = names.iter().map(|name| fs::read(folder.join(name)).ok());
     let content = content.collect();
     // Another test may be starting a program, which has all files open for a moment.
