@@ -60,6 +60,11 @@ fn no_container_runs_over_a_damaged_layer() {
         assert!(rounds < 1000, "digests are never noted");
         sleep(Duration::from_millis(10));
     }
+    // It is on disk with the next change that is.
+    plugin.wait(async {
+        client.view("settled", "lower").await.expect("sound");
+        client.remove("settled").await.expect("removed");
+    });
     let damaged = file(&root, &layers[1]);
     for mode in ["overlay", "delegate"] {
         plugin.kill();

@@ -48,6 +48,10 @@ fn on_disk(file: &Path) -> u64 {
     file.metadata().expect("there").blocks() * 512
 }
 
+fn on_device(path: &Path) -> u64 {
+    path.metadata().expect("there").dev()
+}
+
 fn unmount(folder: &Path) {
     succeed(Command::new("umount").arg(folder));
 }
@@ -154,6 +158,21 @@ fn what_is_written_is_limited_and_stays() {
     plugin.wait(Plugin::remove_all(&client)).expect("removed");
     plugin.assert_empty(&root, "in the end");
 
+    // Whoever mounts the layers, this is mounted here.
+    plugin.configure("[mounts]\nmode = \"delegate\"");
+    assert!(plugin.start(None), "{}", plugin.log());
+    let client = plugin.client();
+    plugin
+        .wait(client.unpack(&lower, "lower", ""))
+        .expect("unpacked");
+    let mounts = plugin.wait(client.prepare("container", "lower", max_size("16MiB")));
+    let mounts = mounts.expect("prepared");
+    assert_eq!(mounts.last().expect("mounts").r#type, "format/overlay");
+    let (image, folder) = filesystem(&root, &mounts);
+    assert_ne!(on_device(&folder), on_device(&image));
+    plugin.wait(Plugin::remove_all(&client)).expect("removed");
+    plugin.assert_empty(&root, "with layers that others mount");
+
     // Without the program there is no quota, and everything else.
     plugin.path = Some("/nonexistent".into());
     assert!(plugin.start(None), "{}", plugin.log());
@@ -186,6 +205,12 @@ fn containers_fill_their_quota() {
     let tar = image(&workshop, &setup, |_| ());
     let containerd = Containerd::start(&setup);
     succeed(&mut containerd.ctr(&import("2.1", NAME, &tar)));
+    let filesystems = || {
+        let found = fs::read_dir(containerd.root().join("writable"));
+        found.expect("read").count()
+    };
+    // Layers have none.
+    assert_eq!(filesystems(), 0);
     let script = "busybox dd if=/dev/zero of=/big bs=1048576 count=60 2>&1 | busybox grep -o 'No space left'; \
         set -- $(busybox stat -c %s /big); echo $(($1 >> 20))";
     let label = [
@@ -201,9 +226,8 @@ fn containers_fill_their_quota() {
         let answer = containerd.says(&[&run[..], &[IMAGE, &name, "sh", "-c", script]].concat());
         assert!(answer.starts_with(said), "{answer}");
     }
-    containerd.wait(|containerd| containerd.mounted() <= 3);
-    let left = fs::read_dir(containerd.root().join("writable")).expect("read");
-    assert_eq!(left.count(), 0);
+    // What was removed goes while nobody waits.
+    containerd.wait(|containerd| containerd.mounted() <= 3 && filesystems() == 0);
     let log = containerd.plugin_log();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
