@@ -219,7 +219,7 @@ fn mounts_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A pod is run from images of a registry, and removed with them.
-fn pods_run(version: &'static str) {
+pub(crate) fn pods_run(version: &'static str) {
     let mut setup = require!(needs(version));
     let registry = Registry::start(&setup.program("docker-registry"));
     let [image, model, pause] = ["image:1", "model:1", "pause:1"].map(|name| registry.image(name));

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use erofs_tests::containerd::{Containerd, NAME, NEWER, Packing, Registry, Setup, newer};
+use erofs_tests::manifest::Manifest;
 use erofs_tests::skip::{self, Reason};
 use erofs_tests::workshop::{Workshop, succeed};
 use serde_json::Value;
 
 use crate::built_in::mkfs;
-use crate::{IMAGE, Kept, layout, lives, needs, shows};
+use crate::cri::pods_run;
+use crate::{IMAGE, Kept, image, import, layout, lives, needs, shows};
 
 /// A containerd of at least this version. Debian has none, so CI has none: to skip these tests is no failure there.
 fn at_least(major: u32, minor: u32) -> Option<Setup> {
@@ -45,20 +47,46 @@ fn images_live_under_newer_containerd() {
     lives(NEWER, &kept);
 }
 
+#[test]
+fn pods_run_under_newer_containerd() {
+    if at_least(2, 2).is_some() {
+        pods_run(NEWER);
+    }
+}
+
+/// Asserts that a container of the image sees the awkward tree, also while the plugin is started anew. It is removed then.
+///
+/// `ctr image mount` is not asked for that: of mounts that are all for containerd to make, 2.4.0-beta.0 dies, also of those
+/// of its own EROFS snapshotter.
+fn runs(containerd: &mut Containerd, snapshotter: &str, workshop: &Workshop) {
+    let name = containerd.container("sees");
+    let run = ["run", "--detach", "--snapshotter", snapshotter, IMAGE];
+    containerd.says(&[&run[..], &[&name, "sleep", "1000"]].concat());
+    containerd.kill_plugin();
+    let expected = Manifest::of_directory(&workshop.path("awkward/awkward")).expect("readable");
+    let seen = Manifest::of_directory(&containerd.rootfs(&name).join("awkward"));
+    expected.assert_same(&seen.expect("readable"), &[]);
+    let exec = ["task", "exec", "--exec-id", "1", &name, "cat", "/old/new"];
+    assert_eq!(containerd.says(&exec), "new\n");
+    containerd.says(&["task", "rm", "--force", &name]);
+    containerd.says(&["container", "rm", &name]);
+}
+
 /// containerd mounts each layer itself, for each container.
 #[test]
 fn newer_containerd_mounts_layers_itself() {
-    if at_least(2, 2).is_none() {
+    let Some(mut setup) = at_least(2, 2) else {
         return;
-    }
-    let kept = Kept {
-        content: None,
-        packing: Packing::Zstd,
-        committed: [Packing::Zstd, Packing::Gzip],
-        plugin: "[mounts]\nmode = \"delegate\"\n",
-        files: 3,
     };
-    lives(NEWER, &kept);
+    setup.plugin = "[mounts]\nmode = \"delegate\"\n".to_owned();
+    let workshop = Workshop::light();
+    let tar = image(&workshop, &setup, |_| ());
+    let mut containerd = Containerd::start(&setup);
+    succeed(&mut containerd.ctr(&import(NEWER, NAME, &tar)));
+    runs(&mut containerd, NAME, &workshop);
+    assert_eq!(containerd.mounted(), 0, "by the plugin");
+    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
+    containerd.wait(|containerd| containerd.files().is_empty());
 }
 
 /// Puts the image into a registry. Returns its name there.
@@ -126,9 +154,9 @@ fn newer_containerd_takes_our_layers() {
         layers.display()
     );
     let calls = mkfs(&workshop, &mut setup);
-    let theirs = Containerd::start(&setup);
+    let mut theirs = Containerd::start(&setup);
     pull(&theirs, "erofs", &name);
-    shows(&theirs, "erofs", &workshop);
+    runs(&mut theirs, "erofs", &workshop);
     let calls = fs::read_to_string(calls).unwrap_or_default();
     assert!(!calls.contains("--tar"), "{calls}");
     let snapshots = "root/io.containerd.snapshotter.v1.erofs/snapshots";
