@@ -122,7 +122,9 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.watch(self.backend.set_len(len))
+        self.watch(self.backend.set_len(len))?;
+        // redb opens no file that is shorter than its header says, and syncs both at once, in whatever order.
+        self.sync_data()
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -74,7 +74,7 @@ impl KnownSegment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ChunkNumber(u32);
 
-/// Where a chunk was seen last.
+/// Where a chunk was seen last: its first place in that segment.
 #[derive(Debug, Clone, Copy)]
 struct Spot {
     segment: u32,
@@ -168,8 +168,10 @@ impl KnownExtents {
             let spot = Spot { segment, offset };
             let next = ChunkNumber(narrow(self.spots.len() as u64));
             let number = *self.chunks.entry(chunk.digest).or_insert(next);
-            // The newest is the one that what comes next is most alike: another version of the file before.
             match self.spots.get_mut(number.0 as usize) {
+                // The first of a content that repeats itself, so that the most can follow.
+                Some(known) if known.segment == segment => {}
+                // The newest segment is the one that what comes next is most alike: another version of the file before.
                 Some(known) => *known = spot,
                 None => self.spots.push(spot),
             }

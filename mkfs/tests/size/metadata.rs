@@ -277,7 +277,7 @@ fn encoded_extents_come_back_where_they_are_smaller() {
     for (cluster, packing, share_extents, max_extent) in [
         (65536, None, false, MAX_EXTENT),
         (16384, None, true, MAX_EXTENT),
-        (4096, Some(Packing::default()), true, MAX_EXTENT),
+        (8192, Some(Packing::default()), true, MAX_EXTENT),
         (65536, Some(Packing::default()), false, MAX_EXTENT),
         // Extents of one size: records of four bytes, and of eight where they are shared.
         (65536, None, false, 16384),
