@@ -42,7 +42,7 @@ pub struct ImageOptions {
     pub kernel: Option<KernelVersion>,
     /// Byte of the output where the image begins; what is before is zeros.
     pub offset: u64,
-    /// Whether the output gets another name soon, so that this one need not survive a loss of power.
+    /// Whether the output gets another name soon, from whoever then syncs it: neither need survive a loss of power until then.
     pub passing_name: bool,
     /// Whiteouts and opaque marks of overlayfs are left out.
     pub strip_overlay: bool,

@@ -58,7 +58,7 @@ steps! {
     ApplyReading = "apply.reading",
     /// A layer is an image that is not known yet.
     LayerBuilt = "layer.built",
-    /// The image has its name, which is not synced.
+    /// The image has its name, and neither is synced.
     LayerNamed = "layer.named",
     /// The image has its name for ever, and no record.
     LayerPublished = "layer.published",

@@ -80,6 +80,11 @@ impl LayerMounts {
         })
     }
 
+    /// Whether an image is mounted, and nobody is about to change that.
+    pub(crate) fn is_mounted(&self, number: Number) -> bool {
+        self.mounted.at_rest(number).unwrap_or_default()
+    }
+
     /// Mounts an image at its point, unless it is. `check` tells whether somebody still asks for it: whoever stops that
     /// before asks for [`LayerMounts::unmount`], which waits for this.
     ///

@@ -35,6 +35,16 @@ impl<T: Default + PartialEq> Locks<T> {
         }
         result
     }
+
+    /// What is there under a number, unless somebody works with it.
+    pub(crate) fn at_rest(&self, number: Number) -> Option<T>
+    where
+        T: Copy,
+    {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = entries.get(&number)?.try_lock();
+        value.ok().map(|value| *value)
+    }
 }
 
 #[cfg(test)]

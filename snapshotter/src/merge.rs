@@ -85,7 +85,7 @@ pub(crate) fn merge(layers: &[Lower], output: &Path) -> Result<(), Error> {
         strip: true,
     };
     let mut options = IndexOptions::default();
-    // It is published under another name.
+    // It is published, and synced, under another name.
     options.image.passing_name = true;
     let failed = |source: BuildError| Error::Convert {
         digest: format!("merging {} layers", layers.len()),

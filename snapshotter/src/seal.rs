@@ -16,6 +16,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+/// Priority of a thread for which nobody waits.
+const LOWEST: i32 = 19;
+/// That of all others.
+const NORMAL: i32 = 0;
+
 /// Layers that are to be sealed.
 #[derive(Debug, Default)]
 pub(crate) struct Unsealed {
@@ -46,7 +51,7 @@ pub(crate) fn start(snapshotter: Arc<Snapshotter>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("layer seal".to_owned());
     thread.spawn(move || {
         // Of this thread alone. Without it the layers are sealed just as well.
-        let _ = setpriority_process(None, 19);
+        let _ = setpriority_process(None, LOWEST);
         let mut layers = snapshotter.find_unsealed();
         loop {
             // Those that could not be sealed are tried again with the next.
@@ -118,6 +123,22 @@ impl Snapshotter {
         if is_ours && self.integrity.fs_verity != Verity::Off {
             self.enable_verity(&file).map_err(failed())?;
         }
+        // Others wait for what is held from here on.
+        let _ = setpriority_process(None, NORMAL);
+        let noted = self.note_sealed(number, path, &file, is_ours, &digest);
+        let _ = setpriority_process(None, LOWEST);
+        noted
+    }
+
+    fn note_sealed(
+        &self,
+        number: Number,
+        path: &Path,
+        file: &File,
+        is_ours: bool,
+        digest: &str,
+    ) -> Result<(), Error> {
+        let failed = || Error::file("sealing", path);
         // Nobody replaces or removes it while its record says that it is sealed.
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let inode = |file: std::fs::Metadata| (file.dev(), file.ino());
@@ -127,12 +148,12 @@ impl Snapshotter {
             return Ok(());
         }
         if is_ours && self.integrity.immutable {
-            let flags = ioctl_getflags(&file).map_err(io::Error::from);
+            let flags = ioctl_getflags(file).map_err(io::Error::from);
             flags
-                .and_then(|flags| Ok(ioctl_setflags(&file, flags | IFlags::IMMUTABLE)?))
+                .and_then(|flags| Ok(ioctl_setflags(file, flags | IFlags::IMMUTABLE)?))
                 .map_err(failed())?;
         }
-        self.metadata.note_image(number, &digest)
+        self.metadata.note_image(number, digest)
     }
 
     /// Lets the kernel check a file whenever it reads it.

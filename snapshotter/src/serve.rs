@@ -49,7 +49,8 @@ pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
     fault::read_environment()?;
     let snapshotter = Arc::new(Snapshotter::open(config, server)?);
     let service = Service::new(Arc::clone(&snapshotter), config.containerd.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // What takes long has threads of its own; short calls and their answers then never go from one thread to another.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(other)?;
@@ -68,7 +69,7 @@ pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
         if let Some(listener) = monitoring {
             tokio::spawn(listener.serve(Arc::clone(&snapshotter)));
         }
-        seal::start(Arc::clone(&snapshotter)).map_err(other)?;
+        seal::start(snapshotter).map_err(other)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
         notify("READY=1").map_err(other)?;

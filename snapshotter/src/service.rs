@@ -1,4 +1,4 @@
-//! The gRPC services. What they do blocks, so it is done in threads for that.
+//! The gRPC services. What blocks is done in threads for that.
 
 mod diff;
 mod operator;
@@ -37,15 +37,35 @@ impl Service {
         let snapshotter = Arc::clone(&self.snapshotter);
         let began = Instant::now();
         let done = tokio::task::spawn_blocking(move || work(&snapshotter)).await;
-        let took = began.elapsed();
         let done = done
             .map_err(|error| Status::internal(error.to_string()))
             .and_then(|done| done.map_err(Status::from));
-        let failed = done.as_ref().err();
-        log::call(method, &key, took, failed);
+        self.tell(method, &key, began, done.as_ref().err());
+        done
+    }
+
+    /// Answers a call whose work only reads what the database has in memory, so that it is not worth a thread. `None`, for which
+    /// nothing is told, if it turns out to be more.
+    fn answer<T>(
+        &self,
+        method: &'static str,
+        key: &str,
+        work: impl FnOnce(&Snapshotter) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Status> {
+        let began = Instant::now();
+        let done = work(&self.snapshotter).map_err(Status::from);
+        if !matches!(done, Ok(None)) {
+            self.tell(method, key, began, done.as_ref().err());
+        }
+        done
+    }
+
+    /// Tells of a call that has ended.
+    fn tell(&self, method: &'static str, key: &str, began: Instant, failed: Option<&Status>) {
+        let took = began.elapsed();
+        log::call(method, key, took, failed);
         let code = failed.map_or(Code::Ok, Status::code);
         self.snapshotter.metrics.call(method, took, code);
-        done
     }
 
     /// Throws away what was removed, while nobody waits for it.

@@ -12,7 +12,7 @@ use crate::metadata::{self, Form, Labels, Layer, Metadata, Number, Removed, Snap
 use crate::metrics::Metrics;
 use crate::mounts::{Lower, Owners, Parts};
 use crate::seal::{Unsealed, require_verity};
-use crate::store::{Draft, Store, remove_all, remove_sealed};
+use crate::store::{Draft, LARGE, Store, remove_all, remove_sealed};
 use crate::writable;
 use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::source::Whiteouts;
@@ -171,17 +171,46 @@ impl Snapshotter {
     /// # Errors
     /// [`Error`].
     pub(crate) fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
-        let snapshot = self.metadata.get(key)?;
-        if snapshot.state == State::Committed {
-            return Err(Error::State {
-                name: key.to_owned(),
-                reason: "it is committed; only active snapshots and views are mounted".to_owned(),
-            });
-        }
+        let snapshot = self.mountable(key)?;
         let owners = Owners::of(&snapshot.labels)?;
         let lower = self.lower(key, &snapshot, &owners)?;
         self.mount_writable(key, &snapshot)?;
         Ok(self.told(&snapshot, &lower, &owners))
+    }
+
+    /// The same, if the snapshot lies over nothing but layers that are mounted.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) fn mounts_at_hand(&self, key: &str) -> Result<Option<Vec<Mount>>, Error> {
+        let snapshot = self.mountable(key)?;
+        let owners = Owners::of(&snapshot.labels)?;
+        let is_plain = snapshot.quota.is_none() && !owners.are_others();
+        if self.config.mode != MountMode::Overlay || !is_plain {
+            return Ok(None);
+        }
+        let images = self.images(
+            self.layers(&self.metadata.ancestors(&snapshot)?)?,
+            &snapshot,
+        );
+        let is_mounted = |(number, _): &(Number, Lower)| self.mounts.is_mounted(*number);
+        if !images.iter().all(is_mounted) {
+            return Ok(None);
+        }
+        let lower: Vec<Lower> = images.into_iter().map(|(_, lower)| lower).collect();
+        Ok(Some(self.told(&snapshot, &lower, &owners)))
+    }
+
+    /// A snapshot that is active or a view.
+    fn mountable(&self, key: &str) -> Result<Snapshot, Error> {
+        let snapshot = self.metadata.get(key)?;
+        match snapshot.state {
+            State::Committed => Err(Error::State {
+                name: key.to_owned(),
+                reason: "it is committed; only active snapshots and views are mounted".to_owned(),
+            }),
+            State::Active | State::View => Ok(snapshot),
+        }
     }
 
     fn told(&self, snapshot: &Snapshot, lower: &[Lower], owners: &Owners) -> Vec<Mount> {
@@ -195,21 +224,27 @@ impl Snapshotter {
         parts.mounts(self.config.mode)
     }
 
+    /// The images that a snapshot lies over, where `layers` are below it: these, or what was merged of them.
+    fn images(&self, layers: Vec<(Number, Lower)>, snapshot: &Snapshot) -> Vec<(Number, Lower)> {
+        let Some(number) = snapshot.merged else {
+            return layers;
+        };
+        let images: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
+        let merged = Lower {
+            image: self.store.merged(number),
+            devices: merge::devices(&images),
+            point: self.store.mount_point(number),
+        };
+        vec![(number, merged)]
+    }
+
     /// The images below a snapshot, the topmost first, mounted unless containerd does that.
     fn lower(&self, key: &str, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Lower>, Error> {
-        let mut layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
+        let layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
         let numbers: Vec<Number> = layers.iter().map(|(number, _)| *number).collect();
-        if let Some(number) = snapshot.merged {
-            let images: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
-            let merged = Lower {
-                image: self.store.merged(number),
-                devices: merge::devices(&images),
-                point: self.store.mount_point(number),
-            };
-            layers = vec![(number, merged)];
-        }
+        let images = self.images(layers, snapshot);
         let mounted = self.config.mode == MountMode::Overlay;
-        for (number, lower) in &layers {
+        for (number, lower) in &images {
             let verify = || match snapshot.merged {
                 Some(_) => self.verify(&numbers),
                 None => self.verify(&[*number]),
@@ -220,7 +255,7 @@ impl Snapshotter {
                 false => verify()?,
             }
         }
-        let mut lower: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
+        let mut lower: Vec<Lower> = images.into_iter().map(|(_, lower)| lower).collect();
         if mounted && owners.are_others() {
             self.folders.with(snapshot.number, |()| {
                 self.check_there(key, snapshot)?;
@@ -370,7 +405,7 @@ impl Snapshotter {
         self.mounts.check(requirements, &lower)
     }
 
-    /// Makes a layer whose files were written and synced that of an active snapshot. If there is such a layer already, that one
+    /// Makes a layer whose files were written that of an active snapshot. If there is such a layer already, that one
     /// stays as it is: it may be mounted, and other settings make other bytes.
     ///
     /// # Errors
@@ -403,6 +438,13 @@ impl Snapshotter {
         record: impl FnOnce(Number, &Layer) -> Result<(), Error>,
     ) -> Result<Layer, Error> {
         fault::at(Step::LayerBuilt)?;
+        // Others wait while it gets its name, so what takes long is synced before. The same where its record is there and its file
+        // is not: then the name says that it is whole.
+        let known = match &layer.digest {
+            Some(digest) => self.metadata.layer_with(digest)?,
+            None => None,
+        };
+        draft.sync(if known.is_some() { 0 } else { LARGE })?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if layer.digest.is_some() {
             let blob = layer.blobs.first().map_or("", String::as_str);

@@ -53,6 +53,8 @@ const LOCAL: &str = "layers/local";
 const MERGED: &str = "merged";
 /// Folder of filesystems to which snapshots are written.
 const WRITABLE: &str = "writable";
+/// Bytes from which on a file is synced before it gets its name, and again then.
+pub(crate) const LARGE: u64 = 1 << 20;
 
 /// The folders of a snapshotter.
 #[derive(Debug, Clone)]
@@ -200,15 +202,15 @@ impl Store {
             .collect())
     }
 
-    /// Gives the files of a layer their names, for ever: they are synced already. The image comes last.
+    /// Gives the files of a layer their names, for ever. The image comes last.
     ///
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn publish(&self, draft: &Draft<'_>, layer: &Layer) -> Result<(), Error> {
         if let Some(tar) = self.tar(draft.number, layer)? {
-            self.rename(&draft.tar(), &tar)?;
+            self.name(&draft.tar(), &tar)?;
         }
-        self.rename(&draft.image(), &self.layer(draft.number, layer)?)
+        self.name(&draft.image(), &self.layer(draft.number, layer)?)
     }
 
     /// Gives an image that was merged its name.
@@ -216,10 +218,12 @@ impl Store {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn publish_merged(&self, draft: &Draft<'_>) -> Result<(), Error> {
-        self.rename(&draft.image(), &self.merged(draft.number))
+        self.name(&draft.image(), &self.merged(draft.number))
     }
 
-    fn rename(&self, ingest: &Path, path: &Path) -> Result<(), Error> {
+    /// Gives a file its name and syncs both. The name comes first, since nothing is recorded of it yet: a filesystem with a
+    /// journal then writes that once.
+    fn name(&self, ingest: &Path, path: &Path) -> Result<(), Error> {
         let failed = |source| Error::File {
             what: "publishing",
             path: path.to_path_buf(),
@@ -229,7 +233,10 @@ impl Store {
         unseal(path).map_err(failed)?;
         fs::rename(ingest, path).map_err(failed)?;
         fault::at(Step::LayerNamed)?;
-        sync(folder).map_err(failed)
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| sync(folder))
+            .map_err(failed)
     }
 
     pub(crate) fn snapshot(&self, number: Number) -> PathBuf {
@@ -432,6 +439,23 @@ impl Draft<'_> {
     /// Where the tar is written, if its image is an index over one.
     pub(crate) fn tar(&self) -> PathBuf {
         self.path("tar")
+    }
+
+    /// Syncs files of so many bytes and more.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn sync(&self, least: u64) -> Result<(), Error> {
+        for path in [self.image(), self.tar()] {
+            let written = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+                Ok(file) if file.metadata().is_ok_and(|file| file.len() < least) => Ok(()),
+                Ok(file) => file.sync_all(),
+            };
+            written.map_err(Error::file("writing", &path))?;
+        }
+        Ok(())
     }
 }
 

@@ -20,8 +20,8 @@ pub struct Output {
     /// Where in the file the image begins, in bytes.
     offset: u64,
     target: PathBuf,
-    /// Whether its name, too, is to survive a loss of power.
-    durable_name: bool,
+    /// Whether it is synced, and its name too.
+    durable: bool,
     state: State,
 }
 
@@ -96,7 +96,7 @@ impl Output {
                 file,
                 offset: 0,
                 target,
-                durable_name: true,
+                durable: true,
                 state: State::InPlace(AtomicBool::new(false)),
             });
         }
@@ -107,7 +107,7 @@ impl Output {
                 file: file.into(),
                 offset: 0,
                 target,
-                durable_name: true,
+                durable: true,
                 state: State::Nameless,
             });
         }
@@ -122,7 +122,7 @@ impl Output {
             file,
             offset: 0,
             target,
-            durable_name: true,
+            durable: true,
             state: State::Beside(beside),
         })
     }
@@ -150,10 +150,10 @@ impl Output {
         self
     }
 
-    /// Leaves the name to whoever gives it another one: only the file itself is synced.
+    /// Leaves syncing to whoever gives it another name.
     #[must_use]
     pub fn with_passing_name(mut self, passing: bool) -> Self {
-        self.durable_name = !passing;
+        self.durable = !passing;
         self
     }
 
@@ -221,7 +221,7 @@ impl Output {
             .ok_or_else(|| io::ErrorKind::FileTooLarge.into())
     }
 
-    /// Cuts the image to `length` and syncs it: what can fail of [`Self::publish`] but for the name.
+    /// Cuts the image to `length` and syncs it, unless its name passes: what can fail of [`Self::publish`] but for the name.
     ///
     /// # Errors
     /// As the system says.
@@ -229,10 +229,13 @@ impl Output {
         if !matches!(self.state, State::InPlace(_)) {
             self.file.set_len(self.in_file(length)?)?;
         }
-        self.file.sync_all()
+        match self.durable {
+            true => self.file.sync_all(),
+            false => Ok(()),
+        }
     }
 
-    /// Cuts the image to `length`, syncs it and gives it its final name.
+    /// Cuts the image to `length` and gives it its final name, which both are synced unless its name passes.
     ///
     /// # Errors
     /// As the system says; the target then is as it was before.
@@ -251,7 +254,7 @@ impl Output {
             State::Beside(beside) => rename(&beside, &self.target)?,
             State::Published => {}
         }
-        if !self.durable_name {
+        if !self.durable {
             return Ok(());
         }
         // The name is durable only when its folder is.
@@ -351,7 +354,7 @@ mod tests {
             file,
             offset: 0,
             target: target.clone(),
-            durable_name: true,
+            durable: true,
             state: State::Beside(beside.clone()),
         });
         assert!(names(directory.path()).is_empty());
@@ -360,7 +363,7 @@ mod tests {
             file,
             offset: 0,
             target: target.clone(),
-            durable_name: true,
+            durable: true,
             state: State::Beside(beside),
         };
         output.publish(3).unwrap();

@@ -43,7 +43,7 @@ pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Resul
     };
     let copied = if let Some(stream) = stream {
         let mut file = new_file(&image).map_err(failed)?;
-        copy(stream, &mut Both(&mut file, &mut hasher)).and_then(|_| file.sync_all())
+        copy(stream, &mut Both(&mut file, &mut hasher)).map(drop)
     } else {
         File::open(&image).and_then(|file| copy(file, &mut hasher).map(drop))
     };

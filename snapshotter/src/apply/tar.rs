@@ -81,13 +81,12 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
         }
         Blob::Stream(stream) => Archive::stream(stream).map_err(Error::tar(application.digest))?,
     };
-    let (archive, written) = match opened.file() {
-        Some(_) => (opened.copied_to(hasher), None),
+    let archive = match opened.file() {
+        Some(_) => opened.copied_to(hasher),
         None => {
             let file = new_file(&path).map_err(failed)?;
-            let writer = file.try_clone().map_err(failed)?;
-            let writer = BufWriter::with_capacity(WRITE_SIZE, writer);
-            (opened.copied_to(Both(writer, hasher)), Some(file))
+            let writer = BufWriter::with_capacity(WRITE_SIZE, file);
+            opened.copied_to(Both(writer, hasher))
         }
     };
     let mut options = IndexOptions::default();
@@ -99,9 +98,6 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
     };
     let summary = index(source, &draft.image(), &options, Placement::Apart)
         .map_err(Error::convert(application.digest))?;
-    if let Some(file) = written {
-        file.sync_all().map_err(failed)?;
-    }
     let digested = application.digested(digested)?;
     let layer = Layer {
         digest: Some(digested.digest),

@@ -125,7 +125,7 @@ impl Layers {
             ..BuildOptions::default()
         };
         options.image.whiteouts = whiteouts;
-        // It is published under another one.
+        // It is published, and synced, under another one.
         options.image.passing_name = true;
         options
     }

@@ -25,25 +25,22 @@ impl Blob {
     }
 }
 
-/// Gives the bytes of `blob`, which nobody has read from yet, the new name `path` and syncs them: shares its blocks where the
-/// filesystem can, else its inode, since blobs never change and keep their data when containerd deletes its own name; else copies.
+/// Gives the bytes of `blob`, which nobody has read from yet, the new name `path`: shares its blocks where the filesystem can,
+/// else its inode, since blobs never change and keep their data when containerd deletes its own name; else copies.
 ///
 /// # Errors
 /// Those of the filesystem; something may be left under that name then.
 pub(crate) fn take(blob: &File, path: &Path) -> io::Result<()> {
-    let mut copy = new_file(path)?;
-    if ioctl_ficlone(&copy, blob).is_ok() {
-        return copy.sync_all();
+    if ioctl_ficlone(&new_file(path)?, blob).is_ok() {
+        return Ok(());
     }
     fs::remove_file(path)?;
     // The inode that is open, whatever became of its name.
     let opened = format!("/proc/self/fd/{}", blob.as_raw_fd());
     if linkat(CWD, opened, CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok() {
-        return blob.sync_all();
+        return Ok(());
     }
-    copy = new_file(path)?;
-    io::copy(&mut &*blob, &mut copy)?;
-    copy.sync_all()
+    io::copy(&mut &*blob, &mut new_file(path)?).map(drop)
 }
 
 /// A file that was not there, for root alone.

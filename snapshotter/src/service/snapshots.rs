@@ -144,11 +144,18 @@ impl Snapshots for Service {
         request: Request<MountsRequest>,
     ) -> Result<Response<MountsResponse>, Status> {
         let key = request.into_inner().key;
-        let mounts = self
-            .run("Mounts", key.clone(), move |snapshotter| {
-                snapshotter.mounts(&key)
-            })
-            .await?;
+        let at_hand = self.answer("Mounts", &key, |snapshotter| {
+            snapshotter.mounts_at_hand(&key)
+        })?;
+        let mounts = match at_hand {
+            Some(mounts) => mounts,
+            None => {
+                self.run("Mounts", key.clone(), move |snapshotter| {
+                    snapshotter.mounts(&key)
+                })
+                .await?
+            }
+        };
         Ok(Response::new(MountsResponse { mounts }))
     }
 
@@ -185,10 +192,10 @@ impl Snapshots for Service {
         request: Request<StatSnapshotRequest>,
     ) -> Result<Response<StatSnapshotResponse>, Status> {
         let key = request.into_inner().key;
-        let info = self.run("Stat", key.clone(), move |snapshotter| {
-            Ok(info(&key, snapshotter.metadata.get(&key)?))
-        });
-        let info = Some(info.await?);
+        let info = self.answer("Stat", &key, |snapshotter| {
+            let snapshot = snapshotter.metadata.get(&key)?;
+            Ok(Some(info(&key, snapshot)))
+        })?;
         Ok(Response::new(StatSnapshotResponse { info }))
     }
 
