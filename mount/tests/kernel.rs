@@ -18,6 +18,8 @@ use std::error::Error;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/probe");
@@ -85,7 +87,16 @@ impl Bench {
 
     /// Unmounts and checks that nothing stays behind.
     fn unmount(&self) -> MountedImage {
-        let unmounted = umount(&self.target(), false).expect("unmounted");
+        let began = Instant::now();
+        let unmounted = loop {
+            match umount(&self.target(), false) {
+                // Another test is starting a program, which has all files open for a moment.
+                Err(UmountError::Busy(_)) if began.elapsed() < Duration::from_secs(10) => {
+                    sleep(Duration::from_millis(5));
+                }
+                unmounted => break unmounted.expect("unmounted"),
+            }
+        };
         assert_eq!(unmounted.left_over, None);
         assert!(self.listed().is_none());
         assert_eq!(self.loop_devices(), Vec::<PathBuf>::new());
@@ -118,7 +129,7 @@ impl Bench {
             if attached().is_empty() {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(4));
+            sleep(Duration::from_millis(4));
         }
         attached()
     }
