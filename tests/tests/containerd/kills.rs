@@ -171,8 +171,9 @@ fn kill_at(scene: &mut Scene, step: &str) {
         .restart_plugin(Some(&format!("{step}=kill")));
     // It fails, if the step is on the way in.
     let _ = scene.import().output().expect("starts");
-    if step.contains("writable") {
-        let name = scene.containerd.container(&step.replace('.', "-"));
+    let needs_container = step.contains("writable");
+    let name = scene.containerd.container(&step.replace('.', "-"));
+    if needs_container {
         let run = ["run", "--rm", "--snapshotter", NAME, GUEST, &name];
         let run = [&run[..], &["cat", "/guest"]].concat();
         let _ = scene.containerd.ctr(&run).output().expect("starts");
@@ -180,6 +181,12 @@ fn kill_at(scene: &mut Scene, step: &str) {
     let _ = scene.remove().output().expect("starts");
     assert!(has_died(scene), "{step} is never reached");
     scene.assert_reads(step);
+    if needs_container {
+        // The image came whole, so the next one would find all its layers mounted.
+        scene.containerd.restart_plugin(None);
+        let _ = scene.containerd.ctr(&["container", "rm", &name]).output();
+        succeed(&mut scene.remove());
+    }
 }
 
 #[test]
