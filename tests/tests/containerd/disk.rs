@@ -176,6 +176,9 @@ fn lose_power(rounds: u64, seed: u64) {
             plugin.begin(async move { unpack_until_cut(&client, &layers, round, &committed).await })
         };
         std::thread::sleep(Duration::from_millis(random.below(200)));
+        // What is answered from here on proves nothing: the kernel goes on, and ext4 tells nobody where it cannot convert the
+        // extents of what it wrote any more (ext4_end_io_end).
+        let answered = committed.lock().expect("not poisoned").clone();
         disk.cut();
         plugin.wait(unpacking).expect("runs");
         plugin.kill();
@@ -185,14 +188,13 @@ fn lose_power(rounds: u64, seed: u64) {
         plugin.assert_consistent(&root, &when);
         assert!(plugin.start(None), "{when}: {}", plugin.log());
         let client = plugin.client();
-        let committed = committed.lock().expect("not poisoned").clone();
-        for (name, which) in &committed {
+        for (name, which) in &answered {
             let mounts = plugin.wait(client.view("look", name)).expect(&when);
             let found = read(&mounts, &root.join("../seen"), &["file"]);
             assert!(found == [Some(contents[*which].clone())], "{when}: {name}");
             plugin.wait(client.remove("look")).expect(&when);
         }
-        survived += committed.len();
+        survived += answered.len();
         plugin.wait(Plugin::remove_all(&client)).expect(&when);
         plugin.assert_empty(&root, &when);
     }
