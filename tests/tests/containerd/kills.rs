@@ -108,6 +108,13 @@ impl Scene {
         self.containerd.restart_plugin(None);
     }
 
+    /// A call that died holds what it made for a day.
+    fn remove_leases(&self) {
+        for lease in self.containerd.says(&["leases", "list", "--quiet"]).lines() {
+            succeed(&mut self.containerd.ctr(&["leases", "rm", "--sync", lease]));
+        }
+    }
+
     /// Ends the container, removes everything, and nothing is left.
     fn end(mut self) {
         self.assert_reads("in the end");
@@ -123,10 +130,7 @@ impl Scene {
                 .output();
             succeed(&mut containerd.ctr(&["container", "rm", container]));
         }
-        // A call that died holds what it made for a day.
-        for lease in containerd.says(&["leases", "list", "--quiet"]).lines() {
-            succeed(&mut containerd.ctr(&["leases", "rm", "--sync", lease]));
-        }
+        self.remove_leases();
         // Also a snapshot of which a killed containerd knows and no container does.
         for name in containerd.snapshots().expect("listed") {
             let _ = containerd
@@ -185,6 +189,7 @@ fn kill_at(scene: &mut Scene, step: &str) {
         // The image came whole, so the next one would find all its layers mounted.
         scene.containerd.restart_plugin(None);
         let _ = scene.containerd.ctr(&["container", "rm", &name]).output();
+        scene.remove_leases();
         succeed(&mut scene.remove());
     }
 }
