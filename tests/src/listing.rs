@@ -194,7 +194,13 @@ pub fn escaped(bytes: &[u8]) -> String {
     })
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// The SHA-256 of bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// Two digits for each byte.
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

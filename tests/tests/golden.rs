@@ -13,10 +13,10 @@ use erofs_reader::{
 };
 use erofs_tests::{
     golden::{self, Golden},
-    listing, peers, require, skip,
+    listing::{self, sha256},
+    peers, require, skip,
     workshop::{open, succeed},
 };
-use sha2::{Digest, Sha256};
 
 /// All files of the folder together, in bytes.
 const LIMIT: u64 = 2 << 20;
@@ -135,10 +135,7 @@ fn the_manifest_is_right() {
         let files = std::iter::once(&golden.image).chain(&golden.devices);
         for (file, digest) in files.zip(&golden.digests) {
             let bytes = fs::read(file).expect("kept");
-            let found: String = Sha256::digest(&bytes)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let found = sha256(&bytes);
             assert_eq!(found, *digest, "{}", file.display());
         }
         let image = open(&golden.image, &golden.devices);

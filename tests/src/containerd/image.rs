@@ -1,13 +1,12 @@
 //! Container images made by hand: layers by `tar` and `gzip`, in an OCI layout that containerd imports.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::archive;
+use crate::listing::sha256;
 use crate::workshop::{self, succeed};
 
 /// What a layer is compressed with.
@@ -45,18 +44,6 @@ pub struct Layout {
     layers: Vec<Value>,
     diff_ids: Vec<String>,
     command: Vec<String>,
-}
-
-/// The digest of bytes in hexadecimal.
-///
-/// # Panics
-/// Never.
-pub fn sha256(bytes: &[u8]) -> String {
-    let mut digest = String::new();
-    for byte in Sha256::digest(bytes) {
-        write!(digest, "{byte:02x}").expect("a string takes everything");
-    }
-    digest
 }
 
 impl Layout {

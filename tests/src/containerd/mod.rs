@@ -5,5 +5,5 @@ mod image;
 mod registry;
 
 pub use daemon::{Containerd, NAME, NEWER, Setup, fetched, has_transfer_service, newer};
-pub use image::{Layout, Packing, sha256};
+pub use image::{Layout, Packing};
 pub use registry::Registry;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Manifest, Node, Type};
+use crate::listing::hexadecimal;
 
 /// One thing that a comparison looks at, and that it can be told to ignore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +150,7 @@ fn compare(path: &[u8], expected: &Node, actual: &Node, all: &mut Vec<Difference
         bytes(e.target.as_deref()),
         bytes(a.target.as_deref()),
     );
-    note(Field::Content, hexadecimal(e.digest), hexadecimal(a.digest));
+    note(Field::Content, digest(e.digest), digest(a.digest));
     note(Field::Xattrs, xattrs(e, a), xattrs(a, e));
     note(
         Field::HardLinks,
@@ -164,10 +165,8 @@ fn bytes(value: Option<&[u8]>) -> String {
     })
 }
 
-fn hexadecimal(digest: Option<[u8; 32]>) -> String {
-    digest.map_or("none".into(), |digest| {
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    })
+fn digest(digest: Option<[u8; 32]>) -> String {
+    digest.map_or("none".into(), |digest| hexadecimal(&digest))
 }
 
 /// The attributes of `node` that `other` has not, or not so.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use erofs_tests::require;
 use erofs_tests::skip;
@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use crate::plugin::{
     Client, Layer, Plugin, needs, noise, packed, read, refused, tar, unmount_below,
 };
-use crate::random::{Random, variable};
+use crate::random::{Random, seed, variable};
 
 /// A filesystem of its own, small.
 struct Small {
@@ -213,10 +213,6 @@ fn what_was_committed_survives_a_loss_of_power() {
 #[ignore = "it cuts power for minutes"]
 fn hundreds_of_power_losses_lose_nothing() {
     require!(needs());
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
-    let seed = variable("EROFS_SEED").unwrap_or(now.as_secs());
-    eprintln!("EROFS_SEED={seed}");
+    let seed = seed();
     lose_power(variable("EROFS_CUTS").unwrap_or(200), seed);
 }

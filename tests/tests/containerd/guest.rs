@@ -8,15 +8,16 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use erofs_tests::containerd::fetched;
 use erofs_tests::require;
-use erofs_tests::skip;
+use erofs_tests::skip::{self, Reason};
 use erofs_tests::workshop::{Workshop, build, succeed};
 use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags, statx};
 
 use crate::plugin::{Plugin, needs, noise, read, tar, unmount_below};
-use crate::random::{Random, variable};
+use crate::random::{Random, seed, variable};
 
 /// Set where the test runs inside of the guest.
 const INSIDE: &str = "EROFS_INSIDE_GUEST";
@@ -108,13 +109,20 @@ fn inside() {
     }
 }
 
-/// What the guest's root directory holds: our binary, this one, their libraries and a shell.
-fn system(workshop: &Workshop, busybox: &Path) -> PathBuf {
+/// A folder, and the image of the guest's root directory in it: our binary, this one, their libraries and a shell.
+///
+/// # Errors
+/// What a guest needs is missing.
+fn system() -> Result<(Workshop, PathBuf), Reason> {
+    needs()?;
+    skip::program("mkfs.ext4")?;
+    let busybox = fetched("2.1")?[0].join("busybox");
+    let workshop = Workshop::light();
     let root = workshop.path("system");
     let programs = [
         (skip::erofs_binary().expect("asked for"), "t/erofs"),
         (env::current_exe().expect("known"), "t/deps/test"),
-        (busybox.to_owned(), "bin/busybox"),
+        (busybox, "bin/busybox"),
         (skip::program("mount").expect("installed"), "bin/mount"),
         (skip::program("umount").expect("installed"), "bin/umount"),
     ];
@@ -138,7 +146,7 @@ fn system(workshop: &Workshop, busybox: &Path) -> PathBuf {
     let image = workshop.path("system.erofs");
     build(&root, &image, &[]);
     fs::remove_dir_all(&root).expect("removed");
-    image
+    Ok((workshop, image))
 }
 
 /// Makes the disk, with options of mkfs.ext4.
@@ -155,6 +163,10 @@ fn format(disk: &Path, options: &[&str]) {
     ]);
     command.args(options).arg(disk);
     succeed(command.arg((FILESYSTEM / 4096).to_string()));
+}
+
+fn copy(from: &Path, to: &Path) {
+    succeed(Command::new("cp").arg("--sparse=always").args([from, to]));
 }
 
 /// Runs a test of this module in a guest.
@@ -219,7 +231,7 @@ fn entries(log: &File) -> Vec<Entry> {
 
 /// The disk as it may be when power fails behind the first `count` entries; and what had been noted by then.
 fn cut(log: &File, entries: &[Entry], base: &Path, disk: &Path, random: &mut Random) -> Vec<Note> {
-    succeed(Command::new("cp").arg("--sparse=always").args([base, disk]));
+    copy(base, disk);
     let disk = File::options().write(true).open(disk).expect("made");
     let flushed = entries.iter().rposition(|entry| entry.is_flush);
     let flushed = flushed.unwrap_or(0);
@@ -243,18 +255,10 @@ fn a_guest_loses_nothing_wherever_its_power_is_cut() {
     if env::var_os(INSIDE).is_some() {
         return inside();
     }
-    require!(needs());
-    require!(skip::program("mkfs.ext4").map(drop));
-    let programs = require!(erofs_tests::containerd::fetched("2.1"));
-    let workshop = Workshop::light();
-    let image = system(&workshop, &programs[0].join("busybox"));
+    let (workshop, image) = require!(system());
     let [base, disk, log] = ["base", "disk", "log"].map(|name| workshop.path(name));
     format(&base, &[]);
-    succeed(
-        Command::new("cp")
-            .arg("--sparse=always")
-            .args([&base, &disk]),
-    );
+    copy(&base, &disk);
 
     let kernel = env::var("EROFS_KERNEL").unwrap_or_else(|_| "6.12".to_owned());
     let seconds = variable("EROFS_GUEST_SECONDS").unwrap_or(90).to_string();
@@ -271,11 +275,7 @@ fn a_guest_loses_nothing_wherever_its_power_is_cut() {
 
     let log = File::open(&log).expect("written");
     let entries = entries(&log);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
-    let seed = variable("EROFS_SEED").unwrap_or(now.as_secs());
-    eprintln!("EROFS_SEED={seed}");
+    let seed = seed();
     let mut random = Random::new(seed);
     let cuts = variable("EROFS_GUEST_CUTS").unwrap_or(100);
     let mut survived = 0;
@@ -388,11 +388,7 @@ fn a_guest_seals_layers() {
     if env::var_os(INSIDE).is_some() {
         return seals();
     }
-    require!(needs());
-    require!(skip::program("mkfs.ext4").map(drop));
-    let programs = require!(erofs_tests::containerd::fetched("2.1"));
-    let workshop = Workshop::light();
-    let image = system(&workshop, &programs[0].join("busybox"));
+    let (workshop, image) = require!(system());
     let disk = workshop.path("disk");
     for kernel in ["6.1", "6.12", "7.2"] {
         format(&disk, &["-O", "verity"]);

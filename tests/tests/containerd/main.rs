@@ -21,8 +21,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use erofs_tests::containerd::{
-    Containerd, Layout, NAME, Packing, Setup, fetched, has_transfer_service, sha256,
+    Containerd, Layout, NAME, Packing, Setup, fetched, has_transfer_service,
 };
+use erofs_tests::listing::sha256;
 use erofs_tests::manifest::{Field, Manifest};
 use erofs_tests::require;
 use erofs_tests::skip::{self, Reason};
@@ -216,6 +217,15 @@ struct Kept<'a> {
     files: usize,
 }
 
+/// A native layer, and what containers make of it as another.
+const NATIVE: Kept<'_> = Kept {
+    content: None,
+    packing: Packing::Native,
+    committed: [Packing::Gzip, Packing::Native],
+    plugin: "",
+    files: 3,
+};
+
 /// Imports, looks at, runs, commits and removes an image.
 fn lives(version: &'static str, kept: &Kept<'_>) {
     let mut setup = require!(needs(version));
@@ -299,14 +309,7 @@ fn lives(version: &'static str, kept: &Kept<'_>) {
 
 #[test]
 fn images_live_under_containerd_2_1() {
-    let kept = Kept {
-        content: None,
-        packing: Packing::Native,
-        committed: [Packing::Gzip, Packing::Native],
-        plugin: "",
-        files: 3,
-    };
-    lives("2.1", &kept);
+    lives("2.1", &NATIVE);
 }
 
 /// With layers that stay tars and get an index, and a quota.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::built_in::mkfs;
 use crate::cri::pods_run;
-use crate::{IMAGE, Kept, image, import, layout, lives, needs, shows};
+use crate::{IMAGE, NATIVE, image, import, layout, lives, needs, shows};
 
 /// A containerd of at least this version. Debian has none, so CI has none: to skip these tests is no failure there.
 fn at_least(major: u32, minor: u32) -> Option<Setup> {
@@ -37,14 +37,7 @@ fn images_live_under_newer_containerd() {
     if at_least(2, 2).is_none() {
         return;
     }
-    let kept = Kept {
-        content: None,
-        packing: Packing::Native,
-        committed: [Packing::Gzip, Packing::Native],
-        plugin: "",
-        files: 3,
-    };
-    lives(NEWER, &kept);
+    lives(NEWER, &NATIVE);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use erofs_snapshotter::api::snapshots::v1::{
 use erofs_snapshotter::api::types::{Descriptor, Mount};
 use erofs_snapshotter::client::connect;
 use erofs_snapshotter::contradictions;
-use erofs_tests::containerd::sha256;
+use erofs_tests::listing::sha256;
 use erofs_tests::skip::{self, Reason};
 use erofs_tests::ustar;
 use erofs_tests::workshop::{erofs, succeed};

@@ -1,5 +1,7 @@
 //! Numbers for tests that say with what they began.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// Numbers that follow from a seed.
 pub(crate) struct Random(u64);
 
@@ -15,6 +17,14 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 >> 11) % end
     }
+}
+
+/// `EROFS_SEED`, or one that is new each time; it is told.
+pub(crate) fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = variable("EROFS_SEED").unwrap_or(now.expect("after 1970").as_secs());
+    eprintln!("EROFS_SEED={seed}");
+    seed
 }
 
 /// A number that the environment gives.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::process::Command;
 
-use erofs_tests::containerd::sha256;
+use erofs_tests::listing::sha256;
 use erofs_tests::require;
 use erofs_tests::workshop::succeed;
 use tonic::Code;

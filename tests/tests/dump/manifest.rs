@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, os::unix::ffi::OsStrExt, path::Path};
 
 use erofs_tests::{
     golden::Golden,
+    listing::{escaped, hexadecimal, sha256},
     require, skip,
     workshop::{Workshop, erofs, succeed},
 };
@@ -56,16 +57,6 @@ fn unescaped(word: &str) -> Vec<u8> {
     bytes
 }
 
-/// A name in the form of the golden listings.
-fn shown(path: &[u8]) -> String {
-    path.iter()
-        .map(|&byte| match byte {
-            b'!'..=b'~' if byte != b'\\' => char::from(byte).to_string(),
-            _ => format!("\\x{byte:02x}"),
-        })
-        .collect()
-}
-
 /// A line in the form of the golden listings, without the path and without the first name of the inode, which is that
 /// in listing order here.
 fn columns(line: &Keywords) -> String {
@@ -86,7 +77,7 @@ fn columns(line: &Keywords) -> String {
     };
     let content = match letter {
         "f" => word("sha256digest"),
-        "l" => shown(&line[b"link".as_slice()]),
+        "l" => escaped(&line[b"link".as_slice()]),
         "c" | "b" => {
             let device = word("device");
             let mut numbers = device.split(',').skip(1).map(|part| part.parse::<u32>());
@@ -99,8 +90,8 @@ fn columns(line: &Keywords) -> String {
     let mut xattrs: Vec<String> = line
         .iter()
         .filter_map(|(name, value)| {
-            let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-            Some(format!("{}={hex}", shown(name.strip_prefix(b"xattr.")?)))
+            let hex = hexadecimal(value);
+            Some(format!("{}={hex}", escaped(name.strip_prefix(b"xattr.")?)))
         })
         .collect();
     xattrs.sort();
@@ -129,7 +120,7 @@ fn manifests_are_the_trees_that_went_into_golden_images() {
         }
         let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (path, line) in manifest(&golden, &[]) {
-            let name = shown(&path);
+            let name = escaped(&path);
             let (columns_expected, _) = expected.get(&name).expect("a path of the tree");
             // Of the largest files the listings tell only the ends.
             if !columns_expected.contains("ends:") {
@@ -144,8 +135,8 @@ fn manifests_are_the_trees_that_went_into_golden_images() {
         for mut group in groups.into_values() {
             group.sort();
             for path in &group[1..] {
-                let first = &expected[&shown(path)].1;
-                assert_eq!(first, &shown(&group[0]), "{}", golden.name);
+                let first = &expected[&escaped(path)].1;
+                assert_eq!(first, &escaped(&group[0]), "{}", golden.name);
             }
         }
     }
@@ -216,11 +207,7 @@ fn manifests_of_awkward_trees_are_those_of_their_sources_for_any_number_of_threa
             && node.size < 1 << 20
             && let Ok(content) = fs::read(source)
         {
-            use sha2::Digest;
-            let digest: String = sha2::Sha256::digest(&content)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let digest = sha256(&content);
             assert_eq!(
                 line[b"sha256digest".as_slice()],
                 digest.as_bytes(),
