@@ -22,18 +22,23 @@ pub(crate) fn handed_over() -> io::Result<Option<UnixListener>> {
 
 /// Takes the place of a socket that nobody serves any more. Only root may call.
 ///
+/// The socket gets its name when it can be called: containerd waits while there is none, but gives up for a while when it is
+/// refused.
+///
 /// # Errors
 /// `AddrInUse` where somebody does.
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     if is_served(path)? {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    match fs::remove_file(path) {
+    let aside = path.with_added_extension("new");
+    match fs::remove_file(&aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(&aside)?;
+    fs::set_permissions(&aside, Permissions::from_mode(0o600))?;
+    fs::rename(&aside, path)?;
     Ok(listener)
 }
 
@@ -47,5 +52,47 @@ pub(crate) fn is_served(path: &Path) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_new_socket_refuses_nobody() {
+        let folder = tempfile::tempdir().expect("made");
+        for round in 0..200 {
+            let path = folder.path().join(round.to_string());
+            let caller = std::thread::spawn({
+                let path = path.clone();
+                move || {
+                    loop {
+                        match UnixStream::connect(&path) {
+                            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                            answer => return answer.map(drop),
+                        }
+                    }
+                }
+            });
+            let listener = listen(&path).expect("listens");
+            let answer = caller.join().expect("ends");
+            answer.expect("not refused");
+            drop(listener);
+        }
+        let names = fs::read_dir(folder.path()).expect("read").count();
+        assert_eq!(names, 200, "nothing is left aside");
+    }
+
+    #[tokio::test]
+    async fn takes_the_place_of_the_dead_only() {
+        let folder = tempfile::tempdir().expect("made");
+        let path = folder.path().join("socket");
+        let first = listen(&path).expect("listens");
+        let error = listen(&path).expect_err("it is served");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        listen(&path).expect("listens");
     }
 }
