@@ -23,6 +23,20 @@ struct Setting {
 
 const SAME_SIZE: f64 = 1.01;
 
+/// Names of the rows of presets, their titles, and the presets.
+const PRESETS: [(&str, &str, &str); 6] = [
+    ("preset-fast", "root directory, preset `fast`", "fast"),
+    (
+        "preset-balanced",
+        "root directory, preset `balanced`",
+        "balanced",
+    ),
+    ("preset-small", "root directory, preset `small`", "small"),
+    ("preset-hpc", "root directory, preset `hpc`", "hpc"),
+    ("preset-model", "root directory, preset `model`", "model"),
+    ("preset-gvisor", "root directory, preset `gvisor`", "gvisor"),
+];
+
 const SETTINGS: [Setting; 11] = [
     Setting {
         name: "lz4-4k",
@@ -133,7 +147,24 @@ impl Bench<'_> {
             .map(|setting| self.setting(setting))
             .collect();
         rows.push(self.small_files());
+        rows.extend(PRESETS.iter().map(|preset| self.preset(preset)));
         rows
+    }
+
+    /// What a preset costs and gains, for docs/presets.md.
+    fn preset(&self, &(name, title, preset): &(&'static str, &'static str, &str)) -> Row {
+        let source = self.corpora.path(Corpus::Rootfs);
+        Row {
+            name,
+            title,
+            needs: vec![Corpus::Rootfs],
+            goal: Goal {
+                peak: Some(256.0),
+                ..Goal::default()
+            },
+            contenders: vec![self.erofs("build", &["--preset", preset], &[&source])],
+            check: directory(source, &[]),
+        }
     }
 
     fn setting(&self, setting: &Setting) -> Row {
