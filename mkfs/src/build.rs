@@ -210,7 +210,7 @@ pub fn build(
     let mut header = Header {
         configs: used_by_all.configs(&reserved.configs),
         devices: reserved.devices,
-        metabox: reserved.metabox,
+        metabox: tree.metabox().is_some(),
         prefixes: Vec::new(),
     };
     let room_end = data_start.0 << options.block_bits.bits();

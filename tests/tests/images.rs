@@ -5,12 +5,12 @@ use std::fs;
 
 use erofs_tests::{
     awkward::{self, Sizes},
-    kernel::{Mounted, Way},
-    manifest::Manifest,
+    kernel::{self, Mounted, Way},
+    manifest::{Field, Manifest},
     peers, require,
     skip::{self, Reason},
     tree::Tree,
-    workshop::{FORMS, Workshop, erofs, fsck_accepts},
+    workshop::{FORMS, Workshop, erofs, fsck_accepts, open, succeed},
 };
 use proptest::prelude::*;
 
@@ -41,6 +41,51 @@ fn needs() -> Result<Vec<Way>, Reason> {
 fn the_fixed_set_comes_back_in_every_form() {
     let ways = require!(needs());
     round_trip(&awkward::tree(Sizes::default()), &FORMS, &ways);
+}
+
+/// Where there is nothing that a form is about.
+#[test]
+fn next_to_nothing_comes_back_in_every_form() {
+    let ways = require!(needs());
+    let whole = awkward::tree(Sizes::default());
+    for names in [&[""][..], &["", "types", "types/file"]] {
+        let mut tree = whole.clone();
+        let is_named = |path: &[u8]| names.iter().any(|name| name.as_bytes() == path);
+        tree.entries.retain(|entry| is_named(&entry.path));
+        assert_eq!(tree.entries.len(), names.len());
+        let workshop = Workshop::new(&tree);
+        let sparse_forms: [&[&str]; 7] = [
+            &["-zzstd", "-m16k:zstd"],
+            &["-zlz4", "-m4096:lz4", "--zD", "-Elegacy-compress"],
+            &["-m4096:zstd", "-Enoinline_data"],
+            &["-zzstd", "-Eall-fragments", "--zD"],
+            &["-zlz4", "-E48bit", "--zD"],
+            &["--preset=small"],
+            &["--preset=hpc", "-b512"],
+        ];
+        for form in FORMS.into_iter().chain(sparse_forms) {
+            println!("{} entries, {form:?}", names.len());
+            let image = workshop.build("image.erofs", form);
+            let shown = Manifest::of_image(&open(&image, &[])).expect("readable");
+            workshop
+                .expected
+                .assert_same(&shown, &[Field::DirectoryLinks]);
+            let mut check = erofs().expect("asked for");
+            succeed(check.args(["check", "--data", "--quiet"]).arg(&image));
+            if form
+                .iter()
+                .any(|option| option.starts_with("-m") || option.starts_with("--preset"))
+                && kernel::release() < (6, 17)
+            {
+                continue;
+            }
+            let mounted = Mounted::new(&image, ways[0], "").expect("mounts");
+            let shown = Manifest::of_directory(mounted.path()).expect("readable");
+            workshop
+                .expected
+                .assert_same(&shown, &[Field::DirectoryLinks]);
+        }
+    }
 }
 
 /// By the kernel: the peer's check gives up on such paths.

@@ -77,6 +77,7 @@ impl Index<'_> {
         let superblock_with = |used: Used| {
             let header = Header {
                 configs: used.configs(&reserved.configs),
+                metabox: self.tree.metabox().is_some(),
                 ..reserved.clone()
             };
             let (image, features) = (&options.image, self.incompat);

@@ -229,11 +229,15 @@ impl FrozenTree {
         Ok(())
     }
 
-    /// Adds the metabox inode, another such file, of which the size is known when all inodes have their places.
+    /// Adds the metabox inode, another such file, of which the size is known when all inodes have their places. A tree of its root
+    /// alone, which stays outside, gets none.
     ///
     /// # Errors
     /// [`TreeError::TooLarge`] when there are as many inodes as can be numbered.
     pub fn add_metabox(&mut self, mtime: Timestamp) -> Result<(), TreeError> {
+        if self.breadth_first().nth(1).is_none() {
+            return Ok(());
+        }
         let body = Body::Regular {
             size: 0,
             location: Location::Metabox,
