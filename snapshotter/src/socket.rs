@@ -31,7 +31,8 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     if is_served(path)? {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    let aside = path.with_added_extension("new");
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
     match fs::remove_file(&aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
