@@ -11,6 +11,7 @@ mod output;
 
 mod build_report;
 mod command;
+mod companion;
 mod compare;
 mod compressors;
 mod error;
@@ -27,6 +28,7 @@ mod packing;
 mod presets;
 mod progress;
 mod report;
+mod scratch;
 mod sheet;
 mod values;
 

@@ -98,6 +98,7 @@ fn wrong_forms_are_refused_before_anything_is_built() {
         ("-z lzx", "\"lzx\""),
         ("--no-such-option", "--no-such-option"),
         ("-C 64k", "-z"),
+        ("--chunksize 4k --blobdev data", "--blobdev"),
     ] {
         let mut command = erofs().expect("asked for");
         command.args(["bench", "--form", "", "--form", form]);

@@ -1,12 +1,21 @@
-//! A build that ends early leaves nothing under the final name.
+//! A build that ends early leaves nothing under the final name, and nothing that was mounted stays.
 
 use std::{
     fs,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use erofs_tests::{require, skip, ustar};
+use erofs_tests::{
+    kernel, require, skip,
+    tree::{Content, Tree},
+    ustar,
+    workshop::{Workshop, refused},
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The first 2 MiB of a tar whose one member should have 4.
 fn half_a_tar() -> Vec<u8> {
@@ -61,4 +70,95 @@ fn a_truncated_source_leaves_nothing() {
         0,
         "no temporary file either"
     );
+}
+
+/// Whether something is mounted below a folder.
+fn is_mounted_below(folder: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("readable");
+    mounts.contains(folder.to_str().expect("a plain name"))
+}
+
+#[test]
+fn signals_leave_no_mount_and_no_folder() {
+    let erofs = require!(skip::erofs_binary());
+    require!(skip::root().and_then(|()| skip::kernel_erofs()));
+    let mut tree = Tree::new();
+    for number in 0..3000u32 {
+        let text = format!("{number} ").repeat(4000).into_bytes();
+        tree.file(format!("{number}"), Content::dense(text));
+    }
+    let workshop = Workshop::new(&tree);
+    for (command, signal, code) in [
+        ("try", Signal::INT, 130),
+        ("bench", Signal::INT, 130),
+        ("bench", Signal::TERM, 143),
+        ("try", Signal::HUP, 129),
+    ] {
+        let folder = workshop.path("temporary");
+        fs::create_dir(&folder).expect("made");
+        let mut child = Command::new(&erofs)
+            .arg(command)
+            .arg(&workshop.source)
+            .env("TMPDIR", &folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let started = Instant::now();
+        while !is_mounted_below(&folder) {
+            let ended = child.try_wait().expect("waited");
+            assert!(ended.is_none(), "{command} ended before it mounted");
+            assert!(started.elapsed() < Duration::from_secs(60), "{command}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("an id"), signal).expect("sent");
+        let status = child.wait().expect("waited");
+        assert_eq!(status.code(), Some(code), "{command}: {status}");
+        assert!(!is_mounted_below(&folder), "{command}");
+        fs::remove_dir(&folder).expect("empty");
+    }
+}
+
+#[test]
+fn what_try_and_bench_write_beside_is_whole_or_not_there() {
+    let erofs = require!(skip::erofs_binary());
+    require!(skip::root().and_then(|()| skip::kernel_erofs()));
+    let mut tree = Tree::new();
+    tree.file("file", Content::dense(b"content".to_vec()));
+    let workshop = Workshop::new(&tree);
+    let (tar, missing) = (workshop.path("tar"), workshop.path("missing/file"));
+    let mut bytes = ustar::header("member", 0).to_vec();
+    bytes.resize(2048, 0);
+    fs::write(&tar, &bytes).expect("written");
+    for (command, option) in [("try", "--keep"), ("bench", "--svg")] {
+        let mut run = Command::new(&erofs);
+        let told = refused(
+            run.arg(command)
+                .arg(&workshop.source)
+                .args([option])
+                .arg(&missing),
+        );
+        assert!(told.contains("missing/file: No such file"), "{told}");
+        // Nothing was built first.
+        let mut run = Command::new(&erofs);
+        let told = refused(run.arg(command).arg(&tar).args([option]).arg(&tar));
+        assert!(told.contains("one file"), "{told}");
+        assert_eq!(fs::read(&tar).expect("there"), bytes);
+    }
+    let kept = workshop.source.join("kept.erofs");
+    let mut run = Command::new(&erofs);
+    run.arg("try")
+        .arg(&workshop.source)
+        .arg("--keep")
+        .arg(&kept);
+    for _ in 0..2 {
+        let output = run.output().expect("starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let mounted = kernel::Mounted::new(&kept, kernel::Way::Loop, "").expect("an image");
+        assert_eq!(
+            fs::read(mounted.path().join("file")).expect("there"),
+            b"content"
+        );
+    }
 }

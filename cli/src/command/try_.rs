@@ -1,6 +1,7 @@
 //! `erofs try`: builds, mounts, compares and cleans up, with all reasons and timings in view.
 
 use super::build::archive;
+use crate::companion::Companion;
 use crate::compare::{
     self, Difference, DirectorySide, Options, Problem, Side, Sink, Totals, TreeSide,
 };
@@ -9,7 +10,8 @@ use crate::error::Outcome;
 use crate::mounting::{self, MountGuard};
 use crate::progress::Progress;
 use crate::report;
-use anyhow::{Context, anyhow, bail};
+use crate::scratch::Scratch;
+use anyhow::{anyhow, bail};
 use clap::Args;
 use erofs_format::BlockBits;
 use erofs_mkfs::build::{BuildOptions, BuildSource, Verify, build};
@@ -84,15 +86,13 @@ struct JsonResult<'r> {
 impl Try {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let work = tempfile::Builder::new()
-            .prefix("erofs-try-")
-            .tempdir()
-            .context("cannot make a temporary folder (TMPDIR names another place for it)")?;
-        let image = work.path().join("image.erofs");
-        let target = work.path().join("mnt");
-        std::fs::create_dir(&target).with_context(|| target.display().to_string())?;
-
+        let work = Scratch::new("erofs-try-", None)?;
+        let (image, target) = (work.image(), work.target());
         let (source, origin) = self.source()?;
+        let keep = self.keep.as_deref().map(Companion::create).transpose()?;
+        if let Some(keep) = &keep {
+            keep.check(origin.files())?;
+        }
         let excluded = work_below(&origin, work.path());
         let rules = Rules {
             excluded: excluded.clone(),
@@ -111,14 +111,14 @@ impl Try {
             ..BuildOptions::default()
         };
         let progress = Progress::start("building", self.json);
-        let summary = build(source, &image, &options, progress.counter())?;
+        let summary = build(source, image, &options, progress.counter())?;
         drop(progress);
         if !self.json {
             say!("image     {}", built(&summary));
         }
 
         let started = Instant::now();
-        let guard = MountGuard::mount(&image, &target, self.via)
+        let guard = MountGuard::mount(image, target, self.via)
             .map_err(|error| anyhow!(mounting::explained(&error)))?;
         let MountGuard { plan, mounted, .. } = &guard;
         let attempts: Vec<_> = mounted.attempts.iter().map(Attempt::to_string).collect();
@@ -136,11 +136,11 @@ impl Try {
         }
 
         let started = Instant::now();
-        let (totals, differences) = compared(&origin, &target, excluded)?;
+        let (totals, differences) = compared(&origin, target, excluded)?;
         let compare_time = started.elapsed();
         guard.unmount()?;
-        if let Some(keep) = &self.keep {
-            std::fs::copy(&image, keep).with_context(|| keep.display().to_string())?;
+        if let Some(keep) = keep {
+            keep.publish_copy(image)?;
         }
         if self.json {
             report::print_json(&JsonResult {
@@ -204,6 +204,15 @@ enum Origin {
 }
 
 impl Origin {
+    /// The files that it is in itself, which stay.
+    fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Directory(_) => Vec::new(),
+            Self::Tar(path) => vec![path],
+            Self::RawFiles(files) => files.iter().map(|file| &*file.path).collect(),
+        }
+    }
+
     /// The source, read once more by itself.
     fn side(&self, progress: &AtomicU64) -> anyhow::Result<Box<dyn Side>> {
         Ok(match self {

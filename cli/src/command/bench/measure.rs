@@ -2,6 +2,7 @@
 
 use crate::mounting::MountGuard;
 use crate::progress::Progress;
+use crate::scratch::Scratch;
 use anyhow::Context;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_mkfs::summary::Summary;
@@ -113,8 +114,9 @@ pub(super) fn form(
     form: &str,
     source: BuildSource,
     options: &BuildOptions,
-    image: &Path,
+    work: &Scratch,
 ) -> anyhow::Result<Measured> {
+    let image = work.image();
     let progress = Progress::start("building", false);
     let (started, cpu) = (Instant::now(), cpu_seconds());
     let summary = build(source, image, options, progress.counter())?;
@@ -124,7 +126,7 @@ pub(super) fn form(
     let read_speed = read_speed(image)?;
     let ways = WAYS
         .into_iter()
-        .map(|way| match mounted(image, way) {
+        .map(|way| match mounted(image, work.target(), way) {
             Ok(speed) => WayResult {
                 way,
                 speed: Some(speed),
@@ -176,19 +178,15 @@ fn read_speed(path: &Path) -> anyhow::Result<f64> {
 }
 
 /// Mounts and reads the image twice, so that the second time finds nothing in memory of what the first one read.
-fn mounted(image: &Path, way: Via) -> anyhow::Result<Speed> {
-    let target = image.with_extension("mnt");
-    if !target.exists() {
-        fs::create_dir(&target)?;
-    }
-    let guard = MountGuard::mount(image, &target, way)?;
+fn mounted(image: &Path, target: &Path, way: Via) -> anyhow::Result<Speed> {
+    let guard = MountGuard::mount(image, target, way)?;
     let started = Instant::now();
     let mut files = Vec::new();
-    let bytes = read_tree(&target, &mut files)?;
+    let bytes = read_tree(target, &mut files)?;
     let sequential = bytes as f64 / started.elapsed().as_secs_f64().max(1e-9);
     guard.unmount()?;
 
-    let guard = MountGuard::mount(image, &target, way)?;
+    let guard = MountGuard::mount(image, target, way)?;
     let random = random_reads(&files, bytes)?;
     guard.unmount()?;
     Ok(Speed { sequential, random })

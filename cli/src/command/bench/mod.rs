@@ -4,8 +4,10 @@ mod measure;
 mod recommend;
 
 use super::build::{BuildArguments, source};
+use crate::companion::Companion;
 use crate::error::Outcome;
 use crate::report;
+use crate::scratch::Scratch;
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
 use erofs_charts::{Axes, Point, scatter};
@@ -123,13 +125,11 @@ impl Bench {
                 "standard input can be read only once, and bench reads its source often: use a file"
             );
         }
-        let mut temporary = tempfile::Builder::new();
-        temporary.prefix("erofs-bench-");
-        let work = match &self.folder {
-            Some(folder) => temporary.tempdir_in(folder),
-            None => temporary.tempdir(),
-        };
-        let work = work.context("cannot make a temporary folder")?;
+        let work = Scratch::new("erofs-bench-", self.folder.as_deref())?;
+        let svg = self.svg.as_deref().map(Companion::create).transpose()?;
+        if let Some(svg) = &svg {
+            svg.check(self.sources.iter().map(PathBuf::as_path))?;
+        }
         let forms = match &*self.forms {
             [] => FORMS.map(str::to_owned).to_vec(),
             forms => forms.to_vec(),
@@ -141,7 +141,6 @@ impl Bench {
             .map(|form| options(form))
             .collect::<anyhow::Result<Vec<_>>>()?;
         for (form, options) in forms.iter().zip(&options) {
-            let image = work.path().join("image.erofs");
             let mut runs = Vec::new();
             for _ in 0..self.runs {
                 if !self.json {
@@ -151,7 +150,7 @@ impl Bench {
                     form,
                     source(&self.sources, false)?,
                     options,
-                    &image,
+                    &work,
                 )?);
             }
             let median = Measured::median(runs);
@@ -161,8 +160,8 @@ impl Bench {
             measured.push(median);
         }
         let choice = recommend::choose(&measured);
-        if let Some(path) = &self.svg {
-            std::fs::write(path, chart(&measured)?).with_context(|| path.display().to_string())?;
+        if let Some(svg) = svg {
+            svg.publish_text(&chart(&measured)?)?;
         }
         if self.json {
             print_json(&measured, choice)?;
@@ -195,7 +194,13 @@ fn options(form: &str) -> anyhow::Result<erofs_mkfs::build::BuildOptions> {
         )
     })?;
     let options = arguments.build.options();
-    options.with_context(|| format!("--form {form:?}"))
+    let options = options.with_context(|| format!("--form {form:?}"))?;
+    if options.blob.is_some() || options.image.offset > 0 {
+        bail!(
+            "--form {form:?}: an image is measured that is a file by itself: --blobdev and --offset make no such"
+        );
+    }
+    Ok(options)
 }
 
 /// How a form is called in tables.

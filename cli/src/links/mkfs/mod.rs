@@ -3,7 +3,6 @@
 //! What is spelled as in `erofs build` is its definition; here is what only the C tool has. UUIDs and times are
 //! reproducible unless asked otherwise, and what the C tool warns of and goes on with is refused.
 
-mod companion;
 mod feature_bits;
 mod tar;
 mod unsupported;
@@ -12,13 +11,13 @@ mod vmdk;
 use crate::build_report::warn;
 use crate::command::build::{BuildArguments, Defaults, archive, base};
 use crate::command::merge::layer;
+use crate::companion::Companion;
 use crate::error::one_line;
 use crate::report;
 use anyhow::{Context, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
-use companion::Companion;
 use erofs_format::BlockBits;
 use erofs_mkfs::build::{BuildOptions, BuildSource, Reserve, build};
 use erofs_mkfs::index::{IndexSource, Placement, index};

@@ -1,18 +1,20 @@
-//! Files that go with an image, as the uncompressed form of a tar: they get their names, whole, when the image has its own.
+//! Files that commands write beside their result, as the uncompressed form of a tar: they get their names when they are whole.
 
 use anyhow::{Context, bail};
 use erofs_mkfs::data::output::{FileIdentity, Output};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// A file beside the image.
-pub(super) struct Companion {
+#[derive(Debug)]
+pub(crate) struct Companion {
     form: Form,
     target: PathBuf,
 }
 
+#[derive(Debug)]
 enum Form {
     /// Aside until it is whole.
     Aside(Output),
@@ -21,7 +23,8 @@ enum Form {
 }
 
 impl Companion {
-    pub(super) fn create(target: &Path) -> anyhow::Result<Self> {
+    /// Prepares to write `target`, so that it is known before long work whether that can be.
+    pub(crate) fn create(target: &Path) -> anyhow::Result<Self> {
         let named = || target.display().to_string();
         let passes = std::fs::metadata(target).is_ok_and(|metadata| {
             let kind = metadata.file_type();
@@ -43,7 +46,7 @@ impl Companion {
     }
 
     /// Refuses a companion that would take the place of one of `others`: image, sources, other companions.
-    pub(super) fn check<'p>(
+    pub(crate) fn check<'p>(
         &self,
         others: impl IntoIterator<Item = &'p Path>,
     ) -> anyhow::Result<()> {
@@ -60,28 +63,37 @@ impl Companion {
     }
 
     /// Where it will be.
-    pub(super) fn target(&self) -> &Path {
+    pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    pub(super) fn writer(&self) -> std::io::Result<BufWriter<File>> {
-        let file = match &self.form {
-            Form::Aside(output) => output.file(),
-            Form::Passing(file) => file,
-        };
-        Ok(BufWriter::with_capacity(1 << 20, file.try_clone()?))
+    pub(crate) fn writer(&self) -> io::Result<BufWriter<File>> {
+        Ok(BufWriter::with_capacity(1 << 20, self.file().try_clone()?))
     }
 
-    /// Writes all of it and gives it its name.
-    pub(super) fn publish_text(self, text: &str) -> anyhow::Result<()> {
-        let mut writer = self.writer()?;
-        writer.write_all(text.as_bytes())?;
-        writer.flush()?;
-        drop(writer);
+    const fn file(&self) -> &File {
+        match &self.form {
+            Form::Aside(output) => output.file(),
+            Form::Passing(file) => file,
+        }
+    }
+
+    /// Copies all of the file at `source` and gives it its name.
+    pub(crate) fn publish_copy(self, source: &Path) -> anyhow::Result<()> {
+        io::copy(&mut File::open(source)?, &mut self.file())
+            .with_context(|| self.target.display().to_string())?;
         self.publish()
     }
 
-    pub(super) fn publish(self) -> anyhow::Result<()> {
+    /// Writes all of it and gives it its name.
+    pub(crate) fn publish_text(self, text: &str) -> anyhow::Result<()> {
+        (&mut self.file())
+            .write_all(text.as_bytes())
+            .with_context(|| self.target.display().to_string())?;
+        self.publish()
+    }
+
+    pub(crate) fn publish(self) -> anyhow::Result<()> {
         let Form::Aside(output) = self.form else {
             return Ok(());
         };
