@@ -116,6 +116,9 @@ pub fn build(
     let blob = match &options.blob {
         Some(path) => {
             let blob = Output::create(path).map_err(blob_error)?;
+            if blob.has_name_of(&out).map_err(blob_error)? {
+                return Err(BuildError::OwnDevice(path.clone()));
+            }
             own_files.extend(blob.own_files().map_err(blob_error)?);
             Some(blob)
         }

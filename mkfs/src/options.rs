@@ -433,6 +433,9 @@ pub enum BuildError {
     /// The output would take the place of its own source.
     #[error("{} is a source of the image: write the image to another name", .0.display())]
     OwnSource(PathBuf),
+    /// The image and its extra device would take each other's place.
+    #[error("the image and the file of --blobdev, {}, need different names", .0.display())]
+    OwnDevice(PathBuf),
     /// The source directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::layer_mounts::FuseServer;
 use crate::snapshotter::Snapshotter;
-use crate::socket;
+use crate::{socket, store};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -33,6 +33,16 @@ pub enum OperateError {
     /// The process that serves says why.
     #[error("{}", .0.message())]
     Refused(Box<Status>),
+    /// Nobody serves, and there are no files.
+    #[error(
+        "nobody serves {}, and {} holds no layers: there is no {} in it", socket.display(), root.display(), store::DATABASE
+    )]
+    Nothing {
+        /// The socket.
+        socket: PathBuf,
+        /// The folder of layers.
+        root: PathBuf,
+    },
     /// Nobody serves, and the files cannot be used.
     #[error(transparent)]
     Files(#[from] Error),
@@ -70,6 +80,13 @@ impl Operator {
             source,
         };
         if !socket::is_served(path).map_err(|error| failed(error.into()))? {
+            // Opening would make them.
+            if !config.root.join(store::DATABASE).exists() {
+                return Err(OperateError::Nothing {
+                    socket: path.clone(),
+                    root: config.root.clone(),
+                });
+            }
             let snapshotter = Snapshotter::open(config, server)?;
             return Ok(Self(Answering::Files(Box::new(snapshotter))));
         }

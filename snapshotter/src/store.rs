@@ -45,6 +45,8 @@ impl Default for RootDirectory {
 /// What no path may have that is an option of a mount, or a template for one (`{{`, with `mode = "delegate"`).
 const SEPARATORS: [&str; 4] = [":", ",", "\\", "{{"];
 
+/// The database.
+pub(crate) const DATABASE: &str = "metadata.redb";
 /// Folder of layers by digest.
 const LAYERS: &str = "layers/sha256";
 /// Folder of layers without.
@@ -147,7 +149,7 @@ impl Store {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.root.join("metadata.redb")
+        self.root.join(DATABASE)
     }
 
     /// A layer or merged image that is about to be written.

@@ -415,6 +415,40 @@ fn places_where_no_image_can_be() {
     assert!(left.next().is_none());
 }
 
+/// Asking makes nothing.
+#[test]
+fn a_snapshotter_that_is_not_there() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let root = folder.path().join("missing");
+    for question in ["status", "gc", "scrub"] {
+        let mut command = erofs().expect("asked for");
+        command.args(["snapshotter", question, "--socket"]);
+        command.arg(folder.path().join("socket"));
+        let error = refused(command.arg("--root").arg(&root));
+        assert!(error.contains("missing holds no layers"), "{error}");
+        assert!(!root.exists(), "{question}");
+    }
+}
+
+#[test]
+fn an_image_and_its_device_have_different_names() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let source = folder.path().join("source");
+    fs::create_dir(&source).expect("made");
+    fs::write(source.join("file"), vec![b'x'; 20000]).expect("written");
+    let image = folder.path().join("image.erofs");
+    let mut command = erofs().expect("asked for");
+    command.args(["build", "--chunksize=4096"]).arg(&source);
+    command.arg("-o").arg(&image);
+    // The same file by another path.
+    let blob = folder.path().join("source/../image.erofs");
+    let error = refused(command.arg("--blobdev").arg(blob));
+    assert!(error.contains("different names"), "{error}");
+    assert!(!image.exists());
+}
+
 /// What was there before a failed build is there after it.
 #[test]
 fn older_images_stay() {
@@ -442,6 +476,8 @@ fn options_that_mean_nothing_here() {
         (&["--one-file-system"], "for directories"),
         (&["--aufs"], "for tars"),
         (&["-z", "zstd", "--chunksize", "4096"], "exclude each other"),
+        (&["-E", "legacy-compress"], "needs -z"),
+        (&["--xattr-prefix", "bogus."], "with their namespace"),
     ] {
         let mut arguments = vec![source.as_path()];
         arguments.extend(options.iter().map(Path::new));

@@ -143,6 +143,16 @@ impl Output {
         Ok(own)
     }
 
+    /// Whether both are to get one name.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn has_name_of(&self, other: &Self) -> io::Result<bool> {
+        let folder_of = |output: &Self| folder(&output.target).metadata();
+        Ok(self.target.file_name() == other.target.file_name()
+            && FileIdentity::of(&folder_of(self)?) == FileIdentity::of(&folder_of(other)?))
+    }
+
     /// Lets the image begin at byte `offset` of the file, behind zeros.
     #[must_use]
     pub fn with_offset(mut self, offset: u64) -> Self {
@@ -368,6 +378,19 @@ mod tests {
         };
         output.publish(3).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn one_name_is_known_however_it_is_spelled() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::os::unix::fs::symlink(".", path("link")).unwrap();
+        std::os::unix::fs::symlink("b", path("to-b")).unwrap();
+        std::fs::write(path("b"), "").unwrap();
+        let outputs = ["a", "link/a", "b", "to-b"].map(|name| Output::create(&path(name)).unwrap());
+        let [a, same_a, b, same_b] = &outputs;
+        assert!(a.has_name_of(same_a).unwrap() && b.has_name_of(same_b).unwrap());
+        assert!(!a.has_name_of(b).unwrap() && !b.has_name_of(same_a).unwrap());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use erofs_format::BlockBits;
 use erofs_format::kernel::Requirement;
-use erofs_format::xattr::MAX_LONG_PREFIXES;
+use erofs_format::xattr::{MAX_LONG_PREFIXES, Prefix};
 use erofs_mkfs::build::{BuildOptions, Verify};
 use erofs_mkfs::data::compression::Compression;
 use erofs_mkfs::data::hints::Hints;
@@ -257,11 +257,13 @@ impl BuildArguments {
                 metadata.find_prefixes = true;
                 continue;
             }
-            let parsed = long_prefix::parse(prefix.as_bytes());
+            // No attribute is without a namespace, but for those by which pages are shared.
+            let parsed = long_prefix::parse(prefix.as_bytes())
+                .filter(|prefix| prefix.base != Prefix::None.value());
             metadata.prefixes.push(parsed.with_context(|| {
                 let text = prefix.display();
                 format!(
-                    "--xattr-prefix {text}: expected the beginning of a name of up to 255 bytes"
+                    "--xattr-prefix {text}: expected the beginning of names, of up to 255 bytes, with their namespace: user., trusted. or security."
                 )
             })?);
         }
@@ -294,6 +296,11 @@ impl BuildArguments {
                     options.share_extents = false;
                     // Chunks are shared unless that is said, files of one content always.
                     options.dedupe &= options.chunk_shift.is_none();
+                }
+                "legacy-compress"
+                    if options.compression.is_none() && defaults == Defaults::Build =>
+                {
+                    bail!("-E legacy-compress is about compressed files: it needs -z")
                 }
                 "legacy-compress" => options.index_form = IndexForm::Full,
                 "^legacy-compress" => options.index_form = IndexForm::default(),
