@@ -117,7 +117,7 @@ pub(crate) struct ImageArguments {
     offset: u64,
 
     /// Make the image's size a multiple of this many blocks
-    #[arg(long = "fsalignblks", value_name = "BLOCKS", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    #[arg(long = "fsalignblks", value_name = "BLOCKS", default_value = "1", value_parser = clap::value_parser!(u64).range(0..=1 << 32))]
     align_blocks: u64,
 
     /// Leave room for this many bytes of attributes behind the root's inode
@@ -152,6 +152,11 @@ impl ImageArguments {
     /// Whether overlayfs metadata is to be left out, if that is said.
     pub(crate) const fn ovlfs_strip(&self) -> Option<bool> {
         self.ovlfs_strip
+    }
+
+    /// Whether all files are to get one time, and nothing says which.
+    pub(crate) const fn wants_some_time(&self) -> bool {
+        self.all_time && self.time.is_none()
     }
 
     /// The label.
@@ -218,7 +223,7 @@ impl ImageArguments {
                 build_time: self.time,
                 ignore_mtime: self.ignore_mtime,
                 root_xattr_size: self.root_xattr_size,
-                align_blocks: self.align_blocks,
+                align_blocks: self.align_blocks.max(1),
                 ..MetadataOptions::default()
             },
         })

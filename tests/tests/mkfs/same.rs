@@ -1,6 +1,12 @@
 //! Images of both tools by the same arguments hold the same.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use erofs_reader::{Image, Symlinks};
 use erofs_tests::{
@@ -19,7 +25,7 @@ use super::{link, manifest, needs, peer, run};
 const ROWS: [&[&str]; 19] = [
     &[],
     &["-Enoinline_data", "-b512"],
-    &["-T77"],
+    &["-T77", "--workers=0", "--dsunit=0", "--fsalignblks=0"],
     &["-T77", "--ignore-mtime", "--mkfs-time"],
     &["-x-1", "--all-root"],
     &["--force-uid=3", "--uid-offset=100000", "-x0"],
@@ -29,7 +35,7 @@ const ROWS: [&[&str]; 19] = [
     &["--chunksize=65536", "-Enosbcrc,^xattr-name-filter"],
     &["--root-xattr-isize=400", "--fsalignblks=64"],
     &["-zzstd,level=5", "-C65536"],
-    &["-zzstd", "-Elegacy-compress"],
+    &["-zzstd", "-Elegacy-compress", "--max-extent-bytes=0"],
     &["-Edot-omitted", "-T77"],
     &["--xattr-prefix=user.li", "--xattr-prefix=trusted.overlay."],
     &[
@@ -98,6 +104,25 @@ fn of_directories() {
     }
 }
 
+/// Without -T it is that of the build.
+#[test]
+fn of_directories_whose_files_get_one_time() {
+    require!(needs());
+    let workshop = Workshop::light();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    for (command, image) in [(peer(), "theirs.erofs"), (link(&workshop), "ours.erofs")] {
+        let before = now().as_secs();
+        let output = run(command, &workshop, None, &["--all-time", image, "source"]);
+        assert!(output.status.success(), "{output:?}");
+        let between = before..=now().as_secs();
+        let manifest = manifest(&workshop, image, &[]);
+        for (path, node) in &manifest.nodes {
+            let seconds = u64::try_from(node.mtime.seconds).unwrap();
+            assert!(between.contains(&seconds), "{image}: {path:?}: {node:?}");
+        }
+    }
+}
+
 #[test]
 fn of_tars() {
     require!(needs());
@@ -156,6 +181,7 @@ fn of_what_neither_takes() {
         &["--force-gid=4294967295", "a.erofs", "source"],
         &["-d10", "a.erofs", "source"],
         &["--chunksize=5000", "a.erofs", "source"],
+        &["-C5000", "a.erofs", "source"],
         &["--tar=f", "a.erofs", "missing"],
         &["missing/a.erofs", "source"],
     ] {

@@ -90,7 +90,7 @@ struct Layout {
     blob: Option<PathBuf>,
 
     /// Begin the data of files at multiples of this many blocks: 512 of 4096 bytes for pages of 2 MiB
-    #[arg(long = "dsunit", value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long = "dsunit", value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
     alignment: Option<u64>,
 
     /// Store what names of attributes begin with once, e.g. trusted.overlay. (Linux 6.4); `auto` takes what pays; may be repeated
@@ -235,7 +235,7 @@ impl BuildArguments {
         }
         let mut packing = PackingOptions::default();
         let aligned = preset.alignment.map(|bytes| (bytes / block).max(1));
-        options.alignment = layout.alignment.or(aligned).unwrap_or(1);
+        options.alignment = layout.alignment.or(aligned).unwrap_or(1).max(1);
         if layout.alignment.is_none() {
             // A preset has its reason, which small files have not; they would waste most of the image.
             options.aligned_from = preset.alignment.unwrap_or(0);
@@ -414,6 +414,16 @@ impl Layout {
         self.preset.map(Preset::choice).unwrap_or_default()
     }
 
+    fn check_cluster_size(&self, size: u64) -> anyhow::Result<()> {
+        let block = self.block_size.bytes();
+        if size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block) {
+            bail!(
+                "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
+            );
+        }
+        Ok(())
+    }
+
     fn compression(&self, defaults: Defaults) -> anyhow::Result<Option<Compression>> {
         let preset = self.choice();
         let algorithms = match (&self.compressors, preset.compressors) {
@@ -431,6 +441,9 @@ impl Layout {
                     bail!("{option} is about compressed files: it needs -z");
                 }
             }
+            if let (Some(size), Defaults::Mkfs) = (self.cluster_size, defaults) {
+                self.check_cluster_size(size)?;
+            }
             return Ok(None);
         };
         let block = self.block_size.bytes();
@@ -439,14 +452,11 @@ impl Layout {
             Defaults::Build => 64 << 10,
             Defaults::Mkfs => block.max(4096),
         });
-        if size < block.max(4096) || size > 1 << 20 || !size.is_multiple_of(block) {
-            bail!(
-                "-C {size}: a cluster must be a multiple of the block size ({block}), from 4096 bytes to 1 MiB"
-            );
-        }
+        self.check_cluster_size(size)?;
         let count = algorithms.len();
         let mut compression = Compression::new(algorithms, usize::try_from(size)?, self.block_size);
-        if let Some(bytes) = self.max_extent_bytes {
+        // As in mkfs.erofs, 0 stands for no such wish, here and elsewhere.
+        if let Some(bytes) = self.max_extent_bytes.filter(|bytes| *bytes > 0) {
             let size = usize::try_from(bytes).unwrap_or(usize::MAX);
             if size < self.block_size.len() {
                 bail!("--max-extent-bytes {bytes}: an extent has a block ({block}) at least");

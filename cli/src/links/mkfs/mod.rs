@@ -13,12 +13,13 @@ use crate::command::build::{BuildArguments, Defaults, archive, base};
 use crate::command::merge::layer;
 use crate::companion::Companion;
 use crate::error::one_line;
-use crate::report;
+use crate::{report, values};
 use anyhow::{Context, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use erofs_format::BlockBits;
+use erofs_format::inode::Timestamp;
 use erofs_mkfs::build::{BuildOptions, BuildSource, Reserve, build};
 use erofs_mkfs::index::{IndexSource, Placement, index};
 use erofs_mkfs::source::Whiteouts;
@@ -184,6 +185,10 @@ pub(super) fn command() -> clap::Command {
         .mut_arg("cluster_size", |size| {
             size.help("Largest compressed cluster in bytes, up to 1 MiB; one block by default")
         })
+        // Without threads beside its own there the C tool does all by itself.
+        .mut_arg("workers", |workers| {
+            workers.value_parser(|text: &str| values::workers(if text == "0" { "1" } else { text }))
+        })
         .after_help(format!("{EXAMPLES}\n\n{}", unsupported::help()))
 }
 
@@ -261,6 +266,15 @@ impl Arguments {
             bail!("-L: a label has at most {LONGEST_LABEL} bytes");
         }
         let mut options = self.build.options_with(Defaults::Mkfs)?;
+        if self.build.image.wants_some_time() {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            let now = Timestamp {
+                seconds: now.tv_sec,
+                nanoseconds: 0,
+            };
+            options.image.rules.fixed_time = Some(now);
+            options.image.metadata.build_time = Some(now);
+        }
         let (mut work, companions) = self.work()?;
         if let Work::Build(BuildSource::Directory(_)) = work {
             // The C tool writes holes as zeros unless it cuts files into chunks, and knows no sparse members of tars.
