@@ -43,6 +43,16 @@ pub enum OperateError {
         /// The folder of layers.
         root: PathBuf,
     },
+    /// Nobody serves there, but somebody has the files.
+    #[error(
+        "nobody serves {}, but another process has the files of {} open: name its socket", socket.display(), root.display()
+    )]
+    Elsewhere {
+        /// The socket.
+        socket: PathBuf,
+        /// The folder of layers.
+        root: PathBuf,
+    },
     /// Nobody serves, and the files cannot be used.
     #[error(transparent)]
     Files(#[from] Error),
@@ -80,14 +90,19 @@ impl Operator {
             source,
         };
         if !socket::is_served(path).map_err(|error| failed(error.into()))? {
+            let (socket, root) = (path.clone(), config.root.clone());
             // Opening would make them.
-            if !config.root.join(store::DATABASE).exists() {
-                return Err(OperateError::Nothing {
-                    socket: path.clone(),
-                    root: config.root.clone(),
-                });
+            if !root.join(store::DATABASE).exists() {
+                return Err(OperateError::Nothing { socket, root });
             }
-            let snapshotter = Snapshotter::open(config, server)?;
+            let snapshotter = match Snapshotter::open(config, server) {
+                Err(Error::Database(error))
+                    if matches!(*error, redb::Error::DatabaseAlreadyOpen) =>
+                {
+                    return Err(OperateError::Elsewhere { socket, root });
+                }
+                opened => opened?,
+            };
             return Ok(Self(Answering::Files(Box::new(snapshotter))));
         }
         let runtime = tokio::runtime::Builder::new_current_thread()

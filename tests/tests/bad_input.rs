@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use erofs_tests::{
@@ -429,6 +429,31 @@ fn a_snapshotter_that_is_not_there() {
         assert!(error.contains("missing holds no layers"), "{error}");
         assert!(!root.exists(), "{question}");
     }
+}
+
+/// Two processes would have one database.
+#[test]
+fn a_snapshotter_that_serves_elsewhere() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (root, socket) = (folder.path().join("root"), folder.path().join("socket"));
+    let mut serving = erofs().expect("asked for");
+    serving.arg("snapshotter").arg("--root").arg(&root);
+    serving.arg("--socket").arg(&socket).stderr(Stdio::null());
+    let mut serving = serving.spawn().expect("starts");
+    let started = Instant::now();
+    while !socket.exists() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut command = erofs().expect("asked for");
+    command.args(["snapshotter", "status", "--socket"]);
+    command.arg(folder.path().join("other"));
+    let asked = command.arg("--root").arg(&root).output().expect("starts");
+    serving.kill().expect("killed");
+    serving.wait().expect("waited");
+    let error = String::from_utf8_lossy(&asked.stderr);
+    assert_eq!(asked.status.code(), Some(2), "{error}");
+    assert!(error.contains("name its socket"), "{error}");
 }
 
 #[test]
