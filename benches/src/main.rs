@@ -154,7 +154,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     document.map_or(Ok(()), |path| {
         let known = known(&every, &record);
-        report::insert(path, &report::text(&known)?)?;
+        report::insert(path, report::MEASURED, &report::text(&known)?)?;
         charts::draw(path, &known)
     })
 }

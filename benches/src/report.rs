@@ -15,8 +15,8 @@ use crate::{
     statistics::Series,
 };
 
-const BEGIN: &str = "<!-- measured: begin (written by erofs-benches --report) -->\n";
-const END: &str = "<!-- measured: end -->\n";
+/// What most documents call their table.
+pub(crate) const MEASURED: &str = "measured";
 const MIB: f64 = 1_048_576.0;
 
 /// A line for the terminal while it is measured: usage, and bytes of the image if one was written.
@@ -157,21 +157,23 @@ impl Display for Goal {
     }
 }
 
-/// Puts `text` between the markers of the document at `path`.
+/// Puts `text` between the markers of the table with this name, in the document at `path`.
 ///
 /// # Errors
-/// The document cannot be read or written, or has no markers.
-pub(crate) fn insert(path: &Path, text: &str) -> Result<()> {
+/// The document cannot be read or written, or has no such markers.
+pub(crate) fn insert(path: &Path, table: &str, text: &str) -> Result<()> {
     let document = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let new =
-        replaced(&document, text).with_context(|| format!("{} has no markers", path.display()))?;
+    let new = replaced(&document, table, text)
+        .with_context(|| format!("{} has no markers \"{table}\"", path.display()))?;
     Ok(fs::write(path, new)?)
 }
 
-fn replaced(document: &str, text: &str) -> Option<String> {
-    let (head, rest) = document.split_once(BEGIN)?;
-    let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n{text}\n{END}{tail}"))
+fn replaced(document: &str, table: &str, text: &str) -> Option<String> {
+    let begin = format!("<!-- {table}: begin (written by erofs-benches --report) -->\n");
+    let end = format!("<!-- {table}: end -->\n");
+    let (head, rest) = document.split_once(&begin)?;
+    let (_, tail) = rest.split_once(&end)?;
+    Some(format!("{head}{begin}\n{text}\n{end}{tail}"))
 }
 
 #[cfg(test)]
@@ -180,10 +182,17 @@ mod tests {
 
     #[test]
     fn only_what_stands_between_the_markers_is_replaced() {
-        let document = format!("head\n{BEGIN}old\n{END}tail\n");
-        let new = replaced(&document, "new").expect("it has markers");
-        assert_eq!(new, format!("head\n{BEGIN}\nnew\n{END}tail\n"));
-        assert_eq!(replaced(&new, "new"), Some(new));
-        assert_eq!(replaced("head\ntail\n", "new"), None);
+        let table = |name: &str, text: &str| {
+            format!(
+                "<!-- {name}: begin (written by erofs-benches --report) -->\n{text}\n<!-- {name}: end -->\n"
+            )
+        };
+        let other = table("others", "kept");
+        let document = format!("head\n{other}{}tail\n", table(MEASURED, "old"));
+        let new = replaced(&document, MEASURED, "new").expect("it has markers");
+        let expected = format!("head\n{other}{}tail\n", table(MEASURED, "\nnew"));
+        assert_eq!(new, expected);
+        assert_eq!(replaced(&new, MEASURED, "new"), Some(new));
+        assert_eq!(replaced(&other, MEASURED, "new"), None);
     }
 }

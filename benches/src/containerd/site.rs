@@ -1,5 +1,6 @@
 //! The daemons, and what a client asks of them.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -7,13 +8,16 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use erofs_tests::containerd::{Containerd, NAME, Registry, Setup, fetched};
+use erofs_tests::containerd::{Containerd, NAME, NEWER, Registry, Setup, fetched};
 
 use super::images::IMPORTED;
 use crate::tools::{Tools, workspace};
 
 /// Ours, containerd's own, and what everybody has.
 pub(crate) const SNAPSHOTTERS: [&str; 3] = [NAME, "erofs", "overlayfs"];
+/// What a containerd from 2.2 on is told so that it unpacks layers side by side.
+const SIDE_BY_SIDE: &str =
+    "[plugins.\"io.containerd.transfer.v1.local\"]\nmax_concurrent_unpacks = 4\n";
 /// How long something may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,7 +30,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Starts them, with erofs-utils of the same Debian for the built-in snapshotter.
+    /// Starts them, with erofs-utils of Debian sid for the built-in snapshotter. A newer containerd that `CONTAINERD_DIR` names
+    /// takes the place of Debian's, and unpacks layers side by side.
     ///
     /// # Errors
     /// They cannot be fetched or do not start.
@@ -34,7 +39,10 @@ impl Site {
         let fetch = workspace().join("tests/containerd/fetch.sh");
         let status = Command::new(&fetch).stdout(Stdio::null()).status()?;
         ensure!(status.success(), "{}: {status}", fetch.display());
-        let version = "2.1";
+        let (version, containerd) = match env::var_os("CONTAINERD_DIR") {
+            Some(_) => (NEWER, SIDE_BY_SIDE),
+            None => ("2.1", ""),
+        };
         let mut programs =
             fetched(version).map_err(|reason| anyhow::anyhow!("containerd: {reason}"))?;
         programs.extend(tools.mkfs_erofs.parent().map(Path::to_path_buf));
@@ -44,7 +52,7 @@ impl Site {
             erofs: tools.erofs.clone(),
             content: None,
             plugin: String::new(),
-            containerd: String::new(),
+            containerd: containerd.to_owned(),
         };
         Ok(Self {
             containerd: Containerd::start(&setup),
@@ -52,6 +60,11 @@ impl Site {
             setup,
             containers: 0,
         })
+    }
+
+    /// Whether it is the containerd that `CONTAINERD_DIR` names.
+    pub(crate) fn is_newer(&self) -> bool {
+        self.setup.version == NEWER
     }
 
     /// Where the daemons keep their files.
