@@ -4,8 +4,7 @@
 //! |---|---|---|
 //! | 1.6 | version 2 | snapshotters; a differ makes it panic at its start |
 //! | 1.7 | version 2 | differs too |
-//! | 2.0 | version 3 | what a snapshotter is capable of |
-//! | 2.1 and later | version 3 | the same; pulls go through the transfer service, which unpacks for those alone that it was told of |
+//! | 2.0 and later | version 3 | what a snapshotter is capable of; pulls go through the transfer service, which unpacks for those alone that it was told of |
 
 use crate::config::Config;
 use std::fmt::Write as _;
@@ -126,7 +125,7 @@ fn write(text: &mut String, version: Version, config: &Config) -> std::fmt::Resu
              default = [\"{NAME}-diff\", \"walking\"]"
         )?;
     }
-    if version.at_least(2, 1) {
+    if version.at_least(2, 0) {
         let platform = platform();
         writeln!(
             text,
@@ -211,7 +210,7 @@ mod tests {
         for (version, file_version, differ, rebase, transfer) in [
             ("1.6", 2, false, false, false),
             ("1.7", 2, true, false, false),
-            ("2.0", 3, true, true, false),
+            ("2.0", 3, true, true, true),
             ("2.1", 3, true, true, true),
             ("2.3", 3, true, true, true),
         ] {

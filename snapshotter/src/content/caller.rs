@@ -18,7 +18,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// From the headers of a call. Before 2.0 containerd does not tell the namespace, then it is the configured one.
+    /// From the headers of a call. Before 2.1 containerd does not tell the namespace, then it is the configured one.
     ///
     /// # Errors
     /// [`Error::Argument`].

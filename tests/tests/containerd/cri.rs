@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use erofs_snapshotter::client::connect;
 use erofs_snapshotter::contradictions;
-use erofs_tests::containerd::{Containerd, Layout, NAME, Packing, Registry};
+use erofs_tests::containerd::{Containerd, Layout, NAME, NEWER, Packing, Registry, newer};
 use erofs_tests::manifest::Manifest;
 use erofs_tests::require;
 use erofs_tests::workshop::Workshop;
@@ -257,6 +257,7 @@ pub(crate) fn pods_run(version: &'static str) {
     let pod = kubelet.run_pod();
     let volumes = match version {
         "1.7" => Vec::new(),
+        NEWER if newer().is_ok_and(|version| version < (2, 1)) => Vec::new(),
         _ => vec![Mount {
             container_path: "/volume".to_owned(),
             readonly: true,

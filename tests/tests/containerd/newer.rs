@@ -1,4 +1,4 @@
-//! What containerd does from 2.2 on, by the real one that `CONTAINERD_DIR` names. What tests without it replay is in
+//! What containerd does in versions that no Debian has, by the real one that `CONTAINERD_DIR` names. What tests without it replay is in
 //! [`unpacking`](crate::unpacking).
 
 use std::fs;
@@ -15,7 +15,7 @@ use crate::cri::pods_run;
 use crate::{IMAGE, NATIVE, image, import, layout, lives, needs, shows};
 
 /// A containerd of at least this version. Debian has none, so CI has none: to skip these tests is no failure there.
-fn at_least(major: u32, minor: u32) -> Option<Setup> {
+pub(crate) fn at_least(major: u32, minor: u32) -> Option<Setup> {
     match newer() {
         Ok(version) if version >= (major, minor) => {
             needs(NEWER).map_err(|reason| skip::report(&reason)).ok()
@@ -34,7 +34,7 @@ fn at_least(major: u32, minor: u32) -> Option<Setup> {
 
 #[test]
 fn images_live_under_newer_containerd() {
-    if at_least(2, 2).is_none() {
+    if at_least(2, 0).is_none() {
         return;
     }
     lives(NEWER, &NATIVE);
@@ -42,7 +42,7 @@ fn images_live_under_newer_containerd() {
 
 #[test]
 fn pods_run_under_newer_containerd() {
-    if at_least(2, 2).is_some() {
+    if at_least(2, 0).is_some() {
         pods_run(NEWER);
     }
 }
@@ -83,7 +83,12 @@ fn newer_containerd_mounts_layers_itself() {
 }
 
 /// Puts the image into a registry. Returns its name there.
-fn published(workshop: &Workshop, setup: &Setup, containerd: &Containerd, to: &Registry) -> String {
+pub(crate) fn published(
+    workshop: &Workshop,
+    setup: &Setup,
+    containerd: &Containerd,
+    to: &Registry,
+) -> String {
     let name = to.image("image:1");
     let tar = workshop.path("image.tar");
     layout(workshop, setup, Packing::Zstd, |_| ()).finish(IMAGE, &tar);
@@ -98,7 +103,7 @@ fn pull(containerd: &Containerd, snapshotter: &str, name: &str) {
 }
 
 /// What stands in the table of its transfer service beside the snapshotters.
-fn side_by_side(setup: &mut Setup) {
+pub(crate) fn side_by_side(setup: &mut Setup) {
     setup.containerd =
         "[plugins.\"io.containerd.transfer.v1.local\"]\nmax_concurrent_unpacks = 4\n".to_owned();
 }
@@ -126,6 +131,21 @@ fn newer_containerd_unpacks_side_by_side() {
     succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE, &name]));
     containerd.wait(|containerd| containerd.files().is_empty());
     assert_eq!(containerd.mounted(), 0);
+}
+
+/// The transfer service pulls, and unpacks one layer after the other.
+#[test]
+fn newer_containerd_pulls() {
+    let Some(setup) = at_least(2, 0) else {
+        return;
+    };
+    let workshop = Workshop::light();
+    let registry = Registry::start(&setup.program("docker-registry"));
+    let containerd = Containerd::start(&setup);
+    let name = published(&workshop, &setup, &containerd, &registry);
+    pull(&containerd, NAME, &name);
+    assert_eq!(containerd.snapshots().expect("listed").len(), 4);
+    shows(&containerd, NAME, &workshop);
 }
 
 /// Layers that one containerd unpacked by our plugin are mounted by the EROFS snapshotter of another one as they are.
