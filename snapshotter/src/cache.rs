@@ -2,8 +2,9 @@
 //! other folders have.
 
 use crate::api::operator::CollectResponse;
+use crate::config::Sharing;
 use crate::error::Error;
-use crate::metadata::{Layer, Number};
+use crate::metadata::{Layer, Number, namespace};
 use crate::metrics::Found;
 use crate::snapshotter::Snapshotter;
 use crate::store::sha256;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 impl Snapshotter {
-    /// Makes a layer that need not be converted that of an active snapshot: the one with this diffID, which the image says
-    /// where containerd tells it, or else the one that this blob became before.
+    /// Makes a layer that need not be converted that of an active snapshot: the one that this blob became before, or else the
+    /// one with this diffID, which the image says where containerd tells it.
     ///
     /// # Errors
     /// [`Error`]; a file in another folder that is no such layer is no error.
@@ -28,12 +29,41 @@ impl Snapshotter {
         diff_id: Option<&str>,
         blob: &str,
     ) -> Result<Option<Layer>, Error> {
-        if let Some(layer) = self.find(snapshot, diff_id, blob)? {
+        let became = self.metadata.layer_of_blob(blob)?;
+        let is_it =
+            |layer: &Layer| diff_id.is_none_or(|said| layer.digest.as_deref() == Some(said));
+        if let Some((number, layer)) = became.filter(|(_, layer)| is_it(layer))
+            && let Some(layer) = self.give(snapshot, number, layer, Some(blob))?
+        {
+            self.metrics.found(Found::Here);
+            return Ok(Some(layer));
+        }
+        let known = diff_id.map(|diff_id| self.reuse_unread(snapshot, diff_id));
+        let known = known.transpose()?.flatten();
+        if known.is_none() {
+            self.metrics.found(Found::Nowhere);
+        }
+        Ok(known)
+    }
+
+    /// Makes a layer that need not even be read that of an active snapshot, by its diffID alone.
+    ///
+    /// # Errors
+    /// Those of [`Self::reuse`].
+    pub(crate) fn reuse_unread(
+        &self,
+        snapshot: Number,
+        diff_id: &str,
+    ) -> Result<Option<Layer>, Error> {
+        let key = self.metadata.key(snapshot)?;
+        if let Some((number, layer)) = self.metadata.layer_with(diff_id)?
+            && self.is_shared_with(&key, &layer)
+            && let Some(layer) = self.give(snapshot, number, layer, None)?
+        {
             self.metrics.found(Found::Here);
             return Ok(Some(layer));
         }
         for folder in &self.cache.sources {
-            let Some(diff_id) = diff_id else { break };
             let path = source_path(folder, diff_id)?;
             match self.take(snapshot, diff_id, &path) {
                 Ok(Some(layer)) => {
@@ -44,22 +74,31 @@ impl Snapshotter {
                 Err(error) => tracing::warn!(path = %path.display(), %error, "not taken"),
             }
         }
-        self.metrics.found(Found::Nowhere);
         Ok(None)
     }
 
-    /// Makes a layer that is here that of an active snapshot.
-    pub(crate) fn find(
+    /// Whether the namespace of a snapshot may have a layer whose diffID is all that it tells.
+    pub(crate) fn is_shared_with(&self, key: &str, layer: &Layer) -> bool {
+        let namespace = namespace(key);
+        self.cache.sharing == Sharing::Shared
+            || layer.namespaces.iter().any(|known| known == namespace)
+    }
+
+    /// Whether all files of a layer are there.
+    pub(crate) fn is_whole(&self, number: Number, layer: &Layer) -> Result<bool, Error> {
+        let files = self.store.files(number, layer)?;
+        Ok(files.iter().all(|file| file.is_file()))
+    }
+
+    /// Makes a layer that is here, unless its files are not, that of an active snapshot; `blob` holds it too.
+    pub(crate) fn give(
         &self,
         snapshot: Number,
-        diff_id: Option<&str>,
-        blob: &str,
+        number: Number,
+        layer: Layer,
+        blob: Option<&str>,
     ) -> Result<Option<Layer>, Error> {
-        let Some((number, layer)) = self.metadata.find_layer(diff_id, blob)? else {
-            return Ok(None);
-        };
-        let files = self.store.files(number, &layer)?;
-        if !files.iter().all(|file| file.is_file()) {
+        if !self.is_whole(number, &layer)? {
             return Ok(None);
         }
         Ok(match self.metadata.reuse_layer(snapshot, number, blob)? {
@@ -223,11 +262,7 @@ mod tests {
             (found.digest.as_deref(), found.inodes),
             (Some(diff_id.as_str()), 2)
         );
-        let stored = snapshotter
-            .metadata
-            .find_layer(Some(&diff_id), "")
-            .unwrap()
-            .unwrap();
+        let stored = snapshotter.metadata.layer_with(&diff_id).unwrap().unwrap();
         let stored = snapshotter.store.layer(stored.0, &stored.1).unwrap();
         assert_eq!(fs::read(stored).unwrap(), whole);
 
@@ -306,7 +341,7 @@ mod tests {
         let left = |digit| {
             snapshotter
                 .metadata
-                .find_layer(Some(&digest(digit)), "")
+                .layer_with(&digest(digit))
                 .unwrap()
                 .is_some()
         };

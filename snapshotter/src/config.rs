@@ -81,7 +81,7 @@ pub struct Containerd {
     pub address: PathBuf,
     /// Folder of its content store, from which blobs are read without asking.
     pub content: PathBuf,
-    /// Namespace of blobs where it does not tell (before 2.0).
+    /// Namespace of blobs where it does not tell (before 2.1).
     pub namespace: String,
 }
 
@@ -93,6 +93,21 @@ pub struct Cache {
     pub size: Size,
     /// Folders `<algorithm>/<2 hex>/<hex>.erofs` of layers by diffID.
     pub sources: Vec<PathBuf>,
+    /// Who gets a layer that is here by its diffID alone.
+    pub sharing: Sharing,
+    /// Whether such a layer is not even downloaded.
+    pub skip_download: bool,
+}
+
+/// Who gets a layer without bringing a blob of it, as the policy of containerd's content store says it of blobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// Those namespaces of containerd that brought a blob of it before.
+    #[default]
+    Isolated,
+    /// All of them.
+    Shared,
 }
 
 /// Who may ask for numbers.

@@ -22,6 +22,14 @@ fn told(sha256: Sha256) -> String {
     text
 }
 
+/// The chain ID of a layer with this diffID over those with the chain ID `below`, as the OCI image specification has it.
+pub(crate) fn chain(below: Option<&str>, diff_id: &str) -> String {
+    match below {
+        None => diff_id.to_owned(),
+        Some(below) => told(Sha256::new_with_prefix(format!("{below} {diff_id}"))),
+    }
+}
+
 /// The digest of a file from its start on; `progress` learns of bytes that were read.
 ///
 /// # Errors

@@ -60,6 +60,7 @@ mod snapshotter;
 mod socket;
 mod status;
 mod store;
+mod stored;
 mod verify;
 mod writable;
 

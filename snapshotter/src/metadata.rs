@@ -10,12 +10,13 @@ mod power_loss;
 mod records;
 
 pub(crate) use records::{
-    Form, Labels, Layer, Number, Removed, Snapshot, State, Time, is_unpacked_to,
+    Form, Labels, Layer, Number, Removed, Snapshot, State, TARGET, Time, is_unpacked_to, namespace,
 };
 
 use change::{Change, Keep};
 
 use crate::database::{Reopened, Roomy};
+use crate::digest;
 use crate::error::Error;
 use crate::fault::{self, Step};
 use redb::{
@@ -167,6 +168,7 @@ impl<B: StorageBackend> Metadata<B> {
                 state,
                 parent: parent.map(str::to_owned),
                 layer: None,
+                chain: None,
                 merged,
                 quota,
                 labels,
@@ -206,7 +208,11 @@ impl<B: StorageBackend> Metadata<B> {
         self.change_kept(|change| {
             let (key, mut record) = change.active(snapshot)?;
             change.take(&key, &record)?;
-            let before = record.layer.replace(change.layer(number, layer)?);
+            let known = change.layer(number, layer)?;
+            if !layer.blobs.is_empty() {
+                change.came_from(known, namespace(&key))?;
+            }
+            let before = record.layer.replace(known);
             change.put(&key, &record)?;
             let keep = Keep::of(&key, &record.labels);
             let unused = match before {
@@ -217,8 +223,8 @@ impl<B: StorageBackend> Metadata<B> {
         })
     }
 
-    /// Makes a layer that is there already, and that this blob holds too, that of an active snapshot, unless it has gone
-    /// meanwhile. Returns whether it has not, and the layer that the snapshot had, if nobody has that any more.
+    /// Makes a layer that is there already that of an active snapshot, unless it has gone meanwhile; `blob` holds it too, and was
+    /// read. Returns whether it has not gone, and the layer that the snapshot had, if nobody has that any more.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::State`].
@@ -226,7 +232,7 @@ impl<B: StorageBackend> Metadata<B> {
         &self,
         snapshot: Number,
         number: Number,
-        blob: &str,
+        blob: Option<&str>,
     ) -> Result<Option<Option<(Number, Layer)>>, Error> {
         self.change_kept(|change| {
             let (key, mut record) = change.active(snapshot)?;
@@ -235,11 +241,16 @@ impl<B: StorageBackend> Metadata<B> {
             }
             change.change_layer(number, |layer| {
                 layer.unused_since = None;
-                if !layer.blobs.iter().any(|known| known == blob) {
+                if let Some(blob) = blob
+                    && !layer.blobs.iter().any(|known| known == blob)
+                {
                     layer.blobs.push(blob.to_owned());
                 }
             })?;
-            change.0.open_table(BLOBS)?.insert(blob, number.0)?;
+            if let Some(blob) = blob {
+                change.0.open_table(BLOBS)?.insert(blob, number.0)?;
+                change.came_from(number, namespace(&key))?;
+            }
             change.take(&key, &record)?;
             let before = record.layer.replace(number);
             change.put(&key, &record)?;
@@ -251,20 +262,13 @@ impl<B: StorageBackend> Metadata<B> {
         })
     }
 
-    /// The layer with this diffID, or else that of this blob.
+    /// The layer that this blob became.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub(crate) fn find_layer(
-        &self,
-        digest: Option<&str>,
-        blob: &str,
-    ) -> Result<Option<(Number, Layer)>, Error> {
+    pub(crate) fn layer_of_blob(&self, blob: &str) -> Result<Option<(Number, Layer)>, Error> {
         let read = self.database.begin_read()?;
-        let number = match digest {
-            Some(digest) => read.open_table(DIGESTS)?.get(digest)?,
-            None => read.open_table(BLOBS)?.get(blob)?,
-        };
+        let number = read.open_table(BLOBS)?.get(blob)?;
         let Some(number) = number.map(|number| number.value()) else {
             return Ok(None);
         };
@@ -272,6 +276,78 @@ impl<B: StorageBackend> Metadata<B> {
             Some(bytes) => Ok(Some((Number(number), record("a layer", bytes.value())?))),
             None => Ok(None),
         }
+    }
+
+    /// The diffID of the layer which makes this chain ID over that of a parent, or over nothing. Nothing but the digests of
+    /// all layers tells it: there are few, and they are short.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; [`Error::NotFound`] of the parent.
+    pub(crate) fn diff_id(
+        &self,
+        parent: Option<&str>,
+        chain: &str,
+    ) -> Result<Option<String>, Error> {
+        let below = match parent {
+            Some(parent) => match self.get(parent)?.chain {
+                Some(below) => below,
+                None => return Ok(None),
+            },
+            None => return Ok(Some(chain.to_owned())),
+        };
+        for entry in self.database.begin_read()?.open_table(DIGESTS)?.iter()? {
+            let (digest, _) = entry?;
+            if digest::chain(Some(&below), digest.value()) == chain {
+                return Ok(Some(digest.value().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a layer that is there a committed snapshot of its own, unless there is one with this chain ID and parent, or the
+    /// layer has gone meanwhile. Returns whether it has not.
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; [`Error::NotFound`] and [`Error::State`] of the parent.
+    pub(crate) fn commit_stored(
+        &self,
+        name: &str,
+        parent: Option<&str>,
+        layer: Number,
+        chain: &str,
+        labels: Labels,
+    ) -> Result<bool, Error> {
+        let number = self.number()?;
+        self.change(|change| {
+            if let Some(parent) = parent {
+                change.check_parent(parent)?;
+            }
+            if change.chain(parent, Some(layer))?.as_deref() != Some(chain) {
+                return Ok(false);
+            }
+            if change.has_committed(layer, parent, chain)? {
+                return Ok(true);
+            }
+            if change.snapshot(name)?.is_some() {
+                return Err(Error::Exists(name.to_owned()));
+            }
+            change.change_layer(layer, |layer| layer.unused_since = None)?;
+            let now = Time::now();
+            let snapshot = Snapshot {
+                number,
+                state: State::Committed,
+                parent: parent.map(str::to_owned),
+                layer: Some(layer),
+                chain: Some(chain.to_owned()),
+                merged: None,
+                quota: None,
+                labels,
+                created: now,
+                updated: now,
+            };
+            change.put(name, &snapshot)?;
+            Ok(true)
+        })
     }
 
     /// Takes a layer out that no snapshot has.
@@ -344,6 +420,7 @@ impl<B: StorageBackend> Metadata<B> {
                 }
                 (own, None) => own,
             };
+            snapshot.chain = change.chain(snapshot.parent.as_deref(), snapshot.layer)?;
             snapshot.state = State::Committed;
             // That was of what is below it.
             snapshot.merged = None;
@@ -430,16 +507,22 @@ impl<B: StorageBackend> Metadata<B> {
         record(key, found.value())
     }
 
+    /// The key or name of the snapshot with this number.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn key(&self, number: Number) -> Result<String, Error> {
+        let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
+        let key = numbers.get(number.0)?.map(|key| key.value().to_owned());
+        key.ok_or_else(|| missing(&number.0.to_string()))
+    }
+
     /// A label of the snapshot with this number.
     ///
     /// # Errors
     /// [`Error::NotFound`] of the snapshot.
     pub(crate) fn label(&self, number: Number, label: &str) -> Result<Option<String>, Error> {
-        let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
-        let key = numbers
-            .get(number.0)?
-            .ok_or_else(|| missing(&number.0.to_string()))?;
-        Ok(self.get(key.value())?.labels.remove(label))
+        Ok(self.get(&self.key(number)?)?.labels.remove(label))
     }
 
     /// The snapshots below one, the nearest first.

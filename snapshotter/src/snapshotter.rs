@@ -111,7 +111,8 @@ impl Snapshotter {
     /// A new snapshot that is written to, or a view, and how to mount it.
     ///
     /// # Errors
-    /// [`Error`]; nothing is left of the snapshot then.
+    /// [`Error`]; nothing is left of the snapshot then. [`Error::Exists`] also where what it is made for is there: containerd then
+    /// looks for the committed snapshot.
     pub(crate) fn prepare(
         &self,
         key: &str,
@@ -120,6 +121,11 @@ impl Snapshotter {
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
         let owners = Owners::of(&labels)?;
+        if state == State::Active
+            && let Some(name) = self.stored(key, parent, &labels)?
+        {
+            return Err(Error::Exists(name));
+        }
         let is_looked_at = !metadata::is_unpacked_to(key, &labels);
         let merged = match parent {
             Some(parent) if is_looked_at => self.merged(parent)?,
@@ -163,7 +169,11 @@ impl Snapshotter {
             self.make_folder(key, snapshot, root)?;
         }
         fault::at(Step::PrepareMade)?;
-        Ok(self.told(snapshot, &lower, owners))
+        if !self.stage(snapshot)? {
+            return Ok(self.told(snapshot, &lower, owners));
+        }
+        let snapshot = self.metadata.get(key)?;
+        Ok(self.told(&snapshot, &lower, owners))
     }
 
     /// How to mount a snapshot that is active or a view: always the same.
@@ -221,7 +231,15 @@ impl Snapshotter {
             work: &self.store.work(snapshot.number),
             owners,
         };
-        parts.mounts(self.config.mode)
+        let mut mounts = parts.mounts(self.config.mode);
+        if snapshot.state == State::Active && snapshot.layer.is_some() {
+            // What is written to it would be lost. containerd 2.4 sees by this that there is nothing to unpack.
+            if let Some(mount) = mounts.last_mut() {
+                mount.options.retain(|option| option != "rw");
+                mount.options.push("ro".to_owned());
+            }
+        }
+        mounts
     }
 
     /// The images that a snapshot lies over, where `layers` are below it: these, or what was merged of them.
@@ -446,9 +464,11 @@ impl Snapshotter {
         };
         draft.sync(if known.is_some() { 0 } else { LARGE })?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if layer.digest.is_some() {
-            let blob = layer.blobs.first().map_or("", String::as_str);
-            if let Some(stored) = self.find(snapshot, layer.digest.as_deref(), blob)? {
+        if let Some(digest) = &layer.digest {
+            let blob = layer.blobs.first().map(String::as_str);
+            if let Some((number, known)) = self.metadata.layer_with(digest)?
+                && let Some(stored) = self.give(snapshot, number, known, blob)?
+            {
                 return Ok(stored);
             }
         }

@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// Label of a snapshot with the digest that its layer must have.
-const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
+pub(crate) const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
 
 /// The snapshot that these mounts are of, as [`Snapshotter::prepare`] returned them.
 ///

@@ -4,6 +4,7 @@ use super::{
     CHILDREN, COUNTER, DIGESTS, Layer, Metadata, NUMBERS, Number, SNAPSHOTS, Snapshot, State,
     USERS, record,
 };
+use crate::digest;
 use crate::error::Error;
 use redb::{ReadableMultimapTable as _, ReadableTable as _, StorageBackend};
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,6 +93,16 @@ fn compare<T: std::fmt::Debug + Ord>(
 }
 
 impl Tables {
+    /// The chain ID of a snapshot's layer and those below it.
+    fn chain(&self, snapshot: &Snapshot) -> Option<String> {
+        let below = match &snapshot.parent {
+            Some(parent) => Some(self.snapshots.get(parent)?.chain.as_deref()?),
+            None => None,
+        };
+        let digest = self.layers.get(&snapshot.layer?)?.digest.as_deref()?;
+        Some(digest::chain(below, digest))
+    }
+
     /// Where the tables contradict each other.
     pub(crate) fn contradictions(&self) -> Vec<String> {
         let mut findings = Vec::new();
@@ -121,6 +132,9 @@ impl Tables {
                     findings.push(format!("{key:?} is committed and has no layer"));
                 }
                 None => {}
+            }
+            if snapshot.chain.is_some() && snapshot.chain != self.chain(snapshot) {
+                findings.push(format!("the chain ID of {key:?} is not that of its layers"));
             }
         }
         for (number, layer) in &self.layers {

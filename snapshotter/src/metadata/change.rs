@@ -1,10 +1,11 @@
 //! What a change of the database is made of.
 
-use super::records::{Labels, Layer, Number, Snapshot, State, Time, is_unpacked_to};
+use super::records::{Labels, Layer, Number, Snapshot, State, TARGET, Time, is_unpacked_to};
 use super::{
     BLOBS, CHILDREN, COUNTER, DIGESTS, LAYERS, NUMBERS, NUMBERS_AT_ONCE, SNAPSHOTS, USERS, bytes,
     missing, record,
 };
+use crate::digest;
 use crate::error::Error;
 use redb::{ReadableMultimapTable, ReadableTable, WriteTransaction};
 use std::ops::Range;
@@ -139,6 +140,51 @@ impl Change {
         Ok(Some((number, layer)))
     }
 
+    /// The chain ID of a layer over a committed snapshot, or over nothing.
+    pub(super) fn chain(
+        &self,
+        parent: Option<&str>,
+        number: Option<Number>,
+    ) -> Result<Option<String>, Error> {
+        let below = match parent {
+            Some(parent) => match self.snapshot(parent)?.and_then(|parent| parent.chain) {
+                Some(below) => Some(below),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let Some(number) = number else {
+            return Ok(None);
+        };
+        let layers = self.0.open_table(LAYERS)?;
+        let Some(bytes) = layers.get(number.0)? else {
+            return Ok(None);
+        };
+        let digest = record::<Layer>("a layer", bytes.value())?.digest;
+        Ok(digest.map(|digest| digest::chain(below.as_deref(), &digest)))
+    }
+
+    /// Whether a layer is that of a committed snapshot with this chain ID and parent.
+    pub(super) fn has_committed(
+        &self,
+        number: Number,
+        parent: Option<&str>,
+        chain: &str,
+    ) -> Result<bool, Error> {
+        for user in self.0.open_multimap_table(USERS)?.get(number.0)? {
+            let is_it = self.snapshot(user?.value())?.is_some_and(|user| {
+                user.state == State::Committed
+                    && user.parent.as_deref() == parent
+                    && user.chain.as_deref() == Some(chain)
+                    && user.labels.get(TARGET).is_some_and(|told| told == chain)
+            });
+            if is_it {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a layer came from a blob.
     pub(super) fn has_digest(&self, number: Number) -> Result<bool, Error> {
         match self.0.open_table(LAYERS)?.get(number.0)? {
@@ -153,6 +199,15 @@ impl Change {
             return Ok(());
         }
         self.change_layer(number, |layer| layer.unused_since = Some(Time::now()))
+    }
+
+    /// Notes that a blob of a layer came from this namespace.
+    pub(super) fn came_from(&self, number: Number, namespace: &str) -> Result<(), Error> {
+        self.change_layer(number, |layer| {
+            if !layer.namespaces.iter().any(|known| known == namespace) {
+                layer.namespaces.push(namespace.to_owned());
+            }
+        })
     }
 
     /// Changes the record of a layer, if there is one.

@@ -65,6 +65,9 @@ pub(crate) struct Snapshot {
     pub(crate) parent: Option<String>,
     /// Its own layer, which a committed snapshot always has.
     pub(crate) layer: Option<Number>,
+    /// The chain ID of its own layer and those below, of a committed snapshot whose layers all came from blobs.
+    #[serde(default)]
+    pub(crate) chain: Option<String>,
     /// The image that was merged of the layers below it; of a committed one with its own.
     #[serde(default)]
     pub(crate) merged: Option<Number>,
@@ -74,6 +77,16 @@ pub(crate) struct Snapshot {
     pub(crate) labels: Labels,
     pub(crate) created: Time,
     pub(crate) updated: Time,
+}
+
+impl Snapshot {
+    /// Whether containerd is told this label. By one of them it finds, among the snapshots of all namespaces, the one that it need
+    /// not unpack, and clients may write there what they like: so that is told of committed snapshots where it is true.
+    pub(crate) fn tells(&self, label: &str) -> bool {
+        label != TARGET
+            || self.state != State::Committed
+            || self.chain.as_ref() == self.labels.get(TARGET)
+    }
 }
 
 /// A layer that is an image.
@@ -91,6 +104,9 @@ pub(crate) struct Layer {
     /// Digests of blobs that hold its tar.
     #[serde(default)]
     pub(crate) blobs: Vec<String>,
+    /// containerd's namespaces from which such a blob came.
+    #[serde(default)]
+    pub(crate) namespaces: Vec<String>,
     /// SHA-256 of the image, once that was noted.
     #[serde(default)]
     pub(crate) image: Option<String>,
@@ -123,9 +139,17 @@ pub(crate) struct Removed {
     pub(crate) merged: Option<Number>,
 }
 
+/// Label with the chain ID of what a layer is unpacked to, which is the committed snapshot's name for containerd.
+pub(crate) const TARGET: &str = "containerd.io/snapshot.ref";
+
+/// containerd's namespace of a snapshot, with which it begins all keys and names; empty where it does not.
+pub(crate) fn namespace(key: &str) -> &str {
+    key.split_once('/').map_or("", |(namespace, _)| namespace)
+}
+
 /// Whether containerd makes a snapshot to unpack a layer: nobody looks at what lies below it, and when this process ends early, it
 /// is unpacked anew.
 pub(crate) fn is_unpacked_to(key: &str, labels: &Labels) -> bool {
     let own = key.rsplit('/').next().unwrap_or(key);
-    labels.contains_key("containerd.io/snapshot.ref") || own.starts_with("extract-")
+    labels.contains_key(TARGET) || own.starts_with("extract-")
 }

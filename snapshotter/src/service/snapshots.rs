@@ -33,13 +33,17 @@ impl From<Time> for Timestamp {
 }
 
 fn info(name: &str, snapshot: Snapshot) -> Info {
+    let labels = snapshot.labels.iter();
+    let labels = labels.filter(|(label, _)| snapshot.tells(label));
     Info {
         name: name.to_owned(),
+        labels: labels
+            .map(|(label, value)| (label.clone(), value.clone()))
+            .collect(),
         parent: snapshot.parent.unwrap_or_default(),
         kind: Kind::from(snapshot.state).into(),
         created_at: Some(snapshot.created.into()),
         updated_at: Some(snapshot.updated.into()),
-        labels: snapshot.labels.into_iter().collect(),
     }
 }
 
@@ -52,13 +56,18 @@ impl Fields for Named<'_> {
         match path {
             [field] => match field.as_str() {
                 "name" => Some(name),
-                "parent" => snapshot.parent.as_deref(),
+                "parent" => Some(snapshot.parent.as_deref().unwrap_or_default()),
                 "kind" => Some(snapshot.state.name()),
                 _ => None,
             },
             // Parts that were not quoted belong together.
             [labels, label @ ..] if labels == "labels" => {
-                snapshot.labels.get(&label.join(".")).map(String::as_str)
+                let label = label.join(".");
+                let told = snapshot
+                    .labels
+                    .get(&label)
+                    .filter(|_| snapshot.tells(&label));
+                told.map(String::as_str)
             }
             _ => None,
         }

@@ -13,6 +13,7 @@ mod operators;
 mod plugin;
 mod quota;
 mod random;
+mod stored;
 mod unpacking;
 
 use std::fs;

@@ -383,10 +383,23 @@ impl Client {
 
     /// Commits, over `parent` if that is not empty and the snapshot was prepared without one.
     pub(crate) async fn commit(&self, key: &str, name: &str, parent: &str) -> Result<(), Status> {
+        self.commit_labelled(key, name, parent, HashMap::new())
+            .await
+    }
+
+    /// The same with labels, as containerd commits what it unpacked.
+    pub(crate) async fn commit_labelled(
+        &self,
+        key: &str,
+        name: &str,
+        parent: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<(), Status> {
         let request = CommitSnapshotRequest {
             key: key.to_owned(),
             name: name.to_owned(),
             parent: parent.to_owned(),
+            labels,
             ..CommitSnapshotRequest::default()
         };
         self.snapshots().commit(request).await.map(drop)
@@ -420,9 +433,17 @@ impl Client {
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<Info>, Status> {
+        self.matching(Vec::new()).await
+    }
+
+    /// Those snapshots of which one of these filters holds.
+    pub(crate) async fn matching(&self, filters: Vec<String>) -> Result<Vec<Info>, Status> {
         let mut infos = Vec::new();
         let mut client = self.snapshots();
-        let stream = client.list(ListSnapshotsRequest::default());
+        let stream = client.list(ListSnapshotsRequest {
+            filters,
+            ..ListSnapshotsRequest::default()
+        });
         let mut stream = stream.await?.into_inner();
         while let Some(message) = stream.message().await? {
             infos.extend(message.info);
