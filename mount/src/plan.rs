@@ -59,6 +59,15 @@ impl Sources {
         let fits = requirements.flat_bytes.is_some_and(|bytes| bytes <= room);
         self.devices.is_empty() && requirements.extra_devices != 0 && fits
     }
+
+    /// What a kernel needs for the image where it is, beyond what its superblock announces: devices behind it in its file.
+    pub fn needs(&self, requirements: &Requirements, offset: u64) -> Requirements {
+        let mut needs = requirements.clone();
+        if self.holds_devices(requirements, offset) {
+            needs.add([Requirement::FlatDevices]);
+        }
+        needs
+    }
 }
 
 /// One way to try.

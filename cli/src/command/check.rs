@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use erofs_format::kernel::KernelVersion;
 use erofs_format::{BlockBits, Nid};
-use erofs_mount::{Ability, Requirements};
+use erofs_mount::{Ability, MountOptions, Requirements, Sources};
 use erofs_reader::check::{
     CheckOptions, Counts, Finding, Report, Rule, Severity, Start, Statistics, check,
 };
@@ -164,8 +164,16 @@ impl Needs {
     /// What the superblock says and what was found beyond. Nothing of an image that does not open.
     fn new(input: &ImageInput, report: &Report) -> Self {
         let requirements = Requirements::read(&input.image, input.offset).ok();
+        let options = MountOptions {
+            offset: input.offset,
+            devices: input.devices.clone(),
+            ..MountOptions::default()
+        };
         // The commonest pages.
         Self(requirements.and_then(|mut requirements| {
+            if let Ok(sources) = Sources::find(&input.image, &options, &requirements) {
+                requirements = sources.needs(&requirements, input.offset);
+            }
             requirements.add(report.unannounced.iter().copied());
             requirements.oldest_kernel(BlockBits::B4096)
         }))

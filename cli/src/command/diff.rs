@@ -276,7 +276,7 @@ impl Diff {
             let image = open_image(path, devices, offset)?;
             return Ok(Opened::new(path, "image", ImageSide::new(image)));
         }
-        if !tar::is_tar(&file) {
+        if !tar::is_tar(&file) && !tar::is_end_mark(&file) {
             bail!("{}: neither an image nor a directory nor a tar", named());
         }
         tar(file)

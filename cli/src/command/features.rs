@@ -181,7 +181,13 @@ fn rows(abilities: Vec<Ability>, capabilities: &Capabilities) -> Vec<AbilityRow>
 }
 
 fn image(path: &Path, requirements: &Requirements, capabilities: &Capabilities) -> ImageAnswer {
-    let oldest = requirements.oldest_kernel(capabilities.page);
+    let options = MountOptions::default();
+    let sources = Sources::find(path, &options, requirements);
+    let needs = match &sources {
+        Ok(sources) => sources.needs(requirements, options.offset),
+        Err(_) => requirements.clone(),
+    };
+    let oldest = needs.oldest_kernel(capabilities.page);
     let mut answer = ImageAnswer {
         path: report::path(path),
         block_size: requirements.block_bits.bytes(),
@@ -189,13 +195,12 @@ fn image(path: &Path, requirements: &Requirements, capabilities: &Capabilities) 
         devices: Vec::new(),
         oldest_kernel: oldest.map(|(version, _)| version.to_string()),
         oldest_kernel_because: oldest.map(|(_, ability)| ability.to_string()),
-        needs: rows(requirements.abilities(capabilities.page), capabilities),
+        needs: rows(needs.abilities(capabilities.page), capabilities),
         ways: PlanAccount::default(),
         error: None,
         lines: Vec::new(),
     };
-    let options = MountOptions::default();
-    let planned = Sources::find(path, &options, requirements).and_then(|sources| {
+    let planned = sources.and_then(|sources| {
         answer.devices = mounting::devices(&sources);
         let wish = Wish::new(&options, true);
         Ok(plan(requirements, capabilities, &sources, &wish)?)

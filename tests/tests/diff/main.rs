@@ -27,6 +27,17 @@ fn small() -> Tree {
 }
 
 #[test]
+fn a_tar_without_members_is_a_tar() {
+    require!(erofs());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (tar, directory) = (folder.path().join("tar"), folder.path().join("directory"));
+    fs::write(&tar, [0; 10240]).expect("written");
+    fs::create_dir(&directory).expect("made");
+    let same = diff(&[&tar, &directory], &["--ignore=mode,owner,mtime"]);
+    assert_eq!(same.code, 0, "{same:?}");
+}
+
+#[test]
 fn exit_codes_and_quiet() {
     require!(skip::root());
     require!(erofs());

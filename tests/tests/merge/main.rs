@@ -238,6 +238,27 @@ fn images_become_one_image() {
     }
 }
 
+/// No feature bit says that the devices stand behind the image.
+#[test]
+fn devices_in_the_same_file_need_the_kernel_that_finds_them() {
+    require!(needs());
+    let stack = Stack::new(1, &[]);
+    for (options, since) in [(&["--index"][..], "5.16"), (&["--index", "--embed"], "6.4")] {
+        let image = stack.path("index.erofs");
+        merge(&stack.images, &image, options);
+        for command in ["check", "features"] {
+            let mut asked = erofs().expect("asked for");
+            let told = succeed(asked.args([command, "--json"]).arg(&image)).stdout;
+            let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+            let told = told
+                .get("image")
+                .filter(|part| part.is_object())
+                .unwrap_or(&told);
+            assert_eq!(told["oldest_kernel"], since, "{command} {options:?}");
+        }
+    }
+}
+
 #[test]
 fn an_index_of_images_shows_what_they_hold() {
     let ways = require!(needs());
