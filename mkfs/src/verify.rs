@@ -323,17 +323,15 @@ impl Expected<'_> {
                     })?;
             }
         };
+        let others = self.workers.min(files.len()).saturating_sub(1);
         let results: Vec<Result<(), (usize, VerifyError)>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.workers.clamp(1, files.len().max(1)))
-                .map(|_| scope.spawn(work))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| match thread.join() {
-                    Ok(result) => result,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
-                .collect()
+            let threads: Vec<_> = (0..others).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let others = threads.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            [own].into_iter().chain(others).collect()
         });
         let first = results
             .into_iter()

@@ -51,6 +51,7 @@ pub mod map;
 pub mod metadata;
 pub mod names;
 pub mod path;
+pub mod processors;
 pub mod read;
 pub mod source;
 pub mod walk;

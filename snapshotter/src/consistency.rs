@@ -19,7 +19,7 @@ const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// runs.
 pub fn contradictions(root: &Path) -> Result<Vec<String>, Error> {
     let store = Store::open(root)?;
-    let tables = Metadata::open(&store.database())?.tables()?;
+    let tables = Metadata::open(&store.database(), &store.journal())?.tables()?;
     let mut findings = tables.contradictions();
 
     let mut images = BTreeSet::new();

@@ -17,10 +17,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// Opens what the database is stored in.
 type Open<B> = dyn Fn() -> Result<B, DatabaseError> + Send + Sync;
+/// What is done with a database that was opened, before anything else.
+type Begin = dyn Fn(&Database) -> Result<(), Error> + Send + Sync;
 
 /// A database that goes on after errors.
 pub(crate) struct Reopened<B> {
     open: Box<Open<B>>,
+    begin: Box<Begin>,
     /// Whether the storage failed since the database was opened.
     failed: Arc<AtomicBool>,
     database: RwLock<Option<Database>>,
@@ -35,15 +38,17 @@ impl<B> fmt::Debug for Reopened<B> {
 }
 
 impl<B: StorageBackend> Reopened<B> {
-    /// Opens the database, or makes one.
+    /// Opens the database, or makes one. `begin` is what is done then, each time that it was opened.
     ///
     /// # Errors
-    /// [`Error::Database`].
+    /// [`Error::Database`], those of `begin`.
     pub(crate) fn new(
         open: impl Fn() -> Result<B, DatabaseError> + Send + Sync + 'static,
+        begin: impl Fn(&Database) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let opened = Self {
             open: Box::new(open),
+            begin: Box::new(begin),
             failed: Arc::default(),
             database: RwLock::default(),
         };
@@ -67,7 +72,9 @@ impl<B: StorageBackend> Reopened<B> {
             backend: (self.open)()?,
             failed: Arc::clone(&self.failed),
         };
-        *database = Some(Database::builder().create_with_backend(backend)?);
+        let opened = Database::builder().create_with_backend(backend)?;
+        (self.begin)(&opened)?;
+        *database = Some(opened);
         Ok(())
     }
 

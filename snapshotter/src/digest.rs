@@ -4,8 +4,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Pieces that wait to be digested.
 const WAITING: usize = 32;
@@ -28,6 +27,11 @@ pub(crate) fn chain(below: Option<&str>, diff_id: &str) -> String {
         None => diff_id.to_owned(),
         Some(below) => told(Sha256::new_with_prefix(format!("{below} {diff_id}"))),
     }
+}
+
+/// The digest of bytes.
+pub(crate) fn of_bytes(bytes: &[u8]) -> String {
+    told(Sha256::new_with_prefix(bytes))
 }
 
 /// The digest of a file from its start on; `progress` learns of bytes that were read.
@@ -59,38 +63,93 @@ pub(crate) struct Digested {
     pub(crate) size: u64,
 }
 
-/// Digests what is written to it, in a thread of its own.
-pub(crate) struct Hasher(SyncSender<Vec<u8>>);
+/// Bytes from which on a thread digests what comes: less is digested sooner than one is started.
+const SHORT: u64 = 1 << 20;
+
+/// Digests what is written to it, in a thread of its own if that is much.
+pub(crate) struct Hasher {
+    /// What was digested by now, unless a thread does that.
+    digesting: Option<Digesting>,
+    thread: Option<SyncSender<Vec<u8>>>,
+}
+
+/// What is digested by now, and who is told in the end.
+struct Digesting {
+    sha256: Sha256,
+    size: u64,
+    told: Sender<Digested>,
+}
+
+impl Digesting {
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    fn tell(self) {
+        let (digest, size) = (told(self.sha256), self.size);
+        // Whoever does not listen any more does not want it either.
+        let _ = self.told.send(Digested { digest, size });
+    }
+}
 
 impl Hasher {
-    /// A hasher, and who tells what it digested once it is dropped.
-    pub(crate) fn start() -> io::Result<(Self, JoinHandle<Digested>)> {
+    /// A hasher, and where it tells what it digested once it is dropped.
+    pub(crate) fn new() -> (Self, Receiver<Digested>) {
+        let (told, digested) = channel();
+        let digesting = Some(Digesting {
+            sha256: Sha256::new(),
+            size: 0,
+            told,
+        });
+        let hasher = Self {
+            digesting,
+            thread: None,
+        };
+        (hasher, digested)
+    }
+
+    /// Leaves the rest to a thread.
+    fn start(mut digesting: Digesting) -> io::Result<SyncSender<Vec<u8>>> {
         let (sender, pieces) = sync_channel::<Vec<u8>>(WAITING);
-        let thread = std::thread::Builder::new()
-            .name("digest".to_owned())
-            .spawn(move || {
-                let (mut sha256, mut size) = (Sha256::new(), 0);
-                for piece in pieces {
-                    sha256.update(&piece);
-                    size += piece.len() as u64;
-                }
-                let digest = told(sha256);
-                Digested { digest, size }
-            })?;
-        Ok((Self(sender), thread))
+        let thread = std::thread::Builder::new().name("digest".to_owned());
+        thread.spawn(move || {
+            for piece in pieces {
+                digesting.update(&piece);
+            }
+            digesting.tell();
+        })?;
+        Ok(sender)
     }
 }
 
 impl Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .send(bytes.to_vec())
-            .map_err(|_| io::ErrorKind::BrokenPipe)?;
+        if let Some(digesting) = &mut self.digesting
+            && digesting.size < SHORT
+        {
+            digesting.update(bytes);
+            return Ok(bytes.len());
+        }
+        if let Some(digesting) = self.digesting.take() {
+            self.thread = Some(Self::start(digesting)?);
+        }
+        let thread = self.thread.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
+        let sent = thread.send(bytes.to_vec());
+        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Drop for Hasher {
+    fn drop(&mut self) {
+        if let Some(digesting) = self.digesting.take() {
+            digesting.tell();
+        }
     }
 }
 

@@ -40,6 +40,10 @@ steps! {
     DatabaseChanged = "database.changed",
     /// The transaction is committed.
     DatabaseCommitted = "database.committed",
+    /// A snapshot has a line in the journal, and is not in the database.
+    JournalWritten = "journal.written",
+    /// What was answered is about to be synced.
+    SyncBegun = "sync.begun",
     /// A snapshot has a record and no folder.
     PrepareRecorded = "prepare.recorded",
     /// A snapshot has a folder with nothing in it.

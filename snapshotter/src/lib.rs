@@ -61,6 +61,7 @@ mod socket;
 mod status;
 mod store;
 mod stored;
+mod syncing;
 mod verify;
 mod writable;
 

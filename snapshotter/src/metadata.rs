@@ -5,6 +5,7 @@
 
 mod agreement;
 mod change;
+mod journal;
 #[cfg(test)]
 mod power_loss;
 mod records;
@@ -14,19 +15,20 @@ pub(crate) use records::{
 };
 
 use change::{Change, Keep};
+use journal::Journal;
 
 use crate::database::{Reopened, Roomy};
 use crate::digest;
 use crate::error::Error;
 use crate::fault::{self, Step};
 use redb::{
-    DatabaseError, Durability, MultimapTableDefinition, ReadableMultimapTable, ReadableTable,
-    StorageBackend, TableDefinition,
+    Database, DatabaseError, Durability, MultimapTableDefinition, ReadableMultimapTable,
+    ReadableTable, StorageBackend, TableDefinition,
 };
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Records by key or name, as JSON.
 const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
@@ -44,14 +46,17 @@ const BLOBS: TableDefinition<'_, &str, u64> = TableDefinition::new("blobs");
 const USERS: MultimapTableDefinition<'_, u64, &str> = MultimapTableDefinition::new("users");
 /// The next number.
 const COUNTER: TableDefinition<'_, (), u64> = TableDefinition::new("counter");
+/// The last line of the journal that is in the other tables.
+const JOURNAL: TableDefinition<'_, (), u64> = TableDefinition::new("journal");
 
 /// Numbers that are taken from the database at once.
 const NUMBERS_AT_ONCE: u64 = 256;
 
 /// The database.
 #[derive(Debug)]
-pub(crate) struct Metadata<B = Roomy> {
+pub(crate) struct Metadata<B: StorageBackend = Roomy> {
     database: Reopened<B>,
+    journal: Arc<Journal<B>>,
     /// Numbers that were taken and not given yet.
     numbers: Mutex<Range<u64>>,
 }
@@ -78,13 +83,14 @@ fn missing(name: &str) -> Error {
 }
 
 impl Metadata {
-    /// Opens the database, or makes one.
+    /// Opens the database and its journal, or makes them.
     ///
     /// # Errors
-    /// [`Error::Database`], also when another process has it open.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    /// [`Error::Database`], also when another process has them open.
+    pub(crate) fn open(path: &Path, journal: &Path) -> Result<Self, Error> {
         let path = path.to_path_buf();
-        Self::stored_in(move || Roomy::open(&path))
+        let journal = Roomy::open(journal)?;
+        Self::stored_in(move || Roomy::open(&path), journal)
     }
 }
 
@@ -95,21 +101,18 @@ impl<B: StorageBackend> Metadata<B> {
     /// [`Error::Database`].
     pub(crate) fn stored_in(
         open: impl Fn() -> Result<B, DatabaseError> + Send + Sync + 'static,
+        journal: B,
     ) -> Result<Self, Error> {
-        let database = Reopened::new(open)?;
-        let change = Change(database.begin_write()?);
-        // So that reading never finds a table missing.
-        change.0.open_table(SNAPSHOTS)?;
-        change.0.open_table(NUMBERS)?;
-        change.0.open_multimap_table(CHILDREN)?;
-        change.0.open_table(LAYERS)?;
-        change.0.open_table(DIGESTS)?;
-        change.0.open_table(BLOBS)?;
-        change.0.open_multimap_table(USERS)?;
-        change.0.open_table(COUNTER)?;
-        change.0.commit()?;
+        let journal = Arc::new(Journal::new(journal));
+        let lines = Arc::clone(&journal);
+        let begin = move |database: &Database| {
+            let change = Change(database.begin_write()?);
+            change.make_tables()?;
+            lines.replay(change)
+        };
         Ok(Self {
-            database,
+            database: Reopened::new(open, begin)?,
+            journal,
             numbers: Mutex::default(),
         })
     }
@@ -124,23 +127,58 @@ impl<B: StorageBackend> Metadata<B> {
         &self,
         make: impl FnOnce(&Change) -> Result<(T, Keep), Error>,
     ) -> Result<T, Error> {
-        let mut change = Change(self.database.begin_write()?);
+        let change = Change(self.database.begin_write()?);
         // What is not committed is not there.
         let (result, keep) = make(&change)?;
-        if keep != Keep::Now {
-            change.0.set_durability(Durability::None)?;
+        if keep != Keep::Sometime {
+            fault::at(Step::DatabaseChanged)?;
         }
-        if keep == Keep::Sometime {
-            change.0.commit()?;
-            return Ok(result);
+        self.commit_kept(change, keep)?;
+        if keep != Keep::Sometime {
+            fault::at(Step::DatabaseCommitted)?;
         }
-        fault::at(Step::DatabaseChanged)?;
-        change.0.commit()?;
-        fault::at(Step::DatabaseCommitted)?;
         Ok(result)
     }
 
-    /// A new active snapshot or view.
+    fn commit_kept(&self, mut change: Change, keep: Keep) -> Result<(), Error> {
+        if keep != Keep::Now {
+            change.0.set_durability(Durability::None)?;
+            return Ok(change.0.commit()?);
+        }
+        let last = self.journal.last();
+        change.0.commit()?;
+        self.journal.set_synced(last);
+        Ok(())
+    }
+
+    /// Syncs what was answered and is not synced yet.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        if self.is_synced() {
+            return Ok(());
+        }
+        let change = Change(self.database.begin_write()?);
+        // Perhaps who changed something meanwhile did it.
+        if self.is_synced() {
+            return Ok(());
+        }
+        fault::at(Step::SyncBegun)?;
+        self.commit_kept(change, Keep::Now)
+    }
+
+    /// Whether everything that was answered is synced.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.journal.is_synced()
+    }
+
+    /// Waits until there is something to sync.
+    pub(crate) fn wait_for_unsynced(&self) {
+        self.journal.wait();
+    }
+
+    /// A new active snapshot or view. A loss of power may take it until [`Metadata::sync`] or the next change that is synced.
     ///
     /// # Errors
     /// [`Error::Exists`]; [`Error::NotFound`] and [`Error::State`] of the parent.
@@ -154,8 +192,8 @@ impl<B: StorageBackend> Metadata<B> {
         labels: Labels,
     ) -> Result<Snapshot, Error> {
         let number = self.number()?;
-        let keep = Keep::of(key, &labels);
-        self.change_kept(|change| {
+        let is_unpacked = is_unpacked_to(key, &labels);
+        let make = |change: &Change| {
             if change.snapshot(key)?.is_some() {
                 return Err(Error::Exists(key.to_owned()));
             }
@@ -176,8 +214,15 @@ impl<B: StorageBackend> Metadata<B> {
                 updated: now,
             };
             change.put(key, &snapshot)?;
-            Ok((snapshot, keep))
-        })
+            Ok(snapshot)
+        };
+        if is_unpacked {
+            return self.change_kept(|change| Ok((make(change)?, Keep::Later)));
+        }
+        let change = Change(self.database.begin_write()?);
+        let snapshot = make(&change)?;
+        self.journal.commit(change, key, &snapshot)?;
+        Ok(snapshot)
     }
 
     /// A number that was never given before.

@@ -10,7 +10,7 @@ use crate::layer_mounts::FuseServer;
 use crate::monitoring::Listener;
 use crate::service::Service;
 use crate::snapshotter::Snapshotter;
-use crate::{log, seal, socket};
+use crate::{log, seal, socket, syncing};
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -69,6 +69,7 @@ pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
         if let Some(listener) = monitoring {
             tokio::spawn(listener.serve(Arc::clone(&snapshotter)));
         }
+        syncing::start(Arc::clone(&snapshotter)).map_err(other)?;
         seal::start(snapshotter).map_err(other)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;

@@ -59,7 +59,7 @@ impl Snapshotter {
     /// [`Error`], where the folder or the database cannot be used; a snapshot that is broken is no reason.
     pub(crate) fn open(config: &Config, server: FuseServer) -> Result<Self, Error> {
         let store = Store::open(&config.root)?;
-        let metadata = Metadata::open(&store.database())?;
+        let metadata = Metadata::open(&store.database(), &store.journal())?;
         store.sync()?;
         let points = store.mount_points()?;
         let points = points
@@ -176,19 +176,21 @@ impl Snapshotter {
         Ok(self.told(&snapshot, &lower, owners))
     }
 
-    /// How to mount a snapshot that is active or a view: always the same.
+    /// How to mount a snapshot that is active or a view: always the same. A loss of power does not take it from then on, so that what
+    /// a container writes and syncs is not lost with it.
     ///
     /// # Errors
     /// [`Error`].
     pub(crate) fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
         let snapshot = self.mountable(key)?;
+        self.metadata.sync()?;
         let owners = Owners::of(&snapshot.labels)?;
         let lower = self.lower(key, &snapshot, &owners)?;
         self.mount_writable(key, &snapshot)?;
         Ok(self.told(&snapshot, &lower, &owners))
     }
 
-    /// The same, if the snapshot lies over nothing but layers that are mounted.
+    /// The same, if there is nothing to sync, and the snapshot lies over nothing but layers that are mounted.
     ///
     /// # Errors
     /// [`Error`].
@@ -196,7 +198,7 @@ impl Snapshotter {
         let snapshot = self.mountable(key)?;
         let owners = Owners::of(&snapshot.labels)?;
         let is_plain = snapshot.quota.is_none() && !owners.are_others();
-        if self.config.mode != MountMode::Overlay || !is_plain {
+        if self.config.mode != MountMode::Overlay || !is_plain || !self.metadata.is_synced() {
             return Ok(None);
         }
         let images = self.images(

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! metadata.redb                       what is known
+//! metadata.journal                    what is known and not synced yet
 //! layers/sha256/<2 hex>/<hex>.erofs   layers, by the digest of their uncompressed tar
 //! layers/sha256/<2 hex>/<hex>.tar     that tar, where the layer is an index over it
 //! layers/local/<number>.erofs         layers that came from no blob
@@ -150,6 +151,11 @@ impl Store {
 
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join(DATABASE)
+    }
+
+    /// What is not synced in the database yet.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("metadata.journal")
     }
 
     /// A layer or merged image that is about to be written.

@@ -10,6 +10,7 @@ use crate::plan::index_form::IndexForm;
 use crate::plan::inode_data::{DataMap, LayerFileData};
 use erofs_format::kernel::{KernelVersion, Requirement};
 use erofs_format::{BlockBits, DeviceId};
+use erofs_reader::processors::processors;
 use std::path::PathBuf;
 
 /// How an image is to look.
@@ -114,7 +115,7 @@ impl Default for BuildOptions {
             share_extents: false,
             reserve: None,
             verify: Verify::Small,
-            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers: processors().get(),
             memory: 128 << 20,
             image: ImageOptions::default(),
             one_file_system: false,

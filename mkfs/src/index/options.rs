@@ -6,6 +6,7 @@ use crate::data::pipeline::Settings;
 use crate::image::Header;
 use crate::options::ImageOptions;
 use erofs_format::BlockBits;
+use erofs_reader::processors::processors;
 
 /// Memory for metadata that is being compressed, in bytes.
 const MEMORY: usize = 32 << 20;
@@ -30,7 +31,7 @@ impl Default for IndexOptions {
             image: ImageOptions::default(),
             metabox: None,
             compress_directories: false,
-            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers: processors().get(),
         }
     }
 }

@@ -49,6 +49,7 @@ use crate::image::Image;
 use crate::inode::Inode;
 use crate::metadata::Window;
 use crate::path::Symlinks;
+use crate::processors::processors;
 use crate::source::ByteSource;
 use data::{Data, Jobs, Outcome};
 use erofs_format::feature::FeatureIncompat;
@@ -63,7 +64,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread;
 use tree::Visitor;
 use work::Work;
 
@@ -89,7 +89,7 @@ pub struct CheckOptions {
 impl Default for CheckOptions {
     /// Everything but data, with a thread for each processor, at most 8.
     fn default() -> Self {
-        let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let processors = processors();
         Self {
             data: false,
             start: Start::Root,

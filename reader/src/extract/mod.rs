@@ -49,6 +49,7 @@ pub use stream::{StreamError, extract_tar};
 use crate::error::Error;
 use crate::image::Image;
 use crate::inode::Inode;
+use crate::processors::processors;
 use crate::walk::DEFAULT_MAX_DEPTH;
 use directories::Directories;
 use erofs_format::Nid;
@@ -58,7 +59,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 /// How to extract.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ pub struct ExtractOptions {
 impl Default for ExtractOptions {
     /// What root wants: everything as in the image, existing files left alone, a worker for each processor, at most 8.
     fn default() -> Self {
-        let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let processors = processors();
         Self {
             start: None,
             replace: false,

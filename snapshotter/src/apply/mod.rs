@@ -12,7 +12,7 @@ mod tests;
 
 use crate::api::types::{Descriptor, Mount};
 use crate::content::Blob;
-use crate::digest::{Digested, Hasher};
+use crate::digest::Digested;
 use crate::error::Error;
 use crate::fault::{self, Step};
 use crate::media_type::{self, MediaType};
@@ -24,7 +24,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 /// Label of a snapshot with the digest that its layer must have.
@@ -70,6 +70,7 @@ pub(crate) fn apply(
         snapshotter,
         snapshot,
         digest: &layer.digest,
+        size: u64::try_from(layer.size).unwrap_or_default(),
         expected,
         open,
         gone,
@@ -116,6 +117,8 @@ struct Application<'a> {
     snapshot: Number,
     /// Of the blob.
     digest: &'a str,
+    /// Its bytes.
+    size: u64,
     /// Digest that the layer must have, as far as the image says.
     expected: Option<String>,
     open: &'a dyn Fn() -> Result<Blob, Error>,
@@ -132,18 +135,9 @@ impl Application<'_> {
         }
     }
 
-    /// Starts to digest.
-    fn hasher(&self) -> Result<(Hasher, JoinHandle<Digested>), Error> {
-        Hasher::start().map_err(|source| Error::File {
-            what: "starting a thread for",
-            path: self.digest.into(),
-            source,
-        })
-    }
-
     /// What was digested, if it is what the image says. The hasher must be gone.
-    fn digested(&self, thread: JoinHandle<Digested>) -> Result<Digested, Error> {
-        let digested = thread.join().unwrap_or_default();
+    fn digested(&self, told: &Receiver<Digested>) -> Result<Digested, Error> {
+        let digested = told.recv().unwrap_or_default();
         match &self.expected {
             Some(expected) if *expected != digested.digest => Err(self.refused(format!(
                 "its content has digest {}; the image says {expected}",

@@ -2,7 +2,7 @@
 
 use super::Application;
 use crate::content::{Blob, new_file, take};
-use crate::digest::Both;
+use crate::digest::{Both, Hasher};
 use crate::error::Error;
 use crate::metadata::{Form, Layer};
 use crate::store::Draft;
@@ -29,7 +29,7 @@ pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Resul
     let draft = application.snapshotter.draft()?;
     let image = draft.image();
     let failed = |source| Error::file("writing", &image)(source);
-    let (mut hasher, digested) = application.hasher()?;
+    let (mut hasher, digested) = Hasher::new();
     let stream: Option<Box<dyn Read + Send>> = match (application.open)()? {
         blob if is_compressed => {
             let decoder = Compression::Zstd.decoder(Box::new(application.reader(blob)));
@@ -52,7 +52,7 @@ pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Resul
         _ => failed(error),
     })?;
     drop(hasher);
-    let digested = application.digested(digested)?;
+    let digested = application.digested(&digested)?;
     if !is_compressed && digested.digest != application.digest {
         return Err(application.refused(format!("the blob has digest {}", digested.digest)));
     }

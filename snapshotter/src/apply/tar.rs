@@ -3,7 +3,7 @@
 use super::Application;
 use crate::config::Mode;
 use crate::content::{Blob, new_file, take};
-use crate::digest::Both;
+use crate::digest::{Both, Hasher};
 use crate::error::Error;
 use crate::metadata::{Form, Layer};
 use crate::metrics::Counted;
@@ -16,6 +16,8 @@ use std::io::BufWriter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+/// Bytes of a blob up to which one thread reads and digests the files in it: several would wait for each other.
+const SMALL: u64 = 1 << 20;
 /// Bytes that are written at once.
 const WRITE_SIZE: usize = 1 << 20;
 
@@ -42,17 +44,20 @@ fn has_index(error: &BuildError) -> bool {
 /// Makes an image of a tar.
 fn convert(application: &Application<'_>) -> Result<Layer, Error> {
     let blob = (application.open)()?;
-    let (hasher, digested) = application.hasher()?;
+    let (hasher, digested) = Hasher::new();
     let metrics = Arc::clone(&application.snapshotter.metrics);
     let blob = Counted::new(application.reader(blob), metrics);
     let archive = Archive::stream(blob).map_err(Error::tar(application.digest))?;
     let draft = application.snapshotter.draft()?;
-    let options = application.snapshotter.layers.options(Whiteouts::Overlay);
+    let mut options = application.snapshotter.layers.options(Whiteouts::Overlay);
+    if application.size <= SMALL {
+        options.workers = 1;
+    }
     let source = BuildSource::Tar(archive.copied_to(hasher));
     let progress = Arc::new(AtomicU64::new(0));
     let summary = build(source, &draft.image(), &options, &progress)
         .map_err(Error::convert(application.digest))?;
-    let digested = application.digested(digested)?;
+    let digested = application.digested(&digested)?;
     let layer = Layer {
         digest: Some(digested.digest),
         tar_size: digested.size,
@@ -68,7 +73,7 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
     let draft = application.snapshotter.draft()?;
     let path = draft.tar();
     let failed = |source| Error::file("writing", &path)(source);
-    let (hasher, digested) = application.hasher()?;
+    let (hasher, digested) = Hasher::new();
     let opened = match (application.open)()? {
         Blob::File(file) => {
             let archive = file.try_clone().map_err(failed)?;
@@ -98,7 +103,7 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
     };
     let summary = index(source, &draft.image(), &options, Placement::Apart)
         .map_err(Error::convert(application.digest))?;
-    let digested = application.digested(digested)?;
+    let digested = application.digested(&digested)?;
     let layer = Layer {
         digest: Some(digested.digest),
         tar_size: digested.size,

@@ -141,10 +141,10 @@ fn name(digest: &str) -> String {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let (mut hasher, digested) = Hasher::start().unwrap();
+    let (mut hasher, digested) = Hasher::new();
     hasher.write_all(bytes).unwrap();
     drop(hasher);
-    digested.join().unwrap().digest
+    digested.recv().unwrap().digest
 }
 
 fn packed(program: &str, bytes: &[u8]) -> Vec<u8> {

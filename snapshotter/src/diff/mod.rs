@@ -17,12 +17,11 @@ pub(crate) use tree::write as tar_of;
 use crate::api::diff::v1::DiffRequest;
 use crate::api::types::Descriptor;
 use crate::content::{Content, Upload};
-use crate::digest::{Both, Digested, Hasher};
+use crate::digest::{Both, Hasher};
 use crate::error::Error;
 use crate::snapshotter::Snapshotter;
 use erofs_format::inode::Timestamp;
 use packing::{Content as Made, Format, Packer};
-use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Label of a blob with the digest of what it is without compression.
@@ -52,8 +51,8 @@ pub(crate) fn diff(
         path: reference.as_str().into(),
         source,
     };
-    let (hasher, digested) = Hasher::start().map_err(failed)?;
-    let (blob_hasher, blob_digested) = Hasher::start().map_err(failed)?;
+    let (hasher, digested) = Hasher::new();
+    let (blob_hasher, blob_digested) = Hasher::new();
     let upload = Upload::start(content, reference.clone())?;
     let packer = Packer::new(format.packing, Both(upload, blob_hasher)).map_err(failed)?;
     let out = Both(packer, hasher);
@@ -65,7 +64,7 @@ pub(crate) fn diff(
     let writing = |error| Error::file("writing", reference.as_ref())(error);
     let Both(upload, blob_hasher) = packer.finish().map_err(writing)?;
     drop(blob_hasher);
-    let (diff_id, blob) = (wait(digested), wait(blob_digested));
+    let [diff_id, blob] = [digested, blob_digested].map(|told| told.recv().unwrap_or_default());
     let mut labels = request.labels;
     labels.insert(UNCOMPRESSED.to_owned(), diff_id.digest);
     let size = upload.commit(&blob.digest, labels)?;
@@ -75,10 +74,6 @@ pub(crate) fn diff(
         size: i64::try_from(size).unwrap_or(i64::MAX),
         ..Descriptor::default()
     })
-}
-
-fn wait(thread: JoinHandle<Digested>) -> Digested {
-    thread.join().unwrap_or_default()
 }
 
 /// A name that no other blob on its way has.

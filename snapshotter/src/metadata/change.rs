@@ -2,8 +2,8 @@
 
 use super::records::{Labels, Layer, Number, Snapshot, State, TARGET, Time, is_unpacked_to};
 use super::{
-    BLOBS, CHILDREN, COUNTER, DIGESTS, LAYERS, NUMBERS, NUMBERS_AT_ONCE, SNAPSHOTS, USERS, bytes,
-    missing, record,
+    BLOBS, CHILDREN, COUNTER, DIGESTS, JOURNAL, LAYERS, NUMBERS, NUMBERS_AT_ONCE, SNAPSHOTS, USERS,
+    bytes, missing, record,
 };
 use crate::digest;
 use crate::error::Error;
@@ -33,6 +33,55 @@ impl Keep {
 }
 
 impl Change {
+    /// Makes the tables that are not there, so that reading never finds one missing.
+    pub(super) fn make_tables(&self) -> Result<(), Error> {
+        self.0.open_table(SNAPSHOTS)?;
+        self.0.open_table(NUMBERS)?;
+        self.0.open_multimap_table(CHILDREN)?;
+        self.0.open_table(LAYERS)?;
+        self.0.open_table(DIGESTS)?;
+        self.0.open_table(BLOBS)?;
+        self.0.open_multimap_table(USERS)?;
+        self.0.open_table(COUNTER)?;
+        self.0.open_table(JOURNAL)?;
+        Ok(())
+    }
+
+    /// The last line of the journal that is in the database.
+    pub(super) fn journalled(&self) -> Result<u64, Error> {
+        let table = self.0.open_table(JOURNAL)?;
+        Ok(table.get(())?.map_or(0, |number| number.value()))
+    }
+
+    pub(super) fn set_journalled(&self, number: u64) -> Result<(), Error> {
+        self.0.open_table(JOURNAL)?.insert((), number)?;
+        Ok(())
+    }
+
+    /// Makes a snapshot again that was made when the rest of the database was as it is.
+    pub(super) fn restore(&self, key: &str, snapshot: &Snapshot) -> Result<(), Error> {
+        if self.snapshot(key)?.is_some() {
+            return Err(Error::Exists(key.to_owned()));
+        }
+        if let Some(parent) = &snapshot.parent {
+            self.check_parent(parent)?;
+        }
+        let number = snapshot.number.0;
+        let next = self
+            .0
+            .open_table(COUNTER)?
+            .get(())?
+            .map(|next| next.value());
+        let is_given = next.is_some_and(|next| number < next);
+        if !is_given || self.0.open_table(NUMBERS)?.get(number)?.is_some() {
+            return Err(Error::State {
+                name: key.to_owned(),
+                reason: format!("number {number} was not given to it by this database"),
+            });
+        }
+        self.put(key, snapshot)
+    }
+
     pub(super) fn take_numbers(&self) -> Result<Range<u64>, Error> {
         let mut table = self.0.open_table(COUNTER)?;
         let first = table.get(())?.map_or(1, |next| next.value());

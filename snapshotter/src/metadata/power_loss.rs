@@ -1,11 +1,11 @@
-//! Loss of power at any moment: what was committed is there, and what was being committed is there wholly or not at all.
+//! Loss of power, death of the process and failure of the disk at any moment: what was answered is there, but for what was
+//! prepared last where power is lost, and what was being changed is there wholly or not at all.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{Form, Labels, Layer, Metadata, Number, State};
 use crate::error::Error;
 use proptest::prelude::*;
 use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -43,23 +43,33 @@ struct Content {
     /// What is read.
     cached: Vec<u8>,
     pending: Vec<Write>,
-    /// Calls until power is lost.
-    left: Option<u32>,
 }
 
+/// Calls that both files of a database still answer, if it is not all.
+type Left = Arc<Mutex<Option<u32>>>;
+
 /// A file in a cache over a disk.
-#[derive(Debug, Clone, Default)]
-struct Disk(Arc<Mutex<Content>>);
+#[derive(Debug, Clone)]
+struct Disk {
+    content: Arc<Mutex<Content>>,
+    left: Left,
+}
 
 impl Disk {
+    fn new(left: &Left) -> Self {
+        Self {
+            content: Arc::default(),
+            left: Arc::clone(left),
+        }
+    }
+
     fn call<T>(&self, make: impl FnOnce(&mut Content) -> T) -> io::Result<T> {
-        let mut content = self.0.lock().unwrap();
-        match &mut content.left {
+        match &mut *self.left.lock().unwrap() {
             Some(0) => return Err(io::Error::other("no power")),
             Some(left) => *left -= 1,
             None => {}
         }
-        Ok(make(&mut content))
+        Ok(make(&mut self.content.lock().unwrap()))
     }
 
     fn write(&self, write: Write) -> io::Result<()> {
@@ -69,14 +79,9 @@ impl Disk {
         })
     }
 
-    /// Whether power is lost.
-    fn is_off(&self) -> bool {
-        self.0.lock().unwrap().left == Some(0)
-    }
-
     /// Power is back: of what was not synced, each sector is there if `chance` says so.
     fn restart(&self, mut chance: impl FnMut() -> bool) {
-        let mut content = self.0.lock().unwrap();
+        let mut content = self.content.lock().unwrap();
         for write in std::mem::take(&mut content.pending) {
             let parts = match write {
                 Write::Bytes(offset, data) => {
@@ -99,7 +104,6 @@ impl Disk {
             }
         }
         content.cached = content.synced.clone();
-        content.left = None;
     }
 }
 
@@ -145,6 +149,7 @@ enum Call {
     Commit(u8, u8, Option<u8>, bool),
     Remove(bool, u8),
     Update(bool, u8, u8),
+    Sync,
 }
 
 fn key(key: u8) -> String {
@@ -210,7 +215,13 @@ impl Call {
             Self::Update(is_key, own, label) => metadata
                 .update(&either(*is_key, *own), |all| *all = labels(*label))
                 .map(drop),
+            Self::Sync => metadata.sync(),
         }
+    }
+
+    /// Whether a loss of power may take it back.
+    const fn may_be_lost(&self) -> bool {
+        matches!(self, Self::Create(..))
     }
 }
 
@@ -226,6 +237,26 @@ fn call() -> impl Strategy<Value = Call> {
         2 => (any::<bool>(), small.clone()).prop_map(|(is_key, own)| Call::Remove(is_key, own)),
         1 => (any::<bool>(), small.clone(), small)
             .prop_map(|(is_key, own, label)| Call::Update(is_key, own, label)),
+        1 => Just(Call::Sync),
+    ]
+}
+
+/// What comes in between.
+#[derive(Debug, Clone, Copy)]
+enum Mishap {
+    /// Power is lost, with a seed of what is on disk then.
+    Power(u64),
+    /// The process dies.
+    Kill,
+    /// The disk fails for a moment.
+    Failure,
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        2 => any::<u64>().prop_map(Mishap::Power),
+        1 => Just(Mishap::Kill),
+        1 => Just(Mishap::Failure),
     ]
 }
 
@@ -256,9 +287,57 @@ fn state<B: StorageBackend>(metadata: &Metadata<B>) -> Everything {
     (snapshots.collect(), digests, contradictions)
 }
 
-fn open(disk: &Disk) -> Result<Metadata<Disk>, Error> {
-    let disk = disk.clone();
-    Metadata::stored_in(move || Ok(disk.clone()))
+/// A database and its journal.
+struct Files {
+    left: Left,
+    database: Disk,
+    journal: Disk,
+}
+
+impl Files {
+    fn new() -> Self {
+        let left = Left::default();
+        Self {
+            database: Disk::new(&left),
+            journal: Disk::new(&left),
+            left,
+        }
+    }
+
+    fn open(&self) -> Metadata<Disk> {
+        let disk = self.database.clone();
+        Metadata::stored_in(move || Ok(disk.clone()), self.journal.clone()).unwrap()
+    }
+
+    fn set_left(&self, left: Option<u32>) {
+        *self.left.lock().unwrap() = left;
+    }
+
+    fn is_off(&self) -> bool {
+        *self.left.lock().unwrap() == Some(0)
+    }
+
+    /// What is there behind a mishap.
+    fn after(&self, mishap: Mishap, metadata: Metadata<Disk>) -> Metadata<Disk> {
+        if let Mishap::Failure = mishap {
+            self.set_left(None);
+            return metadata;
+        }
+        drop(metadata);
+        self.set_left(None);
+        if let Mishap::Power(seed) = mishap {
+            let mut random = seed | 1;
+            let mut chance = || {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random % 2 == 0
+            };
+            self.database.restart(&mut chance);
+            self.journal.restart(&mut chance);
+        }
+        self.open()
+    }
 }
 
 proptest! {
@@ -267,41 +346,60 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Each call with the number of disk operations after which power is lost, if it is, and a seed of what is on disk then.
+    /// Each call with the number of disk operations after which there is a mishap, if there is one.
     #[test]
-    fn loss_of_power_loses_nothing_that_was_committed(
-        calls in prop::collection::vec((call(), prop::option::of(0..60u32), any::<u64>()), 1..40),
+    fn nothing_is_lost_but_what_was_prepared_last(
+        calls in prop::collection::vec((call(), prop::option::of(0..60u32), mishap()), 1..40),
     ) {
-        let reference = Metadata::stored_in(|| Ok(InMemoryBackend::new())).unwrap();
-        let disk = Disk::default();
-        let mut metadata = open(&disk).unwrap();
-        for (call, cut, seed) in calls {
+        let reference = Files::new().open();
+        let files = Files::new();
+        let mut metadata = files.open();
+        // What a loss of power may take back, with what was there before each.
+        let mut unsynced: Vec<(Call, Everything)> = Vec::new();
+        for (call, cut, mishap) in calls {
             let before = state(&reference);
             let expected = call.make(&reference).map_err(|error| error.to_string());
             let after = state(&reference);
             prop_assert_eq!(&after.2, &Vec::<String>::new());
-            disk.0.lock().unwrap().left = cut;
+            files.set_left(cut);
             let result = call.make(&metadata).map_err(|error| error.to_string());
-            if !disk.is_off() {
-                disk.0.lock().unwrap().left = None;
-                prop_assert_eq!(result, expected);
+            let is_off = files.is_off();
+            files.set_left(None);
+            if !is_off {
+                prop_assert_eq!(&result, &expected);
+            }
+            if result.is_ok() && !call.may_be_lost() {
+                unsynced.clear();
+            } else if expected.is_ok() {
+                unsynced.push((call.clone(), before.clone()));
+            }
+            if !is_off {
                 continue;
             }
-            drop(metadata);
-            let mut random = seed | 1;
-            disk.restart(|| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random % 2 == 0
-            });
-            metadata = open(&disk).unwrap();
+            metadata = files.after(mishap, metadata);
             let found = state(&metadata);
-            if result.is_ok() {
-                prop_assert_eq!(&found, &after);
-            } else if found != after {
-                prop_assert_eq!(&found, &before);
-                prop_assert_eq!(call.make(&metadata).map_err(|error| error.to_string()), expected);
+            let mut lost = Vec::new();
+            if found != after {
+                let first = unsynced.iter().position(|(_, before)| *before == found);
+                prop_assert!(first.is_some(), "{:?} leaves {:?}", mishap, found);
+                lost = unsynced.split_off(first.unwrap());
+            } else if expected.is_ok() && !call.may_be_lost() {
+                unsynced.clear();
+            }
+            // Of what was answered only a loss of power takes anything.
+            let most = usize::from(result.is_err());
+            let is_power = matches!(mishap, Mishap::Power(_));
+            prop_assert!(is_power || lost.len() <= most, "{:?} takes {:?}", mishap, lost);
+            if !matches!(mishap, Mishap::Failure) {
+                // Opening syncs.
+                unsynced.clear();
+            }
+            for (call, before) in lost {
+                call.make(&metadata).unwrap();
+                match call.may_be_lost() {
+                    true => unsynced.push((call, before)),
+                    false => unsynced.clear(),
+                }
             }
         }
         prop_assert_eq!(state(&metadata), state(&reference));

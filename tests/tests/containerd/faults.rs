@@ -113,8 +113,11 @@ fn failing_at_any_step_the_plugin_goes_on() {
             assert!(plugin.start(Some(&fault)), "{}", plugin.log());
             let client = plugin.client();
             let lived = plugin.wait(live(&client, &layers, "first"));
-            // What is thrown away later is tried again by the next call.
-            if !step.starts_with("cleanup.") || lived.is_err() {
+            // What is thrown away or synced later is tried again.
+            let is_later = ["cleanup.", "sync."]
+                .iter()
+                .any(|later| step.starts_with(later));
+            if !is_later || lived.is_err() {
                 let said = refused(lived, Code::ResourceExhausted);
                 assert!(said.contains(step), "{fault}: {said}");
             }
@@ -128,6 +131,60 @@ fn failing_at_any_step_the_plugin_goes_on() {
             plugin.assert_empty(&root, &fault);
         }
     }
+}
+
+/// Snapshots are answered before they are synced, and are there all the same when the process dies.
+#[test]
+fn what_was_prepared_survives_the_process() {
+    require!(needs());
+    let mut plugin = Plugin::new(None);
+    let root = plugin.root();
+    let [layer, _] = layers(&plugin);
+    for round in 0..3 {
+        // It is tried again after a second.
+        assert!(plugin.start(Some("sync.begun=eio")), "{}", plugin.log());
+        let client = plugin.client();
+        let name = |name: &str| format!("{round} {name}");
+        let (lower, view) = (name("layer"), name("view"));
+        let prepared = plugin.wait(async {
+            client.unpack(&layer, &lower, "").await.expect("unpacked");
+            let mut prepared = Vec::new();
+            for number in 0..7 {
+                let key = name(&number.to_string());
+                let mounts = client.prepare(&key, &lower, HashMap::new()).await;
+                let mounts = mounts.expect("prepared");
+                fs::write(upper(&mounts).join("written"), &key).expect("written");
+                prepared.push((key, mounts));
+                if number == 4 {
+                    client.remove(&name("0")).await.expect("removed");
+                }
+            }
+            let mounts = client.view(&view, &lower).await.expect("made");
+            prepared.push((view.clone(), mounts));
+            prepared
+        });
+        plugin.assert_consistent(&root, "killed");
+
+        assert!(plugin.start(None), "{}", plugin.log());
+        let client = plugin.client();
+        for (key, mounts) in &prepared {
+            let found = plugin.wait(client.mounts(key));
+            if *key == name("0") {
+                assert_eq!(found.expect_err("removed").code(), Code::NotFound);
+                continue;
+            }
+            assert_eq!(found.as_ref().expect(key), mounts, "{key}");
+            if *key != view {
+                let written = fs::read_to_string(upper(mounts).join("written"));
+                assert_eq!(written.expect(key), *key);
+            }
+        }
+        plugin.assert_consistent(&root, "started anew");
+    }
+    assert!(plugin.start(None), "{}", plugin.log());
+    let client = plugin.client();
+    plugin.wait(Plugin::remove_all(&client)).expect("removed");
+    plugin.assert_empty(&root, "in the end");
 }
 
 /// What the kernel is asked for while a layer is unpacked: its image and the name of it are on disk before the database knows it.
