@@ -172,8 +172,6 @@ fn is_of_containers(step: &str) -> bool {
 /// One kill of the plugin at a step of an image's way in or out.
 fn kill_at(scene: &mut Scene, step: &str) {
     let has_died = |scene: &mut Scene| scene.containerd.plugin_died();
-    // What the kill before left is cleared first, or the step is reached then.
-    scene.containerd.restart_plugin(None);
     scene
         .containerd
         .restart_plugin(Some(&format!("{step}=kill")));
@@ -188,6 +186,8 @@ fn kill_at(scene: &mut Scene, step: &str) {
     let _ = scene.remove().output().expect("starts");
     assert!(has_died(scene), "{step} is never reached");
     scene.assert_reads(step);
+    // It clears what the kill left, before another step is asked for that is reached by that.
+    scene.containerd.restart_plugin(None);
 }
 
 #[test]
