@@ -232,6 +232,30 @@ state = "{state}"
         self.plugin.id()
     }
 
+    /// The process of containerd.
+    pub fn daemon(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// Has containerd throw away what nothing needs: also snapshots that it could not throw away before, of which it thinks only when
+    /// another one of that snapshotter goes.
+    ///
+    /// # Panics
+    /// It refuses.
+    #[track_caller]
+    pub fn collect(&self, snapshotter: &str) {
+        let snapshots = ["snapshots", "--snapshotter", snapshotter];
+        let prepare = [&snapshots[..], &["prepare", "collected"]].concat();
+        // After a failure it waits before it calls the plugin again.
+        self.wait(|started| {
+            let prepared = started.ctr(&prepare).output();
+            prepared.expect("starts").status.success()
+        });
+        self.says(&[&snapshots[..], &["rm", "collected"]].concat());
+        let lease = self.says(&["leases", "create"]);
+        self.says(&["leases", "rm", "--sync", lease.trim()]);
+    }
+
     /// Kills containerd as a loss of power would, and starts another one. Containers go on.
     ///
     /// # Panics
