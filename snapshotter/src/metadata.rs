@@ -562,12 +562,20 @@ impl<B: StorageBackend> Metadata<B> {
         key.ok_or_else(|| missing(&number.0.to_string()))
     }
 
+    /// The snapshot with this number.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn numbered(&self, number: Number) -> Result<Snapshot, Error> {
+        self.get(&self.key(number)?)
+    }
+
     /// A label of the snapshot with this number.
     ///
     /// # Errors
     /// [`Error::NotFound`] of the snapshot.
     pub(crate) fn label(&self, number: Number, label: &str) -> Result<Option<String>, Error> {
-        Ok(self.get(&self.key(number)?)?.labels.remove(label))
+        Ok(self.numbered(number)?.labels.remove(label))
     }
 
     /// The snapshots below one, the nearest first.

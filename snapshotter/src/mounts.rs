@@ -79,6 +79,18 @@ impl Owners {
         )
     }
 
+    /// The user of the container who has this number outside, if there is one.
+    pub(crate) fn user_inside(&self, outside: u32) -> Option<u32> {
+        let [users, _] = &self.ranges;
+        inside(users, outside)
+    }
+
+    /// The group of the container that has this number outside, if there is one.
+    pub(crate) fn group_inside(&self, outside: u32) -> Option<u32> {
+        let [_, groups] = &self.ranges;
+        inside(groups, outside)
+    }
+
     /// Whether they are others at all.
     pub(crate) const fn are_others(&self) -> bool {
         !self.options.is_empty()
@@ -102,6 +114,18 @@ impl Owners {
             });
         IdMapping::new(users, groups)
     }
+}
+
+/// The number in a container of one outside; every number is itself where nothing is mapped.
+fn inside(ranges: &[IdRange], outside: u32) -> Option<u32> {
+    if ranges.is_empty() {
+        return Some(outside);
+    }
+    ranges.iter().find_map(|range| {
+        let offset = outside.checked_sub(range.outside)?;
+        let is_in_range = offset < range.count;
+        is_in_range.then(|| range.inside.checked_add(offset))?
+    })
 }
 
 /// The number of root outside.
@@ -297,6 +321,11 @@ mod tests {
         };
         let owners = Owners::of(&labels("1:5:3,0:1000:1")).unwrap();
         assert_eq!(owners.outside(0, 0), (1000, 2000));
+        let users = [0, 4, 5, 7, 8, 1000, 1001].map(|user| owners.user_inside(user));
+        let expected = [None, None, Some(1), Some(3), None, Some(0), None];
+        assert_eq!(users, expected);
+        let groups = [1999, 2000, 2009, 2010].map(|group| owners.group_inside(group));
+        assert_eq!(groups, [None, Some(0), Some(9), None]);
         assert_eq!(
             told(State::Active, &[lower("1")], &owners, MountMode::Delegate),
             [
@@ -310,5 +339,6 @@ mod tests {
         let none = Owners::of(&Labels::new()).unwrap();
         assert_eq!(none, Owners::default());
         assert_eq!(none.outside(3, 4), (3, 4));
+        assert_eq!(none.user_inside(70_000), Some(70_000));
     }
 }

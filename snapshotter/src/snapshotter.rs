@@ -20,7 +20,7 @@ use erofs_mount::Requirements;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -201,10 +201,7 @@ impl Snapshotter {
         if self.config.mode != MountMode::Overlay || !is_plain || !self.metadata.is_synced() {
             return Ok(None);
         }
-        let images = self.images(
-            self.layers(&self.metadata.ancestors(&snapshot)?)?,
-            &snapshot,
-        );
+        let images = self.below(&snapshot)?;
         let is_mounted = |(number, _): &(Number, Lower)| self.mounts.is_mounted(*number);
         if !images.iter().all(is_mounted) {
             return Ok(None);
@@ -258,6 +255,46 @@ impl Snapshotter {
         vec![(number, merged)]
     }
 
+    /// The images below a snapshot as they are stored, the topmost first, mounted or not.
+    ///
+    /// # Errors
+    /// [`Error`] of the database.
+    pub(crate) fn below(&self, snapshot: &Snapshot) -> Result<Vec<(Number, Lower)>, Error> {
+        let layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
+        Ok(self.images(layers, snapshot))
+    }
+
+    /// Mounts the layer with this image, which others mount for containers. Returns where it is then, as long as it is stored.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`] where it is none, or cannot be mounted here; [`Error`] of the database.
+    pub(crate) fn mount_image(&self, image: &Path) -> Result<PathBuf, Error> {
+        let not_ours = |reason: String| Error::NotOurs(format!("{}: {reason}", image.display()));
+        for (number, layer) in self.metadata.layers()? {
+            if self.store.layer(number, &layer)? != image {
+                continue;
+            }
+            let lower = self.layer(number)?;
+            let check = || self.metadata.layer(number).map(drop);
+            let mounted = self.mounts.mount(number, &lower, check);
+            return match mounted {
+                Ok(()) => Ok(lower.point),
+                Err(error) => Err(not_ours(error.to_string())),
+            };
+        }
+        Err(not_ours("it is no layer".to_owned()))
+    }
+
+    /// A layer as it is stored.
+    fn layer(&self, number: Number) -> Result<Lower, Error> {
+        let layer = self.metadata.layer(number)?;
+        Ok(Lower {
+            image: self.store.layer(number, &layer)?,
+            devices: self.store.tar(number, &layer)?.into_iter().collect(),
+            point: self.store.mount_point(number),
+        })
+    }
+
     /// The images below a snapshot, the topmost first, mounted unless containerd does that.
     fn lower(&self, key: &str, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Lower>, Error> {
         let layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
@@ -297,13 +334,7 @@ impl Snapshotter {
                 name: ancestor.number.0.to_string(),
             })?;
             if seen.insert(number) {
-                let layer = self.metadata.layer(number)?;
-                let lower = Lower {
-                    image: self.store.layer(number, &layer)?,
-                    devices: self.store.tar(number, &layer)?.into_iter().collect(),
-                    point: self.store.mount_point(number),
-                };
-                layers.push((number, lower));
+                layers.push((number, self.layer(number)?));
             }
         }
         Ok(layers)

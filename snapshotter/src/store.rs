@@ -306,6 +306,14 @@ impl Store {
         numbers(&self.root.join("i"))
     }
 
+    /// The snapshot for which a layer is shown here with other owners, and its place from the top.
+    pub(crate) fn place_of_mapped(&self, path: &Path) -> Option<(Number, usize)> {
+        let place: usize = path.file_name()?.to_str()?.parse().ok()?;
+        let snapshot = path.parent()?.file_name()?.to_str()?;
+        let snapshot = snapshot.parse().ok().map(Number)?;
+        (self.mapped(snapshot).join(place.to_string()) == path).then_some((snapshot, place))
+    }
+
     /// The snapshot whose upper directory this is.
     pub(crate) fn snapshot_of_upper(&self, path: &Path) -> Option<Number> {
         let rest = path.strip_prefix(self.root.join("snapshots")).ok()?;

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::config::{Config, Mode};
-use crate::diff::tar_of;
+use crate::diff::{Written, tar_of};
 use crate::digest::Hasher;
 use crate::metadata::{Form, Labels, State};
+use crate::mounts::Owners;
 use erofs_mkfs::build::{BuildOptions, BuildSource, build};
 use erofs_tests::skip::{self, Reason};
 use erofs_tests::{require, ustar, workshop};
@@ -55,7 +56,11 @@ impl Place {
     }
 
     fn tar(&self) -> Vec<u8> {
-        tar_of(&self.path("source"), None, Vec::new()).unwrap()
+        let written = Written {
+            folder: self.path("source"),
+            owners: Owners::default(),
+        };
+        tar_of(&written, None, Vec::new()).unwrap()
     }
 
     fn image(&self) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! The image of an upper directory: what its tar becomes when it is unpacked, so that both say the same.
 
-use super::tree;
+use super::tree::{self, Written};
 use crate::error::Error;
 use crate::snapshotter::Snapshotter;
 use erofs_format::inode::Timestamp;
@@ -17,13 +17,13 @@ use std::thread;
 /// Bytes that are copied at once.
 const PIECE: usize = 256 << 10;
 
-/// Writes the image of `folder` to `out`; nothing in it is younger than `latest`.
+/// Writes the image of `written` to `out`; nothing in it is younger than `latest`.
 ///
 /// # Errors
 /// As [`tree::write`]; [`Error::Convert`].
 pub(super) fn write<W: Write>(
     snapshotter: &Snapshotter,
-    folder: &Path,
+    written: &Written,
     latest: Option<Timestamp>,
     mut out: W,
 ) -> Result<W, Error> {
@@ -32,25 +32,27 @@ pub(super) fn write<W: Write>(
     let image = draft.image();
     let failed = |source| Error::file("writing", &image)(source);
     let (reader, writer) = io::pipe().map_err(failed)?;
-    let (written, built) = thread::scope(|scope| {
+    let (sent, built) = thread::scope(|scope| {
         let building = thread::Builder::new()
             .name("image".to_owned())
-            .spawn_scoped(scope, || convert(snapshotter, folder, reader, &image));
+            .spawn_scoped(scope, || {
+                convert(snapshotter, &written.folder, reader, &image)
+            });
         let writer = BufWriter::with_capacity(PIECE, writer);
-        let written = tree::write(folder, latest, writer)
+        let sent = tree::write(written, latest, writer)
             .and_then(|mut writer| writer.flush().map_err(failed));
         let built = building.map_err(failed).and_then(|building| {
             building
                 .join()
                 .unwrap_or_else(|_| Err(failed(io::Error::other("the thread panicked"))))
         });
-        (written, built)
+        (sent, built)
     });
-    match written {
+    match sent {
         // Nobody reads any more.
         Err(Error::File { source, .. })
             if built.is_err() && source.kind() == ErrorKind::BrokenPipe => {}
-        written => written?,
+        sent => sent?,
     }
     built?;
     let file = File::open(&image).map_err(failed)?;
@@ -78,6 +80,7 @@ fn convert(
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::mounts::Owners;
     use erofs_tests::{require, skip};
     use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
     use std::fs;
@@ -106,11 +109,15 @@ mod tests {
             makedev(0, 0),
         )
         .expect("made");
-        let image = || write(&snapshotter, &folder, None, Vec::new());
+        let written = Written {
+            folder: folder.clone(),
+            owners: Owners::default(),
+        };
+        let image = || write(&snapshotter, &written, None, Vec::new());
         let made = image().expect("made");
         assert!(image().expect("made") == made);
 
-        let tar = tree::write(&folder, None, Vec::new()).expect("written");
+        let tar = tree::write(&written, None, Vec::new()).expect("written");
         let archive = Archive::stream(Cursor::new(tar)).expect("a tar");
         let options = snapshotter.layers.options(Whiteouts::Overlay);
         let path = place.path().join("image.erofs");

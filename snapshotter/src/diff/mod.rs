@@ -8,11 +8,12 @@
 
 mod image;
 mod mounts;
+mod owners;
 mod packing;
 mod tree;
 
 #[cfg(test)]
-pub(crate) use tree::write as tar_of;
+pub(crate) use tree::{Written, write as tar_of};
 
 use crate::api::diff::v1::DiffRequest;
 use crate::api::types::Descriptor;
@@ -37,7 +38,7 @@ pub(crate) fn diff(
     request: DiffRequest,
 ) -> Result<Descriptor, Error> {
     let format = Format::of(&request.media_type)?;
-    let changes = mounts::changes(&snapshotter.store, &request.left, &request.right)?;
+    let written = mounts::written(snapshotter, &request.left, &request.right)?;
     let latest = request.source_date_epoch.map(|time| Timestamp {
         seconds: time.seconds,
         nanoseconds: u32::try_from(time.nanos).unwrap_or(0),
@@ -57,8 +58,8 @@ pub(crate) fn diff(
     let packer = Packer::new(format.packing, Both(upload, blob_hasher)).map_err(failed)?;
     let out = Both(packer, hasher);
     let Both(packer, hasher) = match format.content {
-        Made::Tar => tree::write(&changes, latest, out)?,
-        Made::Image => image::write(snapshotter, &changes, latest, out)?,
+        Made::Tar => tree::write(&written, latest, out)?,
+        Made::Image => image::write(snapshotter, &written, latest, out)?,
     };
     drop(hasher);
     let writing = |error| Error::file("writing", reference.as_ref())(error);

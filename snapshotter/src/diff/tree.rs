@@ -8,10 +8,12 @@
 //! | sockets | nothing: whoever made one makes it again |
 //! | `security.selinux` | nothing: labels are those of the machine |
 //!
-//! Everything else is as it is, in byte order of names: the same bytes for the same directory. A container may be running over
-//! it, and what it does not want to be found it cannot hide behind links: nothing is followed.
+//! Everything else is as it is, in byte order of names: the same bytes for the same directory. Owners are those that the container
+//! knows. It may be running over the directory, and what it does not want to be found it cannot hide behind links: nothing is followed.
 
+use super::owners;
 use crate::error::Error;
+use crate::mounts::Owners;
 use erofs_format::inode::Timestamp;
 use erofs_mkfs::source::Rules;
 use erofs_mkfs::source::directory::{self, InPlace, ScanOptions};
@@ -24,7 +26,7 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What begins the names of whiteouts in layers.
 const WHITEOUT: &[u8] = b".wh.";
@@ -39,15 +41,25 @@ const LABEL: &[u8] = b"security.selinux";
 /// Bytes of files that are read at once.
 const PIECE: usize = 256 << 10;
 
-/// Writes the tar of `folder` to `out`; nothing in it is younger than `latest`.
+/// What one snapshot has over another.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// An upper directory, or a layer.
+    pub(crate) folder: PathBuf,
+    /// Whose its files are outside.
+    pub(crate) owners: Owners,
+}
+
+/// Writes the tar of `written` to `out`; nothing in it is younger than `latest`.
 ///
 /// # Errors
 /// [`Error::File`], [`Error::Changes`]; [`Error::NotOurs`] where the folder alone does not tell what changed.
 pub(crate) fn write<W: Write>(
-    folder: &Path,
+    written: &Written,
     latest: Option<Timestamp>,
     out: W,
 ) -> Result<W, Error> {
+    let folder = &written.folder;
     let failed = |error| Error::Changes(format!("{}: {error}", folder.display()));
     let root = directory::open(folder).map_err(|error| failed(error.to_string()))?;
     let rules = Rules {
@@ -57,6 +69,7 @@ pub(crate) fn write<W: Write>(
     let tree = scan(&root, &rules).map_err(|error| failed(error.to_string()))?;
     let mut changes = Changes {
         root,
+        owners: &written.owners,
         tree: &tree,
         written: HashMap::new(),
         archive: Archive::new(out),
@@ -101,6 +114,7 @@ fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
 /// A tar that is being written.
 struct Changes<'t, W> {
     root: OwnedFd,
+    owners: &'t Owners,
     tree: &'t FrozenTree,
     /// The first name of what has several.
     written: HashMap<InodeId, Vec<u8>>,
@@ -138,10 +152,13 @@ impl<W: Write> Changes<'_, W> {
                 }
                 Some(_) => {}
                 None if *xattr.name == *LABEL => {}
-                None => xattrs.push(Xattr {
-                    name: xattr.name.into_vec(),
-                    value: xattr.value.into_vec(),
-                }),
+                None => {
+                    let value = xattr.value.into_vec();
+                    if let Some(value) = owners::xattr_inside(self.owners, &xattr.name, value) {
+                        let name = xattr.name.into_vec();
+                        xattrs.push(Xattr { name, value });
+                    }
+                }
             }
         }
         xattrs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -173,12 +190,13 @@ impl<W: Write> Changes<'_, W> {
         if !matches!(body, Body::Directory) && !self.written.contains_key(&inode) {
             self.written.insert(inode, path.to_vec());
         }
+        let (uid, gid) = owners::inside(self.owners, metadata.uid, metadata.gid);
         self.member(&Member {
             path: path.to_vec(),
             kind,
             mode: metadata.permissions,
-            uid: metadata.uid,
-            gid: metadata.gid,
+            uid,
+            gid,
             mtime: metadata.mtime,
             xattrs,
         })?;
@@ -268,6 +286,15 @@ mod tests {
         setxattr(path, name, value, XattrFlags::empty()).expect("set");
     }
 
+    /// The tar of a folder whose files are everybody's own.
+    fn tar(folder: &Path, latest: Option<Timestamp>) -> Result<Vec<u8>, Error> {
+        let written = Written {
+            folder: folder.to_path_buf(),
+            owners: Owners::default(),
+        };
+        write(&written, latest, Vec::new())
+    }
+
     fn listed(tar: &[u8]) -> Vec<String> {
         let mut file = tempfile::NamedTempFile::new().expect("made");
         file.write_all(tar).expect("written");
@@ -295,7 +322,7 @@ mod tests {
         mknodat(CWD, at("null"), device, Mode::RWXU, makedev(1, 3)).expect("made");
         mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RWXU, 0).expect("made");
         mknodat(CWD, at("socket"), FileType::Socket, Mode::RWXU, 0).expect("made");
-        let tar = write(root, None, Vec::new()).expect("written");
+        let made = tar(root, None).expect("written");
         let expected = [
             "./",
             ".wh.gone",
@@ -308,15 +335,15 @@ mod tests {
             "pipe",
             "symlink",
         ];
-        assert_eq!(listed(&tar), expected);
-        let said = String::from_utf8_lossy(&tar);
+        assert_eq!(listed(&made), expected);
+        let said = String::from_utf8_lossy(&made);
         assert!(said.contains("user.kept=value") && !said.contains("trusted.overlay"));
-        assert_eq!(write(root, None, Vec::new()).expect("written"), tar);
+        assert_eq!(tar(root, None).expect("written"), made);
         let epoch = Timestamp {
             seconds: 1,
             nanoseconds: 0,
         };
-        let early = write(root, Some(epoch), Vec::new()).expect("written");
+        let early = tar(root, Some(epoch)).expect("written");
         assert!(!String::from_utf8_lossy(&early).contains("mtime="));
     }
 
@@ -334,7 +361,7 @@ mod tests {
             if let Some(attribute) = attribute {
                 mark(&path, attribute, b"/elsewhere");
             }
-            let error = write(folder.path(), None, Vec::new()).expect_err("refused");
+            let error = tar(folder.path(), None).expect_err("refused");
             assert_eq!(
                 matches!(error, Error::NotOurs(_)),
                 attribute.is_some(),

@@ -1,6 +1,7 @@
 //! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
 
 mod built_in;
+mod commits;
 mod cri;
 mod damage;
 mod deploy;
@@ -19,16 +20,15 @@ mod unpacking;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use commits::commit;
 use erofs_tests::containerd::{
     Containerd, Layout, NAME, Packing, Setup, fetched, has_transfer_service,
 };
-use erofs_tests::listing::sha256;
 use erofs_tests::manifest::{Field, Manifest};
 use erofs_tests::require;
 use erofs_tests::skip::{self, Reason};
-use erofs_tests::workshop::{Workshop, erofs, succeed};
+use erofs_tests::workshop::{Workshop, succeed};
 
 const IMAGE: &str = "registry.example/test:1";
 /// That image with what a container changed.
@@ -145,65 +145,6 @@ fn shows(containerd: &Containerd, snapshotter: &str, workshop: &Workshop) {
     expected.assert_same(&seen, &[]);
 }
 
-/// Commits what a running container changed to an image, which then shows what the container sees.
-fn commits(
-    setup: &Setup,
-    containerd: &Containerd,
-    workshop: &Workshop,
-    mut layout: Layout,
-    packing: Packing,
-    container: &str,
-) {
-    let media_type = packing.media_type();
-    let diff = |media_type: &str| {
-        let diff = ["snapshots", "--snapshotter", NAME, "diff", "--keep"];
-        let diff = [&diff[..], &["--media-type", media_type, container]].concat();
-        succeed(&mut containerd.ctr(&diff)).stdout
-    };
-    let layer = diff(media_type);
-    if setup.version != "1.6" {
-        // The same bytes, which are there already.
-        assert!(diff(media_type) == layer);
-    }
-    let digest = format!("sha256:{}", sha256(&layer));
-    let labels = containerd.says(&["content", "ls"]);
-    let labels = labels.lines().find(|line| line.starts_with(&digest));
-    let labels = labels.expect("stored");
-    let (_, uncompressed) = labels
-        .split_once("containerd.io/uncompressed=sha256:")
-        .expect(labels);
-    let (uncompressed, _) = uncompressed.split_at(64);
-    if let Some(suffix) = media_type.strip_prefix(Packing::Native.media_type()) {
-        // As containerd 2.3 and newer call it.
-        assert!(diff(&format!("application/vnd.erofs.layer.v1{suffix}")) == layer);
-        is_sound(workshop, &layer, uncompressed);
-    }
-    layout.packed(media_type, &layer, uncompressed.to_owned());
-    let tar = workshop.path("committed.tar");
-    layout.finish(COMMITTED, &tar);
-    succeed(&mut containerd.ctr(&import(setup.version, NAME, &tar)));
-    let expected = Manifest::of_directory(&containerd.rootfs(container)).expect("readable");
-    let seen = shown(containerd, NAME, workshop, COMMITTED, "");
-    let lost: &[Field] = match setup.version {
-        // Its own differ writes whole seconds, nothing of the root, and not the same bytes each time.
-        "1.6" => &[Field::Seconds, Field::Nanoseconds, Field::DirectoryLinks],
-        _ => &[],
-    };
-    expected.assert_same(&seen, lost);
-}
-
-/// Asserts that a layer is an image, perhaps in zstd, with nothing wrong in it.
-fn is_sound(workshop: &Workshop, layer: &[u8], digest: &str) {
-    let path = workshop.path("layer.erofs");
-    fs::write(&path, layer).expect("written");
-    if sha256(layer) != digest {
-        let plain = succeed(Command::new("zstd").arg("-dqc").arg(&path)).stdout;
-        fs::write(&path, plain).expect("written");
-    }
-    assert_eq!(sha256(&fs::read(&path).expect("read")), digest);
-    succeed(erofs().expect("asked for").arg("check").arg(&path));
-}
-
 /// How an image is packed and kept.
 struct Kept<'a> {
     /// Where the plugin looks for blobs.
@@ -288,7 +229,14 @@ fn lives(version: &'static str, kept: &Kept<'_>) {
     assert_eq!(containerd.says(&exec), "fresh\n");
     for packing in kept.committed {
         let layout = layout.clone();
-        commits(&setup, &containerd, &workshop, layout, packing, &stays);
+        let committed = commit(&setup, &containerd, &workshop, layout, packing, &stays);
+        let expected = Manifest::of_directory(&containerd.rootfs(&stays)).expect("readable");
+        let lost: &[Field] = match version {
+            // Its own differ writes whole seconds, nothing of the root, and not the same bytes each time.
+            "1.6" => &[Field::Seconds, Field::Nanoseconds, Field::DirectoryLinks],
+            _ => &[],
+        };
+        expected.assert_same(&committed, lost);
     }
     succeed(&mut containerd.ctr(&["task", "kill", "--signal", "9", &stays]));
     containerd.wait(|containerd| {
@@ -414,13 +362,16 @@ fn many_layers_are_merged() {
     assert_eq!(is_mounted("merge = 3", |_| ()), 4);
 }
 
-/// What is below shows the users of the container, and what is written belongs to others outside.
+/// What is below shows the users of the container, what is written belongs to others outside, and what is committed to those whom the
+/// container knows.
 #[test]
 fn users_of_a_container_are_mapped() {
     let mut setup = require!(needs("2.1"));
     setup.plugin = "[writable]\nquota = \"16MiB\"\n".to_owned();
     let workshop = Workshop::light();
-    let tar = image(&workshop, &setup, |_| ());
+    let layout = layout(&workshop, &setup, Packing::Zstd, |_| ());
+    let tar = workshop.path("image.tar");
+    layout.clone().finish(IMAGE, &tar);
     let mut containerd = Containerd::start(&setup);
     // Those users come to the files of the container through it.
     fs::set_permissions(containerd.folder(), fs::Permissions::from_mode(0o755)).expect("set");
@@ -445,9 +396,44 @@ fn users_of_a_container_are_mapped() {
         .map(|made| (made.uid(), made.gid()))
         .collect();
     assert_eq!(outside, [(100_000, 200_000)]);
+    let exec = ["task", "exec", "--exec-id", "2", &name, "sh", "-c"];
+    // With a group that it has; it may make no device.
+    let changes = CHANGES
+        .replace("70000", "7000")
+        .replace("busybox mknod", ": ");
+    containerd.says(&[&exec[..], &["rm /made"]].concat());
+    let exec = ["task", "exec", "--exec-id", "3", &name, "sh", "-c"];
+    containerd.says(&[&exec[..], &[&changes]].concat());
+    for packing in [Packing::Gzip, Packing::Native] {
+        let layout = layout.clone();
+        let mut committed = commit(&setup, &containerd, &workshop, layout, packing, &name);
+        // Of the awkward tree some users are none of the container, and nobody reads through it what they own.
+        let mut expected = Manifest::default();
+        for folder in ["bin", "made", "old"] {
+            let seen = Manifest::of_directory(&containerd.rootfs(&name).join(folder));
+            for (path, mut node) in seen.expect("readable").nodes {
+                let below = |path: Vec<u8>| match path.is_empty() {
+                    true => folder.as_bytes().to_vec(),
+                    false => [folder.as_bytes(), b"/", &path].concat(),
+                };
+                node.uid -= 100_000;
+                node.gid -= 200_000;
+                node.shared_with = node.shared_with.map(below);
+                expected.nodes.insert(below(path), node);
+            }
+        }
+        let is_expected = |path: &[u8]| {
+            let first = path.split(|byte| *byte == b'/').next();
+            first.is_some_and(|first| [&b"bin"[..], b"made", b"old"].contains(&first))
+        };
+        committed.nodes.retain(|path, _| is_expected(path));
+        let linked = &expected.nodes[&b"made/linked"[..]];
+        assert_eq!((linked.uid, linked.gid), (1000, 7000));
+        expected.assert_same(&committed, &[]);
+    }
     succeed(&mut containerd.ctr(&["task", "rm", "--force", &name]));
     succeed(&mut containerd.ctr(&["container", "rm", &name]));
-    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
+    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE, COMMITTED]));
     containerd.wait(|containerd| containerd.files().is_empty());
     assert_eq!(containerd.mounted(), 0);
     let log = containerd.plugin_log();

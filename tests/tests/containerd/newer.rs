@@ -3,14 +3,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use erofs_tests::containerd::{Containerd, NAME, NEWER, Packing, Registry, Setup, newer};
 use erofs_tests::manifest::Manifest;
 use erofs_tests::skip::{self, Reason};
-use erofs_tests::workshop::{Workshop, succeed};
+use erofs_tests::workshop::{Workshop, erofs, succeed};
 use serde_json::Value;
 
 use crate::built_in::mkfs;
+use crate::commits::layer;
 use crate::cri::pods_run;
 use crate::{IMAGE, NATIVE, image, import, layout, lives, needs, shows};
 
@@ -77,6 +79,33 @@ fn newer_containerd_mounts_layers_itself() {
     let mut containerd = Containerd::start(&setup);
     succeed(&mut containerd.ctr(&import(NEWER, NAME, &tar)));
     runs(&mut containerd, NAME, &workshop);
+    // What a container writes becomes layers, without anything being mounted for that.
+    let name = containerd.container("writes");
+    let run = ["run", "--detach", "--snapshotter", NAME, IMAGE, &name];
+    let script = "rm -r /old; echo made >/made; : >/done; exec sleep 1000";
+    containerd.says(&[&run[..], &["sh", "-c", script]].concat());
+    containerd.wait(|containerd| containerd.rootfs(&name).join("done").exists());
+    let path = workshop.path("written");
+    fs::write(
+        &path,
+        layer(&containerd, Packing::Plain.media_type(), &name),
+    )
+    .expect("written");
+    let listed = succeed(Command::new("tar").arg("-tf").arg(&path)).stdout;
+    let listed = String::from_utf8(listed).expect("text");
+    let listed: Vec<&str> = listed.lines().collect();
+    assert!(
+        listed.contains(&".wh.old") && listed.contains(&"made") && !listed.contains(&"bin/"),
+        "{listed:?}"
+    );
+    fs::write(
+        &path,
+        layer(&containerd, Packing::Native.media_type(), &name),
+    )
+    .expect("written");
+    succeed(erofs().expect("asked for").arg("check").arg(&path));
+    containerd.says(&["task", "rm", "--force", &name]);
+    containerd.says(&["container", "rm", &name]);
     assert_eq!(containerd.mounted(), 0, "by the plugin");
     succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
     containerd.wait(|containerd| containerd.files().is_empty());
