@@ -169,7 +169,7 @@ fn copy(from: &Path, to: &Path) -> Result<u64, Error> {
     let file = File::open(to).map_err(Error::file("opening", to))?;
     let requirements = Requirements::read(to, 0).map_err(io::Error::other);
     let inodes = requirements.and_then(|requirements| match requirements.extra_devices {
-        0 => checked(file, None),
+        0 => checked(file, &[]),
         devices => Err(unfit(format!("it needs {devices} other files"))),
     });
     inodes.map_err(Error::file("checking", from))
@@ -179,14 +179,14 @@ fn unfit(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// The inodes of an image whose structure is sound, with the file of its data if that is not its own.
+/// The inodes of an image whose structure is sound, with the files of data that is not its own.
 ///
 /// # Errors
 /// Those of opening; `InvalidData` with the first finding.
-pub(crate) fn checked(file: File, device: Option<&Path>) -> io::Result<u64> {
+pub(crate) fn checked(file: File, data: &[PathBuf]) -> io::Result<u64> {
     let source: Arc<dyn ByteSource> = Arc::new(FileSource::new(file)?);
     let mut devices: Vec<Arc<dyn ByteSource>> = Vec::new();
-    if let Some(device) = device {
+    for device in data {
         devices.push(Arc::new(FileSource::open(device)?));
     }
     let options = CheckOptions::default();

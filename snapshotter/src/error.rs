@@ -58,6 +58,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was merged of layers is not any more what was written.
+    #[error(
+        "{} is damaged, which was merged of layers: {reason}; remove the containers over it and run `erofs snapshotter scrub`, \
+         which has it made anew",
+        path.display()
+    )]
+    DamagedMerged {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A layer could not become an image.
     #[error("layer {digest}: {source}")]
     Convert {
@@ -181,7 +193,7 @@ impl From<Error> for Status {
             Error::Exists(_) => Self::already_exists(text),
             Error::State { .. } | Error::Format { .. } => Self::failed_precondition(text),
             Error::Argument(_) | Error::Layer { .. } => Self::invalid_argument(text),
-            Error::Damaged { .. } => Self::data_loss(text),
+            Error::Damaged { .. } | Error::DamagedMerged { .. } => Self::data_loss(text),
             Error::NotOurs(_) => Self::unimplemented(text),
             Error::Changes(_) => Self::failed_precondition(text),
             Error::Containerd { status, .. } => Self::new(status.code(), text),

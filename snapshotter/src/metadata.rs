@@ -11,7 +11,8 @@ mod power_loss;
 mod records;
 
 pub(crate) use records::{
-    Form, Labels, Layer, Number, Removed, Snapshot, State, TARGET, Time, is_unpacked_to, namespace,
+    Form, Labels, Layer, Merged, Number, Removed, Snapshot, State, TARGET, Time, is_unpacked_to,
+    namespace,
 };
 
 use change::{Change, Keep};
@@ -26,6 +27,7 @@ use redb::{
     ReadableTable, StorageBackend, TableDefinition,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -178,7 +180,8 @@ impl<B: StorageBackend> Metadata<B> {
         self.journal.wait();
     }
 
-    /// A new active snapshot or view. A loss of power may take it until [`Metadata::sync`] or the next change that is synced.
+    /// A new active snapshot or view, over `merged` if that is what was merged of the layers of its parent. A loss of power may take it
+    /// until [`Metadata::sync`] or the next change that is synced.
     ///
     /// # Errors
     /// [`Error::Exists`]; [`Error::NotFound`] and [`Error::State`] of the parent.
@@ -197,8 +200,10 @@ impl<B: StorageBackend> Metadata<B> {
             if change.snapshot(key)?.is_some() {
                 return Err(Error::Exists(key.to_owned()));
             }
+            // It may have been thrown away meanwhile.
+            let mut known = None;
             if let Some(parent) = parent {
-                change.check_parent(parent)?;
+                known = change.check_parent(parent)?.merged;
             }
             let now = Time::now();
             let snapshot = Snapshot {
@@ -207,7 +212,8 @@ impl<B: StorageBackend> Metadata<B> {
                 parent: parent.map(str::to_owned),
                 layer: None,
                 chain: None,
-                merged,
+                merged: merged.filter(|_| merged == known),
+                merged_digest: None,
                 quota,
                 labels,
                 created: now,
@@ -385,6 +391,7 @@ impl<B: StorageBackend> Metadata<B> {
                 layer: Some(layer),
                 chain: Some(chain.to_owned()),
                 merged: None,
+                merged_digest: None,
                 quota: None,
                 labels,
                 created: now,
@@ -453,7 +460,7 @@ impl<B: StorageBackend> Metadata<B> {
                     Some(own) if own != parent => {
                         return refused(format!("its parent is {own}, not {parent}"));
                     }
-                    _ => change.check_parent(parent)?,
+                    _ => drop(change.check_parent(parent)?),
                 }
                 snapshot.parent = Some(parent.to_owned());
             }
@@ -510,18 +517,81 @@ impl<B: StorageBackend> Metadata<B> {
         })
     }
 
-    /// Says which image was merged of the layers of a committed snapshot. Returns the one that is known: another one if there
-    /// is one already.
+    /// Says which image was merged of the layers of a committed snapshot, and its digest. Returns the one that is known: another one
+    /// if there is one already.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub(crate) fn set_merged(&self, name: &str, number: Number) -> Result<Number, Error> {
+    pub(crate) fn set_merged(
+        &self,
+        name: &str,
+        number: Number,
+        digest: String,
+    ) -> Result<Number, Error> {
         self.change(|change| {
             let mut snapshot = change.snapshot(name)?.ok_or_else(|| missing(name))?;
-            let known = *snapshot.merged.get_or_insert(number);
+            if let Some(known) = snapshot.merged {
+                return Ok(known);
+            }
+            snapshot.merged = Some(number);
+            snapshot.merged_digest = Some(digest);
             change.put(name, &snapshot)?;
-            Ok(known)
+            Ok(number)
         })
+    }
+
+    /// Takes out the image that was merged of the layers of a committed snapshot, unless another snapshot lies over it. Returns
+    /// whether it is out.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(crate) fn forget_merged(&self, merged: &Merged) -> Result<bool, Error> {
+        self.change(|change| {
+            let Some(mut snapshot) = change.snapshot(&merged.name)? else {
+                return Ok(false);
+            };
+            let is_used = change.lies_over_merged(&merged.name, merged.number)?;
+            if snapshot.merged != Some(merged.number) || is_used {
+                return Ok(false);
+            }
+            snapshot.merged = None;
+            snapshot.merged_digest = None;
+            change.put(&merged.name, &snapshot)?;
+            Ok(true)
+        })
+    }
+
+    /// All images that were merged of layers.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub(crate) fn all_merged(&self) -> Result<Vec<Merged>, Error> {
+        let mut merged: BTreeMap<Number, Merged> = BTreeMap::new();
+        let mut users: Vec<(Number, String)> = Vec::new();
+        self.walk(|key, snapshot| {
+            let Some(number) = snapshot.merged else {
+                return Ok(());
+            };
+            let key = key.to_owned();
+            if snapshot.state == State::Committed {
+                let image = Merged {
+                    number,
+                    name: key,
+                    digest: snapshot.merged_digest,
+                    users: Vec::new(),
+                };
+                merged.insert(number, image);
+            } else {
+                users.push((number, key));
+            }
+            Ok(())
+        })?;
+        for (number, key) in users {
+            if let Some(merged) = merged.get_mut(&number) {
+                merged.users.push(key);
+            }
+        }
+        Ok(merged.into_values().collect())
     }
 
     /// Changes the labels of a snapshot.

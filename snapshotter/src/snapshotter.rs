@@ -2,6 +2,7 @@
 
 use crate::api::types::Mount;
 use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Quota, Verity};
+use crate::digest;
 use crate::error::Error;
 use crate::fault::{self, Step};
 use crate::layer_mounts::{FuseServer, LayerMounts};
@@ -18,7 +19,7 @@ use erofs_mkfs::build::{BuildSource, build};
 use erofs_mkfs::source::Whiteouts;
 use erofs_mount::Requirements;
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -303,7 +304,10 @@ impl Snapshotter {
         let mounted = self.config.mode == MountMode::Overlay;
         for (number, lower) in &images {
             let verify = || match snapshot.merged {
-                Some(_) => self.verify(&numbers),
+                Some(merged) => {
+                    let layers = self.verify(&numbers);
+                    layers.and_then(|()| self.verify_merged(merged))
+                }
                 None => self.verify(&[*number]),
             };
             let check = || self.check_there(key, snapshot).and_then(|()| verify());
@@ -340,6 +344,23 @@ impl Snapshotter {
         Ok(layers)
     }
 
+    /// A committed snapshot and those below it, the topmost first.
+    fn chain(&self, top: Snapshot) -> Result<Vec<Snapshot>, Error> {
+        let mut chain = self.metadata.ancestors(&top)?;
+        chain.insert(0, top);
+        Ok(chain)
+    }
+
+    /// The devices of what was merged of all layers up to `name`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn devices_of_merged(&self, name: &str) -> Result<Vec<PathBuf>, Error> {
+        let layers = self.layers(&self.chain(self.metadata.get(name)?)?)?;
+        let layers: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
+        Ok(merge::devices(&layers))
+    }
+
     /// The image of all layers up to `name`, made if there are so many that one is wanted. What cannot be merged is mounted
     /// layer by layer.
     fn merged(&self, name: &str) -> Result<Option<Number>, Error> {
@@ -348,8 +369,7 @@ impl Snapshotter {
         if top.merged.is_some() || most == 0 {
             return Ok(top.merged);
         }
-        let mut chain = self.metadata.ancestors(&top)?;
-        chain.insert(0, top);
+        let chain = self.chain(top)?;
         if chain.len() <= most {
             return Ok(None);
         }
@@ -363,9 +383,12 @@ impl Snapshotter {
             Err(error) if merge::is_impossible(&error) => return Ok(None),
             merged => merged?,
         }
+        let image = draft.image();
+        let digest = File::open(&image).and_then(|image| digest::of_file(&image, |_| Ok(())));
+        let digest = digest.map_err(Error::file("reading", &image))?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.publish_merged(&draft)?;
-        let known = self.metadata.set_merged(name, draft.number);
+        let known = self.metadata.set_merged(name, draft.number, digest);
         if !matches!(known, Ok(known) if known == draft.number) {
             // Another call was faster, or the snapshot was removed meanwhile.
             let image = self.store.merged(draft.number);
@@ -549,7 +572,8 @@ impl Snapshotter {
         }
     }
 
-    fn leave(&self, removed: Removed) {
+    /// Leaves something to the next cleanup.
+    pub(crate) fn leave(&self, removed: Removed) {
         let mut leavings = self.leavings.lock().unwrap_or_else(PoisonError::into_inner);
         leavings.push(removed);
     }

@@ -2,11 +2,11 @@
 //! container runs over it.
 
 use crate::error::Error;
-use crate::metadata::{Layer, Number};
-use crate::scrub::read;
+use crate::metadata::Number;
+use crate::scrub::Files;
 use crate::snapshotter::Snapshotter;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::PoisonError;
 
 impl Snapshotter {
@@ -19,32 +19,61 @@ impl Snapshotter {
         if !self.integrity.verify_at_mount {
             return Ok(());
         }
-        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         for number in layers {
-            if verified().contains(number) {
-                continue;
+            if !self.is_verified(*number) {
+                let layer = self.metadata.layer(*number)?;
+                let files = self.files(*number, &layer)?;
+                let digest = layer.digest.as_deref().unwrap_or("without a digest");
+                self.verify_files(*number, &files, |path, reason| Error::Damaged {
+                    digest: digest.to_owned(),
+                    path,
+                    reason,
+                })?;
             }
-            let layer = self.metadata.layer(*number)?;
-            let image = self.store.layer(*number, &layer)?;
-            let tar = self.store.tar(*number, &layer)?;
-            read(&layer, &image, tar.as_deref(), |_| Ok(())).map_err(
-                |(path, error)| match error.kind() {
-                    io::ErrorKind::InvalidData => damaged(&layer, path, &error),
-                    _ => Error::file("reading", path)(error),
-                },
-            )?;
-            verified().insert(*number);
         }
         Ok(())
     }
-}
 
-fn damaged(layer: &Layer, path: &Path, error: &io::Error) -> Error {
-    let digest = layer.digest.clone();
-    Error::Damaged {
-        digest: digest.unwrap_or_else(|| "without a digest".to_owned()),
-        path: path.to_path_buf(),
-        reason: error.to_string(),
+    /// The same of an image that was merged of layers.
+    ///
+    /// # Errors
+    /// [`Error::DamagedMerged`].
+    pub(crate) fn verify_merged(&self, number: Number) -> Result<(), Error> {
+        if !self.integrity.verify_at_mount || self.is_verified(number) {
+            return Ok(());
+        }
+        let mut merged = self.metadata.all_merged()?.into_iter();
+        match merged.find(|merged| merged.number == number) {
+            Some(merged) => {
+                let files = self.merged_files(&merged)?;
+                let damaged = |path, reason| Error::DamagedMerged { path, reason };
+                self.verify_files(number, &files, damaged)
+            }
+            // Whoever asked for it is being removed.
+            None => Ok(()),
+        }
+    }
+
+    fn is_verified(&self, number: Number) -> bool {
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        verified.contains(&number)
+    }
+
+    fn verify_files(
+        &self,
+        number: Number,
+        files: &Files,
+        damaged: impl FnOnce(PathBuf, String) -> Error,
+    ) -> Result<(), Error> {
+        files
+            .read(|_| Ok(()))
+            .map_err(|(path, error)| match error.kind() {
+                io::ErrorKind::InvalidData => damaged(path.to_path_buf(), error.to_string()),
+                _ => Error::file("reading", path)(error),
+            })?;
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        verified.insert(number);
+        Ok(())
     }
 }
 
@@ -55,13 +84,13 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::digest;
-    use crate::metadata::{Form, Labels, State};
+    use crate::metadata::{Form, Labels, Layer, State};
     use erofs_mkfs::build::{BuildOptions, BuildSource, build};
     use erofs_mkfs::index::{IndexOptions, IndexSource, Placement, index};
     use erofs_mkfs::source::tar::Archive;
     use std::fs::{self, File};
     use std::os::unix::fs::FileExt;
-    use std::path::PathBuf;
+    use std::path::Path;
     use std::process::Command;
     use std::sync::Arc;
 

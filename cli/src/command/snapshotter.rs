@@ -63,7 +63,8 @@ enum Question {
     },
     /// Read all layers from the disk and compare them with what was written
     ///
-    /// Exit code 1 when a layer is damaged.
+    /// The same with what was merged of them, which is thrown away when it is damaged and no container lies over it. Exit code 1
+    /// when something is damaged.
     Scrub {
         /// Print a report as JSON
         #[arg(long)]
@@ -189,7 +190,9 @@ fn print_status(status: &StatusResponse) -> anyhow::Result<()> {
 struct Scrubbed {
     /// Layers that were read.
     layers: u64,
-    /// Bytes of them.
+    /// Images that were merged of layers, and were read.
+    merged: u64,
+    /// Bytes of all of them.
     bytes: u64,
     /// Those of which nobody noted what was written; their structure was checked.
     unrecorded: u64,
@@ -203,7 +206,10 @@ fn scrub(config: &Config, json: bool) -> anyhow::Result<Outcome> {
     Operator::find(config, fuse::launch)?.scrub(|next| {
         progress.counter().store(next.done, Ordering::Relaxed);
         if let Some(layer) = next.layer {
-            scrubbed.layers += 1;
+            match layer.merged {
+                true => scrubbed.merged += 1,
+                false => scrubbed.layers += 1,
+            }
             scrubbed.bytes += layer.bytes;
             scrubbed.unrecorded += u64::from(!layer.recorded);
             if layer.damaged {
@@ -217,13 +223,17 @@ fn scrub(config: &Config, json: bool) -> anyhow::Result<Outcome> {
     } else {
         for layer in &scrubbed.damaged {
             say!("damaged: {}: {}", layer.path, layer.reason);
+            if layer.thrown_away {
+                say!("  thrown away: it is made anew of its layers for the next container");
+            }
             for user in &layer.users {
                 say!("  used by {user}");
             }
         }
         say!(
-            "{} of {} read: {} damaged, {} without a noted digest",
+            "{} and {} of {} read: {} damaged, {} without a noted digest",
             count(scrubbed.layers, "layer", "layers"),
+            count(scrubbed.merged, "merged image", "merged images"),
             bytes(scrubbed.bytes),
             scrubbed.damaged.len(),
             scrubbed.unrecorded

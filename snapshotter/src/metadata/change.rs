@@ -129,7 +129,7 @@ impl Change {
     }
 
     /// A parent that can be built on.
-    pub(super) fn check_parent(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn check_parent(&self, name: &str) -> Result<Snapshot, Error> {
         match self.snapshot(name)? {
             None => Err(Error::NotFound {
                 what: "parent",
@@ -139,8 +139,21 @@ impl Change {
                 name: name.to_owned(),
                 reason: format!("a parent must be committed; it is {}", parent.state.name()),
             }),
-            Some(_) => Ok(()),
+            Some(parent) => Ok(parent),
         }
+    }
+
+    /// Whether a snapshot over `name` lies over this image, which was merged of its layers.
+    pub(super) fn lies_over_merged(&self, name: &str, merged: Number) -> Result<bool, Error> {
+        let children = self.0.open_multimap_table(CHILDREN)?;
+        for child in children.get(name)? {
+            let child = child?;
+            let child = self.snapshot(child.value())?;
+            if child.is_some_and(|child| child.merged == Some(merged)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes a layer known whose image is stored under `number`. Returns the number under which it is known: another one if

@@ -71,6 +71,9 @@ pub(crate) struct Snapshot {
     /// The image that was merged of the layers below it; of a committed one with its own.
     #[serde(default)]
     pub(crate) merged: Option<Number>,
+    /// SHA-256 of that image, in the record of the committed one for which it was made.
+    #[serde(default)]
+    pub(crate) merged_digest: Option<String>,
     /// Bytes of the filesystem to which it is written, if it has one of its own.
     #[serde(default)]
     pub(crate) quota: Option<u64>,
@@ -126,6 +129,18 @@ pub(crate) enum Form {
     Native,
     /// An index over the tar that lies beside it, and has the layer's digest.
     Index,
+}
+
+/// An image that was merged of the layers of a committed snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Merged {
+    pub(crate) number: Number,
+    /// Name of that snapshot.
+    pub(crate) name: String,
+    /// SHA-256, unless an earlier version made it.
+    pub(crate) digest: Option<String>,
+    /// Keys of the snapshots that lie over it.
+    pub(crate) users: Vec<String>,
 }
 
 /// What is to be thrown away once nothing knows of it any more.

@@ -126,3 +126,77 @@ fn operators_are_told_what_there_is() {
     assert_eq!((code, &status["serving"]), (Some(0), &Value::Bool(false)));
     assert_eq!(status["unused"]["count"], 0);
 }
+
+/// What was merged of layers is damaged under a container, which goes on; then nothing uses it, and the next container has it made anew.
+#[test]
+fn what_was_merged_is_scrubbed_and_made_anew() {
+    let mut setup = require!(needs("2.1"));
+    setup.plugin = "[mounts]\nmerge = 3\n[integrity]\nverify_at_mount = true\n".to_owned();
+    let workshop = Workshop::light();
+    let tar = image(&workshop, &setup, |_| ());
+    let mut containerd = Containerd::start(&setup);
+    succeed(&mut containerd.ctr(&import("2.1", NAME, &tar)));
+    let name = containerd.container("stays");
+    let run = ["run", "--detach", "--snapshotter", NAME, IMAGE, &name];
+    containerd.says(&[&run[..], &["sleep", "1000"]].concat());
+    containerd.wait(|containerd| containerd.report("scrub").1["unrecorded"] == 0);
+    let (code, report) = containerd.report("scrub");
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        (&report["layers"], &report["merged"]),
+        (&3.into(), &1.into())
+    );
+    let folder = containerd.root().join("merged");
+    let merged = || {
+        let found = fs::read_dir(&folder).expect("read");
+        let found = found.map(|entry| entry.expect("read").path());
+        found.collect::<Vec<_>>()
+    };
+    let damaged = merged().pop().expect("one");
+    let write = fs::File::options().write(true).open(&damaged);
+    write
+        .expect("opened")
+        .write_all_at(b"damaged", 2000)
+        .expect("written");
+    let (code, report) = containerd.report("scrub");
+    assert_eq!(code, Some(1), "{report}");
+    let found = &report["damaged"][0];
+    assert_eq!(found["path"], damaged.to_str().expect("text"), "{report}");
+    assert_eq!(found["merged"], true, "{report}");
+    assert_eq!(found["thrown_away"], false, "{report}");
+    let users = found["users"].to_string();
+    assert!(users.contains(&name), "{report}");
+    let exec = ["task", "exec", "--exec-id", "1", &name, "cat", "/old/new"];
+    assert_eq!(containerd.says(&exec), "new\n");
+
+    // Nobody else is let over it: what is mounted is not read again, so it is mounted anew.
+    containerd.stop_plugin();
+    let number = damaged.file_stem().expect("a number");
+    let point = containerd.root().join("m").join(number);
+    succeed(Command::new("umount").arg("--lazy").arg(point));
+    containerd.restart_plugin(None);
+    let other = containerd.container("other");
+    let run = ["run", "--rm", "--snapshotter", NAME, IMAGE, &other];
+    let run = [&run[..], &["cat", "/old/new"]].concat();
+    let refused = containerd.ctr(&run).output().expect("starts");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    let file = damaged.to_str().expect("text");
+    assert!(said.contains(file) && said.contains("scrub"), "{said}");
+
+    containerd.says(&["task", "rm", "--force", &name]);
+    containerd.says(&["container", "rm", &name]);
+    containerd.collect(NAME);
+    let said = containerd.operator(&["scrub"]);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("thrown away"), "{said}");
+    assert!(!damaged.exists());
+    let (code, report) = containerd.report("scrub");
+    assert_eq!((code, &report["merged"]), (Some(0), &0.into()), "{report}");
+    assert_eq!(containerd.says(&run), "new\n");
+    assert_eq!(merged().len(), 1);
+    let (code, report) = containerd.report("scrub");
+    assert_eq!((code, &report["merged"]), (Some(0), &1.into()), "{report}");
+    succeed(&mut containerd.ctr(&["image", "rm", "--sync", IMAGE]));
+    containerd.wait(|containerd| containerd.files().is_empty());
+    assert_eq!(containerd.mounted(), 0);
+}
