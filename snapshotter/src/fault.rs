@@ -58,6 +58,8 @@ steps! {
     MountFolder = "mount.folder",
     /// A layer is mounted.
     MountDone = "mount.done",
+    /// What was merged of layers has its name, and no record.
+    MergedPublished = "merged.published",
     /// A part of a layer's blob is read.
     ApplyReading = "apply.reading",
     /// A layer is an image that is not known yet.

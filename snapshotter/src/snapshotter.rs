@@ -388,7 +388,8 @@ impl Snapshotter {
         let digest = digest.map_err(Error::file("reading", &image))?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.publish_merged(&draft)?;
-        let known = self.metadata.set_merged(name, draft.number, digest);
+        let known = fault::at(Step::MergedPublished)
+            .and_then(|()| self.metadata.set_merged(name, draft.number, digest));
         if !matches!(known, Ok(known) if known == draft.number) {
             // Another call was faster, or the snapshot was removed meanwhile.
             let image = self.store.merged(draft.number);

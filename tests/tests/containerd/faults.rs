@@ -34,7 +34,14 @@ fn upper(mounts: &[Mount]) -> PathBuf {
     upper.expect("an upper directory").into()
 }
 
-/// All steps of the lives of snapshots: two layers are unpacked, looked at, written over within a quota, committed and removed.
+/// A plugin that merges layers wherever there are two, so that it takes each step.
+fn plugin() -> Plugin {
+    let plugin = Plugin::new(None);
+    plugin.configure("[log]\nlevel = \"error\"\n[mounts]\nmerge = 1");
+    plugin
+}
+
+/// All steps of the lives of snapshots: two layers are unpacked, merged, looked at, written over within a quota, committed and removed.
 async fn live(client: &Client, layers: &[Layer; 2], round: &str) -> Result<(), Status> {
     let name = |name: &str| format!("{round} {name}");
     client.unpack(&layers[0], &name("lower"), "").await?;
@@ -67,7 +74,7 @@ fn times(step: &str) -> &'static [u32] {
 fn killed_at_any_step_the_plugin_loses_and_leaks_nothing() {
     require!(needs());
     require!(skip::program("mkfs.ext4").map(drop));
-    let mut plugin = Plugin::new(None);
+    let mut plugin = plugin();
     let (layers, root) = (layers(&plugin), plugin.root());
     let faults = STEPS.iter().flat_map(|step| {
         let fault = move |time| format!("{step}=kill:{time}");
@@ -105,7 +112,7 @@ fn killed_at_any_step_the_plugin_loses_and_leaks_nothing() {
 fn failing_at_any_step_the_plugin_goes_on() {
     require!(needs());
     require!(skip::program("mkfs.ext4").map(drop));
-    let mut plugin = Plugin::new(None);
+    let mut plugin = plugin();
     let (layers, root) = (layers(&plugin), plugin.root());
     for step in STEPS.iter().filter(|step| !step.starts_with("start.")) {
         for time in times(step) {
@@ -185,6 +192,36 @@ fn what_was_prepared_survives_the_process() {
     let client = plugin.client();
     plugin.wait(Plugin::remove_all(&client)).expect("removed");
     plugin.assert_empty(&root, "in the end");
+}
+
+/// What cannot be thrown away when it starts is told, and goes when it starts again.
+#[test]
+fn failing_at_the_start_the_plugin_serves() {
+    require!(needs());
+    require!(skip::program("mkfs.ext4").map(drop));
+    let mut plugin = plugin();
+    plugin.configure("[log]\nlevel = \"warn\"\n[mounts]\nmerge = 1");
+    let (layers, root) = (layers(&plugin), plugin.root());
+    for step in STEPS.iter().filter(|step| step.starts_with("start.")) {
+        assert!(
+            plugin.start(Some("layer.published=kill")),
+            "{}",
+            plugin.log()
+        );
+        let client = plugin.client();
+        plugin
+            .wait(live(&client, &layers, "before"))
+            .expect_err("killed");
+        assert!(plugin.has_died());
+        let fault = format!("{step}=eio");
+        assert!(plugin.start(Some(&fault)), "{}", plugin.log());
+        assert!(plugin.log().contains(step), "{fault} is never reached");
+        let client = plugin.client();
+        plugin.wait(live(&client, &layers, "first")).expect(&fault);
+        plugin.kill();
+        assert!(plugin.start(None), "{}", plugin.log());
+        plugin.assert_empty(&root, &fault);
+    }
 }
 
 /// What the kernel is asked for while a layer is unpacked: its image and the name of it are on disk before the database knows it.

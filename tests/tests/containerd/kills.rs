@@ -33,7 +33,7 @@ struct Scene {
 impl Scene {
     fn new(setup: &Setup) -> Self {
         let mut setup = setup.clone();
-        setup.plugin = "[writable]\nquota = \"32MiB\"\n".to_owned();
+        setup.plugin = "[mounts]\nmerge = 1\n[writable]\nquota = \"32MiB\"\n".to_owned();
         let setup = &setup;
         let workshop = Workshop::light();
         let host = image(&workshop, setup, |_| ());
@@ -170,7 +170,7 @@ fn guest(workshop: &Workshop, setup: &Setup) -> PathBuf {
 
 /// Whether a step is one of containers, rather than of layers that are unpacked.
 fn is_of_containers(step: &str) -> bool {
-    let of_containers = ["journal.", "sync.", "writable"];
+    let of_containers = ["journal.", "sync.", "merged.", "writable"];
     of_containers.iter().any(|part| step.contains(part))
 }
 
