@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -95,29 +95,46 @@ fn signals_leave_no_mount_and_no_folder() {
         ("try", Signal::HUP, 129),
     ] {
         let folder = workshop.path("temporary");
-        fs::create_dir(&folder).expect("made");
-        let mut child = Command::new(&erofs)
-            .arg(command)
-            .arg(&workshop.source)
-            .env("TMPDIR", &folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
-        let started = Instant::now();
-        while !is_mounted_below(&folder) {
-            let ended = child.try_wait().expect("waited");
-            assert!(ended.is_none(), "{command} ended before it mounted");
-            assert!(started.elapsed() < Duration::from_secs(60), "{command}");
-            thread::sleep(Duration::from_millis(1));
-        }
-        let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("an id"), signal).expect("sent");
-        let status = child.wait().expect("waited");
-        assert_eq!(status.code(), Some(code), "{command}: {status}");
-        assert!(!is_mounted_below(&folder), "{command}");
-        fs::remove_dir(&folder).expect("empty");
+        // On a busy machine all of the work may be done before the signal comes.
+        let code_of_one = (0..20).find_map(|_| {
+            fs::create_dir(&folder).expect("made");
+            let status = ended_while_mounted(&erofs, command, &workshop.source, &folder, signal);
+            assert!(!is_mounted_below(&folder), "{command}");
+            fs::remove_dir(&folder).expect("empty");
+            status.code().filter(|code| *code != 0)
+        });
+        assert_eq!(code_of_one, Some(code), "{command}");
     }
+}
+
+/// Runs a command, with its temporary files below `folder`, and sends it a signal when it has mounted something.
+fn ended_while_mounted(
+    erofs: &Path,
+    command: &str,
+    source: &Path,
+    folder: &Path,
+    signal: Signal,
+) -> ExitStatus {
+    let mut child = Command::new(erofs)
+        .arg(command)
+        .arg(source)
+        .env("TMPDIR", folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let started = Instant::now();
+    while !is_mounted_below(folder) {
+        if let Some(status) = child.try_wait().expect("waited") {
+            return status;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{command}");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // It is there, if only to be waited for.
+    kill_process(id.expect("an id"), signal).expect("sent");
+    child.wait().expect("waited")
 }
 
 #[test]
