@@ -115,7 +115,10 @@ fn ended_while_mounted(
     folder: &Path,
     signal: Signal,
 ) -> ExitStatus {
-    let mut child = Command::new(erofs)
+    // What a shell starts in the background is told to ignore Ctrl-C, which it would go on to do.
+    let mut child = Command::new("env")
+        .arg("--default-signal=INT,HUP")
+        .arg(erofs)
         .arg(command)
         .arg(source)
         .env("TMPDIR", folder)
