@@ -1,15 +1,13 @@
 //! Finds matches along chains of positions whose next bytes hash alike.
 
 use super::MIN_MATCH;
-use super::sequence::{common, eight, four};
+use super::sequence::{common, eight, four, step};
 
-/// Entries of each of the two tables at most.
-const TABLE: usize = 1 << 16;
+/// log2 of the entries of each of the two tables at most.
+const TABLE_LOG: u32 = 16;
+const TABLE: usize = 1 << TABLE_LOG;
 /// Positions that are linked: the farthest match of the format.
 const WINDOW: usize = 1 << 16;
-
-/// Positions before one asked for that are entered where chains are not followed.
-const UNCHAINED: usize = 3;
 
 /// How hard to look.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +18,6 @@ pub(super) struct Effort {
     pub(super) nice_length: usize,
     /// Whether to follow a chain where the latest position with the same hash of four bytes is another string.
     pub(super) thorough: bool,
-    /// log2 of the entries of each table at most, up to 16.
-    pub(super) table_log: u32,
 }
 
 /// A match at some position.
@@ -68,7 +64,7 @@ impl Chains {
             links: Box::new([0; WINDOW]),
             base: 1,
             inserted: 0,
-            shift: 64 - effort.table_log,
+            shift: 64 - TABLE_LOG,
             max_distance: max_distance.into(),
             effort,
         }
@@ -77,8 +73,8 @@ impl Chains {
     /// Forgets all positions, for a new block of at most `room` bytes from `length` bytes of input.
     pub(super) fn restart(&mut self, length: usize, room: usize) {
         // What fits a small block needs small tables, which stay in the CPU's caches.
-        let table_log = (room | 1).ilog2() + 2;
-        self.shift = 64 - table_log.min(self.effort.table_log);
+        let table_log = (room | 1).ilog2() + 3;
+        self.shift = 64 - table_log.min(TABLE_LOG);
         self.base += self.inserted as u32;
         self.inserted = 0;
         if self.base.checked_add(length as u32).is_none() {
@@ -88,32 +84,58 @@ impl Chains {
         }
     }
 
-    /// Enters the next position.
+    /// Enters positions up to the first that `stop` agrees to, among `at` and those that `step` leads to from there, up
+    /// to `last`: where it is, its first bytes, and what was known of it.
     #[inline(always)]
-    fn insert(&mut self, word: u64) -> Before {
-        let position = self.base + self.inserted as u32;
-        let hash = (word << 24).wrapping_mul(0x9E37_79B1_85EB_CA87) >> self.shift;
-        let head = std::mem::replace(&mut self.heads[hash as usize % TABLE], position);
-        let hash = (word << 32).wrapping_mul(0x9E37_79B1_85EB_CA87) >> self.shift;
-        let latest = std::mem::replace(&mut self.latest[hash as usize % TABLE], position);
-        let before = Before {
-            chained: self.distance(head),
-            latest: self.distance(latest),
+    fn enter(
+        &mut self,
+        input: &[u8],
+        mut at: usize,
+        last: usize,
+        stop: impl Fn(usize, u64, Before) -> bool,
+        step: impl Fn(usize) -> usize,
+    ) -> Option<(usize, u64, Before)> {
+        // Copies, so that the compiler sees that writing to the tables changes none of them.
+        let &mut Self {
+            base,
+            shift,
+            max_distance,
+            ..
+        } = self;
+        let (latest, heads, links) = (&mut *self.latest, &mut *self.heads, &mut *self.links);
+        let mut position = self.inserted as u32;
+        // How far before the position an entry is; 0 if that is too far for a match.
+        let distance = |position: u32, entry: u32| {
+            let distance = (base + position).wrapping_sub(entry);
+            if distance <= max_distance.min(position) {
+                distance
+            } else {
+                0
+            }
         };
-        self.links[self.inserted % WINDOW] = before.chained as u16;
-        self.inserted += 1;
-        before
-    }
-
-    /// How far before the next position `entry` is; 0 if that is too far for a match.
-    #[inline(always)]
-    fn distance(&self, entry: u32) -> u32 {
-        let distance = (self.base + self.inserted as u32).wrapping_sub(entry);
-        if distance <= self.max_distance.min(self.inserted as u32) {
-            distance
-        } else {
-            0
+        while at <= last {
+            let word = eight(input, position as usize)?;
+            let hash = (word << 24).wrapping_mul(0x9E37_79B1_85EB_CA87) >> shift;
+            let head = std::mem::replace(&mut heads[hash as usize % TABLE], base + position);
+            let hash = (word << 32).wrapping_mul(0x9E37_79B1_85EB_CA87) >> shift;
+            let same = std::mem::replace(&mut latest[hash as usize % TABLE], base + position);
+            let chained = distance(position, head);
+            links[position as usize % WINDOW] = chained as u16;
+            position += 1;
+            if position as usize > at {
+                let before = Before {
+                    chained,
+                    latest: distance(position - 1, same),
+                };
+                if stop(at, word, before) {
+                    self.inserted = position as usize;
+                    return Some((at, word, before));
+                }
+                at += step(at);
+            }
         }
+        self.inserted = position as usize;
+        None
     }
 
     /// Enters all positions up to `at` and looks `at` up. What is entered already is less well known.
@@ -127,26 +149,56 @@ impl Chains {
             };
             return Some((word, before));
         }
-        if self.effort.attempts == 1 {
-            // Chains are not followed: they may have gaps.
-            self.inserted = self.inserted.max(at.saturating_sub(UNCHAINED));
+        let (_, word, before) = self.enter(input, at, at, |_, _, _| true, |_| 1)?;
+        Some((word, before))
+    }
+
+    /// The first position from `at` to `last` with a match, and the longest found there that ends at `end` or before.
+    /// The more literals there are since `literals`, the fewer positions are looked up.
+    #[inline(always)]
+    pub(super) fn next(
+        &mut self,
+        input: &[u8],
+        mut at: usize,
+        literals: usize,
+        last: usize,
+        end: usize,
+    ) -> Option<(usize, Match)> {
+        let thorough = self.effort.thorough;
+        let step = |at: usize| step(at - literals);
+        loop {
+            let stop = |at, word, before| thorough || latest(input, at, word, before).is_some();
+            let (start, word, before) = self.enter(input, at, last, stop, step)?;
+            if let Some(found) = self.best(input, start, word, before, end) {
+                return Some((start, found));
+            }
+            at = start + step(start);
         }
-        while self.inserted < at {
-            self.insert(eight(input, self.inserted)?);
-        }
-        Some((word, self.insert(word)))
     }
 
     /// The longest match found at `at` that ends at `end` or before.
     #[inline(always)]
     pub(super) fn longest(&mut self, input: &[u8], at: usize, end: usize) -> Option<Match> {
         let (word, before) = self.look_up(input, at)?;
+        self.best(input, at, word, before, end)
+    }
+
+    #[inline(always)]
+    fn best(
+        &self,
+        input: &[u8],
+        at: usize,
+        word: u64,
+        before: Before,
+        end: usize,
+    ) -> Option<Match> {
         let mut found = Match {
             length: MIN_MATCH - 1,
-            offset: before.latest as usize,
+            offset: 0,
         };
-        if found.offset != 0 && four(input, at - found.offset) == Some(word as u32) {
-            found.length = common(input, at - found.offset, at, end);
+        if let Some(offset) = latest(input, at, word, before) {
+            let length = common(input, at - offset, at, end);
+            found = Match { length, offset };
         } else if !self.effort.thorough {
             return None;
         }
@@ -213,4 +265,11 @@ impl Chains {
         }
         (best.length > than.length).then_some(best)
     }
+}
+
+/// How far before `at`, where `word` is, the latest position with the same four bytes is, if it is that.
+#[inline(always)]
+fn latest(input: &[u8], at: usize, word: u64, before: Before) -> Option<usize> {
+    let offset = before.latest as usize;
+    (offset != 0 && four(input, at - offset) == Some(word as u32)).then_some(offset)
 }

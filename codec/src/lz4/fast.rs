@@ -7,8 +7,9 @@ use crate::{EncodeError, Encoder, Fill};
 /// log2 of the number of positions remembered: 16 KiB, half of most L1 caches,
 /// and cheap to clear for each block.
 const TABLE_LOG: u32 = 12;
-/// Positions without a match after which only every second one is tried, then
-/// every third, and so on.
+/// Positions without a match after which only every second one is tried, and
+/// how many of those until only every third is, and so on.
+const FIRST: u32 = 32;
 const PATIENCE: u32 = 64;
 
 /// Encodes LZ4 blocks fast, like liblz4 without acceleration.
@@ -47,7 +48,7 @@ impl Lz4Encoder {
                 return;
             };
             let mut length = MIN_MATCH + common(input, from + MIN_MATCH, start + MIN_MATCH, end);
-            while start > block.consumed() && from > 0 && input[start - 1] == input[from - 1] {
+            while from > 0 && start > block.consumed() && input[start - 1] == input[from - 1] {
                 start -= 1;
                 from -= 1;
                 length += 1;
@@ -66,7 +67,7 @@ impl Lz4Encoder {
     #[inline(always)]
     fn scan(&mut self, input: &[u8], at: usize, last: usize) -> Option<(usize, usize)> {
         let input = input.get(..last + 8)?;
-        let mut tried = PATIENCE;
+        let mut tried = 2 * PATIENCE - FIRST;
         // 32 bits, so that the compiler sees no overflow in what follows.
         let mut at = at as u32;
         loop {

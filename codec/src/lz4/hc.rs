@@ -23,7 +23,10 @@ enum Search {
     Optimal(Chains, Optimal),
 }
 
-const OPTIMAL: i32 = 9;
+/// The first level that weighs what the whole block costs.
+const OPTIMAL: i32 = 10;
+/// The first level that follows every chain.
+const THOROUGH: i32 = 8;
 
 impl Lz4HcEncoder {
     /// The levels, numbered as liblz4 does.
@@ -36,18 +39,18 @@ impl Lz4HcEncoder {
     /// [`EncodeError::Parameter`] for another level, or a distance of 0.
     pub fn new(level: i32, max_distance: u16) -> Result<Self, EncodeError> {
         check_distance(max_distance)?;
-        let (attempts, nice_length, table_log) = match level {
+        let (attempts, nice_length) = match level {
             1 | 2 => return Ok(Self(Search::Pair(Pair::new(max_distance)))),
-            3 => (3, 32, 15),
-            4 => (8, 32, 15),
-            5 => (16, 128, 16),
-            6 => (24, 128, 16),
-            7 => (40, 128, 16),
-            8 => (64, 128, 16),
-            9 => (24, 512, 16),
-            10 => (64, 512, 16),
-            11 => (256, 1024, 16),
-            12 => (1024, 2048, 16),
+            3 => (3, 24),
+            4 => (6, 32),
+            5 => (16, 128),
+            6 => (32, 128),
+            7 => (64, 128),
+            8 => (64, 128),
+            9 => (96, 256),
+            10 => (64, 512),
+            11 => (256, 1024),
+            12 => (1024, 2048),
             _ => {
                 return Err(EncodeError::Parameter {
                     name: "LZ4HC level",
@@ -62,8 +65,7 @@ impl Lz4HcEncoder {
             Effort {
                 attempts,
                 nice_length,
-                thorough: level >= 6,
-                table_log,
+                thorough: level >= THOROUGH,
             },
         );
         Ok(Self(if level >= OPTIMAL {

@@ -11,9 +11,6 @@ use super::sequence::{Block, LAST_LITERALS, LAST_MATCH};
 /// Literals put before a longer match at most.
 const LITERALS: usize = 2;
 
-/// log2 of the literals in a row after which only every second position is tried, and so on.
-pub(super) const SKIP_LOG: u32 = 9;
-
 /// Fills `block`.
 pub(super) fn parse(chains: &mut Chains, block: &mut Block<'_>) {
     let input = block.input();
@@ -22,12 +19,12 @@ pub(super) fn parse(chains: &mut Chains, block: &mut Block<'_>) {
     };
     let end = input.len() - LAST_LITERALS;
     let mut at = 0;
-    while at <= last.min(block.consumed() + block.room()) {
-        let Some(mut found) = chains.longest(input, at, end) else {
-            at += 1 + ((at - block.consumed()) >> SKIP_LOG);
-            continue;
+    loop {
+        let literals = block.consumed();
+        let within = last.min(literals + block.room());
+        let Some((mut start, mut found)) = chains.next(input, at, literals, within, end) else {
+            return;
         };
-        let mut start = at;
         while let Some((later, longer)) = better(chains, block, start, found, last, end) {
             (start, found) = (later, longer);
         }

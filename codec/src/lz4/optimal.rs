@@ -4,7 +4,7 @@
 //! better one [close behind](super::lazy). Where all ways meet, the cheapest is taken.
 
 use super::chain::{Chains, Match};
-use super::lazy::{SKIP_LOG, better};
+use super::lazy::better;
 use super::sequence::{Block, LAST_LITERALS, LAST_MATCH, more};
 use super::{LONG, MIN_MATCH};
 
@@ -68,12 +68,13 @@ impl Optimal {
         };
         let end = input.len() - LAST_LITERALS;
         let mut at = 0;
-        while at <= last.min(block.consumed() + block.room()) {
-            let Some(found) = chains.longest(input, at, end) else {
-                at += 1 + ((at - block.consumed()) >> SKIP_LOG);
-                continue;
+        loop {
+            let literals = block.consumed();
+            let within = last.min(literals + block.room());
+            let Some((start, found)) = chains.next(input, at, literals, within, end) else {
+                return;
             };
-            let Some(next) = self.meet(chains, block, at, found, last, end) else {
+            let Some(next) = self.meet(chains, block, start, found, last, end) else {
                 return;
             };
             at = next;

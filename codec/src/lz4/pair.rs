@@ -3,8 +3,7 @@
 
 use super::MIN_MATCH;
 use super::chain::Match;
-use super::lazy::SKIP_LOG;
-use super::sequence::{Block, LAST_LITERALS, LAST_MATCH, common, eight, four};
+use super::sequence::{Block, LAST_LITERALS, LAST_MATCH, common, eight, four, step};
 
 /// log2 of the entries of each of the two tables at most.
 const TABLE_LOG: u32 = 14;
@@ -63,7 +62,7 @@ impl Pair {
         let mut at = 0;
         while at <= last.min(block.consumed() + block.room()) {
             let Some((mut start, mut found)) = self.find(input, at, last, end) else {
-                at += 1 + ((at - block.consumed()) >> SKIP_LOG);
+                at += step(at - block.consumed());
                 continue;
             };
             let mut from = start - found.offset;

@@ -16,6 +16,8 @@ pub(super) const LAST_MATCH: usize = 12;
 const SHORT: usize = 32;
 /// Literals copied at once in that case.
 const SHORT_LITERALS: usize = 16;
+/// Literals copied at once in others, if that are all: seldom are there more.
+const LITERALS: usize = 64;
 
 /// Largest pcluster of EROFS, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -59,24 +61,40 @@ const fn least_ending(length: usize) -> usize {
     }
 }
 
+/// From a position without a match, behind so many literals, to the next one to try: data in which nothing repeats is
+/// passed quickly, and of what does repeat behind it little is lost.
+#[inline(always)]
+pub(super) const fn step(literals: usize) -> usize {
+    const SKIP_LOG: u32 = 6;
+    const LARGEST: usize = 64;
+    let step = 1 + (literals >> SKIP_LOG);
+    if step < LARGEST { step } else { LARGEST }
+}
+
 /// Equal bytes in `input` from `from` and from `at` on, which is further behind,
 /// counted up to `end`.
 #[inline(always)]
 pub(super) fn common(input: &[u8], from: usize, at: usize, end: usize) -> usize {
-    let ahead = input.get(at..end).unwrap_or_default();
-    let behind = input.get(from..).unwrap_or_default();
-    let mut length = 0;
-    while let (Some(x), Some(y)) = (eight(ahead, length), eight(behind, length)) {
-        let difference = x ^ y;
+    let input = &input[..end];
+    // 32 bits, so that the compiler sees no overflow in what follows.
+    let (mut ahead, mut behind) = (at as u32, from as u32);
+    while let Some(word) = eight(input, ahead as usize)
+        && let Some(earlier) = eight(input, behind as usize)
+    {
+        let difference = word ^ earlier;
         if difference != 0 {
-            return length + difference.trailing_zeros() as usize / 8;
+            return ahead as usize - at + difference.trailing_zeros() as usize / 8;
         }
-        length += 8;
+        ahead += 8;
+        behind += 8;
     }
-    while length < ahead.len() && ahead.get(length) == behind.get(length) {
-        length += 1;
+    while let Some(byte) = input.get(ahead as usize)
+        && Some(byte) == input.get(behind as usize)
+    {
+        ahead += 1;
+        behind += 1;
     }
-    length
+    ahead as usize - at
 }
 
 /// The eight bytes from `at` on.
@@ -139,12 +157,12 @@ impl<'a> Block<'a> {
     #[inline(always)]
     pub(super) fn push(&mut self, start: usize, offset: usize, length: usize) -> bool {
         let literals = start - self.consumed;
-        let room = self.output.get_mut(self.written..).unwrap_or_default();
-        let source = self.input.get(self.consumed..).unwrap_or_default();
+        // 32 bits, so that the compiler sees no overflow in what follows.
+        let (from, to) = (self.consumed as u32 as usize, self.written as u32 as usize);
         if literals < LONG
             && length < LONG + MIN_MATCH
-            && let Some(target) = room.first_chunk_mut::<SHORT>()
-            && let Some(source) = source.first_chunk::<SHORT_LITERALS>()
+            && let Some(source) = self.input.get(from..from + SHORT_LITERALS)
+            && let Some(target) = self.output.get_mut(to..to + SHORT)
         {
             target[0] = (literals << 4 | (length - MIN_MATCH)) as u8;
             target[1..][..SHORT_LITERALS].copy_from_slice(source);
@@ -236,7 +254,12 @@ impl<'a> Block<'a> {
 
     #[inline(always)]
     fn put_literals(&mut self, count: usize) {
-        self.output[self.written..][..count].copy_from_slice(&self.input[self.consumed..][..count]);
+        let source = &self.input[self.consumed..];
+        let target = &mut self.output[self.written..];
+        match (source.first_chunk::<LITERALS>(), target.first_chunk_mut()) {
+            (Some(source), Some(target)) if count <= LITERALS => *target = *source,
+            _ => target[..count].copy_from_slice(&source[..count]),
+        }
         self.written += count;
         self.consumed += count;
     }
