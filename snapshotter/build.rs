@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "snapshots.proto",
         "diff.proto",
         "content.proto",
+        "leases.proto",
         "operator.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;

@@ -9,6 +9,6 @@
 
 include!(concat!(env!("OUT_DIR"), "/api.rs"));
 
-pub use containerd::services::{content, diff, snapshots};
+pub use containerd::services::{content, diff, leases, snapshots};
 pub use containerd::types;
 pub use erofs::snapshotter::v1 as operator;

@@ -6,6 +6,7 @@ pub use layers::{LayerCompression, Layers, Mode};
 
 use erofs_mount::Via;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 mod value;
@@ -83,6 +84,9 @@ pub struct Containerd {
     pub content: PathBuf,
     /// Namespace of blobs where it does not tell (before 2.1).
     pub namespace: String,
+    /// Seconds for which a new layer is held in its content store, until the caller has made an image of it, where it does not tell
+    /// the caller's lease.
+    pub lease: NonZeroU32,
 }
 
 /// Which layers need no conversion.
@@ -187,6 +191,7 @@ impl Default for Containerd {
             address: "/run/containerd/containerd.sock".into(),
             content: "/var/lib/containerd/io.containerd.content.v1.content".into(),
             namespace: "default".into(),
+            lease: NonZeroU32::new(3600).unwrap_or(NonZeroU32::MIN),
         }
     }
 }

@@ -35,6 +35,11 @@ impl Caller {
         })
     }
 
+    /// The lease that it has, if containerd tells that.
+    pub(super) fn lease(&self) -> Option<&str> {
+        self.lease.as_ref()?.to_str().ok()
+    }
+
     /// A call in its name.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);

@@ -3,6 +3,7 @@
 
 mod blob;
 mod caller;
+mod lease;
 mod upload;
 
 pub(crate) use blob::{Blob, new_file, take};
@@ -18,6 +19,7 @@ use crate::store::sha256;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tonic::codec::Streaming;
 use tonic::transport::Channel;
@@ -68,12 +70,20 @@ impl Content {
     }
 
     async fn client(&self) -> Result<ContentClient<Channel>, Status> {
-        let address = &self.containerd.address;
-        let channel = connect(address)
-            .await
-            .map_err(|error| Status::unavailable(format!("{}: {error}", address.display())))?;
-        Ok(ContentClient::new(channel))
+        self.channel().await.map(ContentClient::new)
     }
+
+    async fn channel(&self) -> Result<Channel, Status> {
+        let address = &self.containerd.address;
+        let channel = connect(address).await;
+        channel.map_err(|error| Status::unavailable(format!("{}: {error}", address.display())))
+    }
+}
+
+/// A name that nothing else has: no other blob on its way, and no other lease.
+pub(crate) fn unique_name() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    format!("erofs-snapshotter-{}", now.unwrap_or_default().as_nanos())
 }
 
 /// A blob that comes in messages.

@@ -1,6 +1,7 @@
 //! A new blob, written through containerd.
 
 use super::Content;
+use super::lease::Lease;
 use crate::api::content::v1::{
     AbortRequest, Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest,
     WriteContentResponse,
@@ -92,8 +93,8 @@ impl<'a> Upload<'a> {
         Ok(())
     }
 
-    /// Makes what was written a blob with this digest and these labels. If there is such a blob already, it gets those labels
-    /// that it does not have. Returns its size in bytes.
+    /// Makes what was written a blob with this digest and these labels, which a lease holds. If there is such a blob already, it
+    /// gets those labels that it does not have. Returns its size in bytes.
     ///
     /// # Errors
     /// [`Error::Containerd`].
@@ -106,6 +107,8 @@ impl<'a> Upload<'a> {
         if !self.piece.is_empty() {
             self.send_piece().map_err(failed)?;
         }
+        // A blob that is there already does not get the lease that this stream may have.
+        let lease = Lease::hold(self.content, digest)?;
         let done = self.send(WriteContentRequest {
             action: WriteAction::Commit.into(),
             total: offset(self.written),
@@ -121,6 +124,7 @@ impl<'a> Upload<'a> {
             }
             Err(status) => return Err(failed(status)),
         }
+        lease.keep();
         Ok(self.written)
     }
 

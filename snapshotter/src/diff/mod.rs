@@ -17,13 +17,12 @@ pub(crate) use tree::{Written, write as tar_of};
 
 use crate::api::diff::v1::DiffRequest;
 use crate::api::types::Descriptor;
-use crate::content::{Content, Upload};
+use crate::content::{Content, Upload, unique_name};
 use crate::digest::{Both, Hasher};
 use crate::error::Error;
 use crate::snapshotter::Snapshotter;
 use erofs_format::inode::Timestamp;
 use packing::{Content as Made, Format, Packer};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Label of a blob with the digest of what it is without compression.
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
@@ -44,7 +43,7 @@ pub(crate) fn diff(
         nanoseconds: u32::try_from(time.nanos).unwrap_or(0),
     });
     let reference = match request.r#ref.as_str() {
-        "" => unique_reference(),
+        "" => unique_name(),
         reference => reference.to_owned(),
     };
     let failed = |source| Error::File {
@@ -75,10 +74,4 @@ pub(crate) fn diff(
         size: i64::try_from(size).unwrap_or(i64::MAX),
         ..Descriptor::default()
     })
-}
-
-/// A name that no other blob on its way has.
-fn unique_reference() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    format!("erofs-snapshotter-{}", now.unwrap_or_default().as_nanos())
 }

@@ -67,7 +67,7 @@ fn is_sound(workshop: &Workshop, layer: &[u8], digest: &str) {
 
 /// The layer that containerd's client makes of a snapshot.
 pub(crate) fn layer(containerd: &Containerd, media_type: &str, snapshot: &str) -> Vec<u8> {
-    let diff = ["snapshots", "--snapshotter", NAME, "diff", "--keep"];
+    let diff = ["snapshots", "--snapshotter", NAME, "diff"];
     let diff = [&diff[..], &["--media-type", media_type, snapshot]].concat();
     succeed(&mut containerd.ctr(&diff)).stdout
 }

@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod guest;
 mod kills;
+mod leases;
 mod newer;
 mod operators;
 mod plugin;

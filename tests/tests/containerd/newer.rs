@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::built_in::mkfs;
 use crate::commits::layer;
 use crate::cri::pods_run;
+use crate::leases::layers_wait_for_their_image;
 use crate::{IMAGE, NATIVE, image, import, layout, lives, needs, shows};
 
 /// A containerd of at least this version. Debian has none, so CI has none: to skip these tests is no failure there.
@@ -40,6 +41,13 @@ fn images_live_under_newer_containerd() {
         return;
     }
     lives(NEWER, &NATIVE);
+}
+
+#[test]
+fn layers_wait_for_their_image_under_newer_containerd() {
+    if at_least(2, 0).is_some() {
+        layers_wait_for_their_image(NEWER);
+    }
 }
 
 #[test]
