@@ -208,6 +208,7 @@ impl ImageArguments {
                     .collect(),
                 excluded_patterns: self.exclude_regex.clone(),
                 separate_links: self.hard_dereference,
+                as_layer: false,
             },
             root: None,
             whiteouts: if self.aufs {

@@ -39,6 +39,10 @@ pub struct Rules {
     pub excluded_patterns: Vec<Regex>,
     /// Hard links become files of their own.
     pub separate_links: bool,
+    /// A tar is a layer of a container image that somebody else made, and of what is odd in it becomes what container runtimes make of
+    /// it: members may lie behind symlinks of the same tar, which lead nowhere but into the image; attributes of
+    /// other systems and those of overlayfs are left out; an archive may be empty.
+    pub as_layer: bool,
 }
 
 impl Rules {

@@ -11,6 +11,7 @@ mod links;
 mod names;
 mod overlay;
 mod path;
+mod through_links;
 mod xattr_sets;
 
 pub use error::TreeError;

@@ -12,7 +12,9 @@ use erofs_mkfs::index::{IndexError, IndexOptions, IndexSource, Placement, index}
 use erofs_mkfs::options::BuildError;
 use erofs_mkfs::source::Whiteouts;
 use erofs_mkfs::source::tar::Archive;
-use std::io::BufWriter;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -68,6 +70,33 @@ fn convert(application: &Application<'_>) -> Result<Layer, Error> {
     application.publish(draft, layer)
 }
 
+/// The file of a tar that is unpacked. That it cannot be written is else told as if the tar could not be read.
+struct Kept {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Kept {
+    fn told<T>(&self, written: io::Result<T>) -> io::Result<T> {
+        written.map_err(|error| {
+            let told = format!("writing {}: {error}", self.path.display());
+            io::Error::new(error.kind(), told)
+        })
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(data);
+        self.told(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.file.flush();
+        self.told(flushed)
+    }
+}
+
 /// Keeps a tar, unpacked, and makes an index over it.
 fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
     let draft = application.snapshotter.draft()?;
@@ -90,12 +119,16 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
         Some(_) => opened.copied_to(hasher),
         None => {
             let file = new_file(&path).map_err(failed)?;
-            let writer = BufWriter::with_capacity(WRITE_SIZE, file);
-            opened.copied_to(Both(writer, hasher))
+            let kept = Kept {
+                path: path.clone(),
+                file: BufWriter::with_capacity(WRITE_SIZE, file),
+            };
+            opened.copied_to(Both(kept, hasher))
         }
     };
     let mut options = IndexOptions::default();
     options.image.whiteouts = Whiteouts::Overlay;
+    options.image.rules.as_layer = true;
     options.image.passing_name = true;
     let source = IndexSource::TarElsewhere {
         archive,
@@ -104,6 +137,10 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
     let summary = index(source, &draft.image(), &options, Placement::Apart)
         .map_err(Error::convert(application.digest))?;
     let digested = application.digested(&digested)?;
+    if digested.size == 0 {
+        // Nothing can be mounted over that.
+        return convert(application);
+    }
     let layer = Layer {
         digest: Some(digested.digest),
         tar_size: digested.size,

@@ -125,6 +125,7 @@ impl Layers {
             ..BuildOptions::default()
         };
         options.image.whiteouts = whiteouts;
+        options.image.rules.as_layer = true;
         // It is published, and synced, under another one.
         options.image.passing_name = true;
         options

@@ -126,6 +126,31 @@ fn a_full_disk_is_told_and_survived() {
     plugin.assert_empty(&root, "after a full disk");
 }
 
+/// A tar that is kept, unpacked, and for which there is no room: it is the file that cannot be written, and not the tar that cannot be read.
+#[test]
+fn a_full_disk_is_told_where_tars_are_kept() {
+    require!(needs());
+    require!(skip::program("mkfs.ext4").map(drop));
+    let disk = Small::new(24);
+    let root = disk.root().join("store");
+    let mut plugin = Plugin::new(Some(&root));
+    plugin.configure("[layers]\nmode = \"index\"");
+    assert!(plugin.start(None), "{}", plugin.log());
+    let client = plugin.client();
+    let large = tar(&[("large", &noise(8, 40 << 20))]);
+    let large = plugin.layer(&packed("gzip", &large), "+gzip", &large);
+    plugin.wait(async {
+        let answer = client.unpack(&large, "large", "").await;
+        let said = refused(answer, Code::ResourceExhausted);
+        assert!(
+            said.contains("writing") && said.contains("ingest"),
+            "{said}"
+        );
+        Plugin::remove_all(&client).await.expect("removed");
+    });
+    plugin.assert_empty(&root, "after a full disk");
+}
+
 /// Unpacks images of two layers until the disk fails, and notes the names of what was committed.
 async fn unpack_until_cut(
     client: &Client,

@@ -35,6 +35,7 @@ use crate::tree::{Body, Location, Metadata, Tree, TreeError, components};
 use decompress::{Content, Decoded, sniff};
 use erofs_format::inode::FileType;
 use erofs_format::superblock;
+use erofs_format::xattr::Prefix;
 use header::{BLOCK_SIZE, Header};
 use input::{Input, Source};
 use members::{Kind, Member, Members};
@@ -46,6 +47,8 @@ use std::path::Path;
 use std::sync::Arc;
 use whiteout::Markers;
 
+/// Attributes by which overlayfs knows what it made itself: whiteouts say the same in layers.
+const OVERLAY: &[u8] = b"trusted.overlay.";
 /// Longest target of a symlink in bytes (`PATH_MAX` without its NUL).
 const MAX_SYMLINK: usize = 4095;
 /// Bytes that are unpacked at once.
@@ -382,9 +385,12 @@ pub fn scan(
     members.headers_only = archive.headers_only;
     let mut markers = Markers::new(whiteouts);
     let mut summary = Summary::default();
-    while members.advance()? {
+    while advance(&mut members, rules)? {
         summary.members += 1;
         let member = &mut members.member;
+        if rules.as_layer {
+            take_as_layer(member, tree);
+        }
         if is_excluded(member, rules)? {
             continue;
         }
@@ -417,6 +423,29 @@ pub fn scan(
     summary.trailing = members.trailing();
     markers.apply(tree, rules)?;
     Ok(summary)
+}
+
+/// Goes to the next member, if there is one.
+fn advance(members: &mut Members<'_>, rules: &Rules) -> Result<bool, TarError> {
+    match members.advance() {
+        Err(TarError::Empty) if rules.as_layer => Ok(false),
+        advanced => advanced,
+    }
+}
+
+/// Makes of a member what [`Rules::as_layer`] says.
+fn take_as_layer(member: &mut Member, tree: &Tree) {
+    if let Some(path) = tree.through_links(&member.path) {
+        member.path = path;
+    }
+    if member.kind == Kind::HardLink
+        && let Some(target) = tree.through_links(&member.link)
+    {
+        member.link = target;
+    }
+    let is_held = |name: &[u8]| Prefix::split(name).is_some() && !name.starts_with(OVERLAY);
+    let xattrs = &mut member.metadata.xattrs;
+    xattrs.retain(|xattr| is_held(&xattr.name));
 }
 
 /// The type of a member's inode; what a hard link is is known with its target, whose metadata counts.

@@ -191,3 +191,92 @@ fn whiteouts_that_mean_nothing_are_refused() {
     let error = list_with(&tar, &Rules::default(), Whiteouts::Overlay).expect_err("no directory");
     assert_eq!(error.to_string(), "f/x: its parent f is not a directory");
 }
+
+fn of_others(tar: &[u8]) -> Result<Listing, String> {
+    let rules = Rules {
+        as_layer: true,
+        ..Rules::default()
+    };
+    list_with(tar, &rules, Whiteouts::Overlay).map_err(|error| error.to_string())
+}
+
+fn symlink(name: &str, target: &str) -> Header {
+    Header::ustar(name, b'2', 0).link(target)
+}
+
+/// Also where links lead to nothing that is there, to each other, or out.
+#[test]
+fn members_of_layers_may_lie_behind_symlinks() {
+    for (links, name, expected) in [
+        (&[("lib", "usr/lib")][..], "lib/x", "/usr/lib/x"),
+        (&[("lib", "/usr/lib")], "./lib/a/x", "/usr/lib/a/x"),
+        (&[("a/up", "..")], "a/up/b/x", "/b/x"),
+        (&[("out", "../../../etc")], "out/x", "/etc/x"),
+        (
+            &[("one", "two/./three"), ("two", "/four/")],
+            "one/x",
+            "/four/three/x",
+        ),
+        (&[("d/l", "../e")], "d/l/.wh.x", "/e/x"),
+    ] {
+        let mut tar = Tar::default();
+        for (name, target) in links {
+            tar = tar.add(symlink(name, target), b"");
+        }
+        let list = of_others(&tar.file(name, b"").end()).expect(name);
+        assert!(list.contains_key(expected), "{name}: {:?}", paths(&list));
+        let (link, _) = links[0];
+        assert!(matches!(
+            list[&format!("/{link}")].content,
+            Content::Symlink(_)
+        ));
+    }
+    let tar = Tar::default()
+        .add(symlink("lib", "usr/lib"), b"")
+        .file("usr/lib/x", b"x")
+        .add(Header::ustar("y", b'1', 0).link("lib/x"), b"");
+    let list = of_others(&tar.end()).expect("linked");
+    assert_eq!(list["/y"].nlink, 2);
+    let tar = Tar::default()
+        .add(symlink("a", "b"), b"")
+        .add(symlink("b", "a"), b"")
+        .file("a/x", b"");
+    let error = of_others(&tar.end()).expect_err("they lead nowhere");
+    assert_eq!(
+        error,
+        "a/x: its parent a is not a directory (tar member at offset 1024)"
+    );
+    // What is last in a name is not followed.
+    let tar = Tar::default()
+        .add(symlink("a", "b"), b"")
+        .add(directory("a/"), b"");
+    let list = of_others(&tar.file("a/x", b"").end()).expect("replaced");
+    assert_eq!(paths(&list), ["", "/a", "/a/x"]);
+}
+
+#[test]
+fn attributes_of_layers_are_those_that_images_hold() {
+    let records: [(&str, &[u8]); 4] = [
+        ("SCHILY.xattr.com.apple.provenance", b"1"),
+        ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+        ("SCHILY.xattr.trusted.own", b"2"),
+        ("SCHILY.xattr.user.own", b"3"),
+    ];
+    let list = of_others(&Tar::default().pax(b'x', &records).file("f", b"").end()).expect("taken");
+    let names = list["/f"]
+        .metadata
+        .xattrs
+        .iter()
+        .map(|xattr| xattr.name.to_vec());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [b"trusted.own".to_vec(), b"user.own".to_vec()]
+    );
+}
+
+#[test]
+fn layers_may_be_empty() {
+    for tar in [&[][..], &[0; 1024]] {
+        assert_eq!(paths(&of_others(tar).expect("empty")), [""]);
+    }
+}
