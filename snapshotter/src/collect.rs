@@ -10,6 +10,12 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
+fn tell(cleared: Result<(), Error>) {
+    if let Err(error) = cleared {
+        tracing::warn!(%error, "clearing up");
+    }
+}
+
 impl Snapshotter {
     /// Throws away all that no snapshot needs: what was removed, unused layers, and what belongs to nothing.
     ///
@@ -26,16 +32,16 @@ impl Snapshotter {
 
     /// Throws away what a process left that ended early. What cannot be thrown away is told and left: the rest is served.
     pub(crate) fn sweep(&self) {
-        let tell = |cleared: Result<(), Error>| {
-            if let Err(error) = cleared {
-                tracing::warn!(%error, "clearing up");
-            }
-        };
+        self.give_up();
+        tell(self.remove_strays().map(drop));
+        tell(self.evict(self.cache.size.0).map(drop));
+    }
+
+    /// Throws away what a process was making when it ended. Nobody may serve.
+    pub(crate) fn give_up(&self) {
         let cleared = self.store.clear_ingest();
         tell(cleared.and_then(|()| fault::at(Step::StartIngest)));
         tell(self.remove_unmade());
-        tell(self.remove_strays().map(drop));
-        tell(self.evict(self.cache.size.0).map(drop));
     }
 
     /// Snapshots without folders: these were being prepared, so nobody knows of them.

@@ -218,6 +218,25 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// What is allowed and yet cannot be what somebody wants.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.mounts.merge > 0 && self.layers.compression.is_some() {
+            doubts.push(
+                "mounts.merge: layers that are stored compressed, as layers.compression says, are not merged"
+                    .to_owned(),
+            );
+        }
+        for source in self.cache.sources.iter().filter(|source| !source.is_dir()) {
+            doubts.push(format!(
+                "cache.sources: {}: there is no such folder",
+                source.display()
+            ));
+        }
+        doubts
+    }
+
     /// Reads a configuration file.
     ///
     /// # Errors
@@ -251,6 +270,19 @@ mod tests {
         assert_eq!(layers.unwrap().as_object().unwrap().len(), 2);
         assert_eq!(written, serde_json::to_value(read).unwrap());
         assert!(include_str!("../../docs/containerd.md").contains(DEFAULT));
+    }
+
+    #[test]
+    fn what_nobody_can_want_is_told() {
+        let doubts = |text: &str| toml::from_str::<Config>(text).unwrap().doubts().join(", ");
+        assert_eq!(doubts(DEFAULT), "");
+        let told = doubts("[layers]\ncompression = \"lz4\"\n[mounts]\nmerge = 3");
+        assert!(told.contains("merge"), "{told}");
+        let told = doubts("[cache]\nsources = [\"/\", \"/nonexistent\"]");
+        assert!(
+            told.contains("/nonexistent") && !told.contains("/:"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -123,6 +123,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The root folder is served already.
+    #[error("root {}: another process has its database open: stop that one, or take another root", .0.display())]
+    Taken(PathBuf),
     /// What was written to a snapshot cannot become a layer.
     #[error("{0}")]
     Changes(String),

@@ -14,10 +14,14 @@ use crate::snapshotter::Snapshotter;
 use crate::{socket, store};
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tonic::Status;
 use tonic::transport::Channel;
+
+/// How long a process may take to tell what there is: systemd has the socket before anybody serves.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why an operator gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,19 @@ pub enum OperateError {
         /// The folder of layers.
         root: PathBuf,
     },
+    /// The socket is there, and calls stay without an answer.
+    #[error("{}: no answer for {} s: does what serves it fail to start? See its log, with systemd by journalctl -u erofs-snapshotter", .0.display(), PATIENCE.as_secs())]
+    Silent(PathBuf),
+    /// Somebody serves there, from another folder than was asked for.
+    #[error("{} is served from {}, not from {}: name its socket, or leave the root out", socket.display(), serves.display(), root.display())]
+    Other {
+        /// The socket.
+        socket: PathBuf,
+        /// The folder of layers that it serves.
+        serves: PathBuf,
+        /// The one that was asked for.
+        root: PathBuf,
+    },
     /// Nobody serves, and the files cannot be used.
     #[error(transparent)]
     Files(#[from] Error),
@@ -78,8 +95,8 @@ enum Answering {
 }
 
 impl Operator {
-    /// Finds the process that serves; when there is none, its files are opened, and what belongs to nothing is thrown away
-    /// as when it starts; `server` serves images where the kernel cannot.
+    /// Finds the process that serves; when there is none, its files are opened, and nothing is thrown away for that: whoever asks may
+    /// have another configuration than who served. `server` serves images where the kernel cannot.
     ///
     /// # Errors
     /// [`OperateError`].
@@ -96,11 +113,7 @@ impl Operator {
                 return Err(OperateError::Nothing { socket, root });
             }
             let snapshotter = match Snapshotter::open(config, server) {
-                Err(Error::Database(error))
-                    if matches!(*error, redb::Error::DatabaseAlreadyOpen) =>
-                {
-                    return Err(OperateError::Elsewhere { socket, root });
-                }
+                Err(Error::Taken(_)) => return Err(OperateError::Elsewhere { socket, root }),
                 opened => opened?,
             };
             return Ok(Self(Answering::Files(Box::new(snapshotter))));
@@ -109,11 +122,31 @@ impl Operator {
             .enable_all()
             .build()
             .map_err(|error: io::Error| failed(error.into()))?;
-        let channel = runtime
-            .block_on(connect(path))
-            .map_err(|error| failed(error.into()))?;
-        let client = Box::new(OperatorClient::new(channel));
+        let answer = async {
+            let channel = connect(path).await.map_err(|error| failed(error.into()))?;
+            let mut client = Box::new(OperatorClient::new(channel));
+            client.status(StatusRequest {}).await?;
+            Ok::<_, OperateError>(client)
+        };
+        let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
+        let client = answered.map_err(|_| OperateError::Silent(path.clone()))??;
         Ok(Self(Answering::Process { runtime, client }))
+    }
+
+    /// Makes sure that it is this folder of layers about which answers come.
+    ///
+    /// # Errors
+    /// [`OperateError::Other`].
+    pub fn of_root(mut self, root: &Path, socket: &Path) -> Result<Self, OperateError> {
+        let serves = PathBuf::from(self.status()?.root);
+        match root.canonicalize().is_ok_and(|root| root == serves) {
+            true => Ok(self),
+            false => Err(OperateError::Other {
+                socket: socket.to_path_buf(),
+                serves,
+                root: root.to_path_buf(),
+            }),
+        }
     }
 
     /// What there is.
@@ -140,7 +173,10 @@ impl Operator {
                 let collected = runtime.block_on(client.collect(CollectRequest {}))?;
                 Ok(collected.into_inner())
             }
-            Answering::Files(snapshotter) => Ok(snapshotter.collect()?),
+            Answering::Files(snapshotter) => {
+                snapshotter.give_up();
+                Ok(snapshotter.collect()?)
+            }
         }
     }
 

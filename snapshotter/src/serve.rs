@@ -33,6 +33,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// Nobody but root can mount layers.
+    #[error("the snapshotter mounts layers for containerd, which only root may: run it as root")]
+    NotRoot,
     /// The runtime or the server.
     #[error("serving: {0}")]
     Server(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -45,9 +48,16 @@ pub enum ServeError {
 /// [`ServeError`].
 pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
     let other = |error: io::Error| ServeError::Server(error.into());
+    if !rustix::process::geteuid().is_root() {
+        return Err(ServeError::NotRoot);
+    }
     log::start(&config.log);
+    for doubt in config.doubts() {
+        tracing::warn!("{doubt}");
+    }
     fault::read_environment()?;
     let snapshotter = Arc::new(Snapshotter::open(config, server)?);
+    snapshotter.sweep();
     let service = Service::new(Arc::clone(&snapshotter), config.containerd.clone());
     // What takes long has threads of its own; short calls and their answers then never go from one thread to another.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -54,13 +54,19 @@ pub(crate) struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Opens the root folder and throws away what belongs to nothing.
+    /// Opens the root folder. What a process left that ended early is there still, see [`Snapshotter::sweep`].
     ///
     /// # Errors
     /// [`Error`], where the folder or the database cannot be used; a snapshot that is broken is no reason.
     pub(crate) fn open(config: &Config, server: FuseServer) -> Result<Self, Error> {
         let store = Store::open(&config.root)?;
-        let metadata = Metadata::open(&store.database(), &store.journal())?;
+        let metadata = Metadata::open(&store.database(), &store.journal());
+        let metadata = metadata.map_err(|error| match error {
+            Error::Database(cause) if matches!(*cause, redb::Error::DatabaseAlreadyOpen) => {
+                Error::Taken(store.root().to_path_buf())
+            }
+            error => error,
+        })?;
         store.sync()?;
         let points = store.mount_points()?;
         let points = points
@@ -87,7 +93,6 @@ impl Snapshotter {
         if config.integrity.fs_verity == Verity::On {
             require_verity(&snapshotter.store.ingest_folder())?;
         }
-        snapshotter.sweep();
         Ok(snapshotter)
     }
 

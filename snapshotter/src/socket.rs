@@ -2,9 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use tokio::net::UnixListener;
+
+/// Most bytes of a socket's path (`sun_path` of `unix(7)`, without its NUL).
+const LONGEST: usize = 107;
 
 /// The socket that the service manager made and hands over (`sd_listen_fds(3)`), if it did. To be asked once.
 ///
@@ -26,13 +29,34 @@ pub(crate) fn handed_over() -> io::Result<Option<UnixListener>> {
 /// refused.
 ///
 /// # Errors
-/// `AddrInUse` where somebody does.
+/// `AddrInUse` where somebody does; `AlreadyExists` where something else has that name; `NotFound` where its folder is missing.
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    if is_served(path)? {
-        return Err(io::ErrorKind::AddrInUse.into());
-    }
+    use io::ErrorKind::{AddrInUse, AlreadyExists, InvalidInput, NotFound};
     let mut aside = path.as_os_str().to_owned();
     aside.push(".new");
+    if aside.len() > LONGEST {
+        let most = LONGEST - ".new".len();
+        let reason = format!("a socket's path has at most {most} bytes: take a shorter one");
+        return Err(io::Error::new(InvalidInput, reason));
+    }
+    match fs::metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                AlreadyExists,
+                "this is there, and no socket: take another name",
+            ));
+        }
+        _ if is_served(path)? => {
+            return Err(io::Error::new(AddrInUse, "another process serves it"));
+        }
+        _ => {}
+    }
+    if let Some(folder) = path.parent()
+        && !folder.as_os_str().is_empty()
+        && !folder.exists()
+    {
+        return Err(io::Error::new(NotFound, "its folder is missing: make it"));
+    }
     match fs::remove_file(&aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -84,6 +108,22 @@ mod tests {
         }
         let names = fs::read_dir(folder.path()).expect("read").count();
         assert_eq!(names, 200, "nothing is left aside");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_stays() {
+        let folder = tempfile::tempdir().expect("made");
+        let path = folder.path().join("file");
+        fs::write(&path, "kept").expect("written");
+        let error = listen(&path).expect_err("it is a file");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).expect("read"), b"kept");
+        let error = listen(folder.path()).expect_err("it is a folder");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        let error = listen(&folder.path().join("missing/socket")).expect_err("no folder");
+        assert!(error.to_string().contains("folder"), "{error}");
+        let error = listen(&folder.path().join("n".repeat(120))).expect_err("too long");
+        assert!(error.to_string().contains("at most 103"), "{error}");
     }
 
     #[tokio::test]

@@ -88,6 +88,7 @@ pub(crate) fn sha256(digest: &str) -> Result<&str, Error> {
 /// [`Error::Root`].
 fn check_root(root: &Path) -> Result<(), Error> {
     let reason = match root.to_str() {
+        Some("") => "is empty".to_owned(),
         None => "is not UTF-8, as what containerd is told must be".to_owned(),
         Some(text) => match SEPARATORS.into_iter().find(|part| text.contains(part)) {
             Some(part) => format!("has {part:?}, which ends a name in the options of a mount"),
@@ -114,6 +115,7 @@ impl Store {
                 .create(&folder)
                 .map_err(Error::file("making", &folder))
         };
+        check_root(root)?;
         make("")?;
         // As the mount table has it.
         let root = root
@@ -582,10 +584,11 @@ mod tests {
             let error = Store::open(&root).expect_err("refused").to_string();
             let path = root.display().to_string();
             assert!(error.contains(&path) && error.contains(part), "{error}");
-            assert_eq!(fs::read_dir(&root).expect("read").count(), 0);
+            assert!(!root.exists(), "nothing is made");
         }
         // What counts is what the mount table will show.
         let link = folder.path().join("link");
+        fs::create_dir(folder.path().join("a:b")).expect("made");
         symlink(folder.path().join("a:b"), &link).expect("made");
         Store::open(&link).expect_err("refused");
         Store::open(&folder.path().join("a b\t\"'%$é")).expect("fine");

@@ -435,6 +435,7 @@ fn a_snapshotter_that_is_not_there() {
 #[test]
 fn a_snapshotter_that_serves_elsewhere() {
     require!(erofs());
+    require!(skip::root());
     let folder = tempfile::tempdir().expect("a temporary directory");
     let (root, socket) = (folder.path().join("root"), folder.path().join("socket"));
     let mut serving = erofs().expect("asked for");
@@ -448,12 +449,55 @@ fn a_snapshotter_that_serves_elsewhere() {
     let mut command = erofs().expect("asked for");
     command.args(["snapshotter", "status", "--socket"]);
     command.arg(folder.path().join("other"));
-    let asked = command.arg("--root").arg(&root).output().expect("starts");
+    let elsewhere = command.arg("--root").arg(&root).output().expect("starts");
+    let mut command = erofs().expect("asked for");
+    command.args(["snapshotter", "gc", "--root"]);
+    command.arg(folder.path().join("other")).arg("--socket");
+    let not_its = command.arg(&socket).output().expect("starts");
+    let second = |root: &Path, socket: &Path| {
+        let mut command = erofs().expect("asked for");
+        command.arg("snapshotter").arg("--root").arg(root);
+        command.arg("--socket").arg(socket);
+        command.output().expect("starts")
+    };
+    let same_root = second(&root, &folder.path().join("other"));
+    let same_socket = second(&folder.path().join("others"), &socket);
     serving.kill().expect("killed");
     serving.wait().expect("waited");
-    let error = String::from_utf8_lossy(&asked.stderr);
-    assert_eq!(asked.status.code(), Some(2), "{error}");
-    assert!(error.contains("name its socket"), "{error}");
+    for (asked, expected) in [
+        (elsewhere, "name its socket"),
+        (not_its, "is served from"),
+        (same_root, "another process has its database open"),
+        (same_socket, "another process serves it"),
+    ] {
+        let error = String::from_utf8_lossy(&asked.stderr);
+        assert_eq!(asked.status.code(), Some(2), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// Whose path was mistyped, say.
+#[test]
+fn a_snapshotter_leaves_what_is_no_socket() {
+    require!(erofs());
+    require!(skip::root());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("file");
+    fs::write(&file, "kept").expect("written");
+    for (socket, expected) in [
+        (file.clone(), "no socket"),
+        (
+            folder.path().join("missing/socket"),
+            "its folder is missing",
+        ),
+    ] {
+        let mut command = erofs().expect("asked for");
+        command.arg("snapshotter").arg("--root");
+        command.arg(folder.path().join("root"));
+        let error = refused(command.arg("--socket").arg(socket));
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(fs::read(file).expect("read"), b"kept");
 }
 
 #[test]

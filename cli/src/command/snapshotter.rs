@@ -75,7 +75,7 @@ enum Question {
 const EXAMPLES: &str = "\
 Examples:
   erofs snapshotter --print-config >/etc/erofs/snapshotter.toml
-  erofs snapshotter --print-containerd-config >/etc/containerd/conf.d/erofs-toolkit.toml
+  erofs snapshotter --print-containerd-config >/etc/containerd/erofs-toolkit.toml
   erofs snapshotter --config /etc/erofs/snapshotter.toml
   erofs snapshotter --root /var/lib/erofs-snapshotter --socket /run/erofs-snapshotter.sock
   erofs snapshotter status --config /etc/erofs/snapshotter.toml
@@ -92,6 +92,7 @@ impl Snapshotter {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        let is_named = self.root.is_some();
         config.root = self.root.unwrap_or(config.root);
         config.socket = self.socket.unwrap_or(config.socket);
         if self.print_containerd_config {
@@ -101,17 +102,25 @@ impl Snapshotter {
             };
             return print(&containerd_config(version, &config));
         }
+        // A process that serves has its own root, whatever the configuration says here.
+        let find = || {
+            let operator = Operator::find(&config, fuse::launch)?;
+            match is_named {
+                true => operator.of_root(&config.root, &config.socket),
+                false => Ok(operator),
+            }
+        };
         match self.question {
             None => serve(&config, fuse::launch)?,
             Some(Question::Status { json }) => {
-                let status = Operator::find(&config, fuse::launch)?.status()?;
+                let status = find()?.status()?;
                 printed(match json {
                     true => report::print_json(&status),
                     false => print_status(&status),
                 })?;
             }
             Some(Question::Gc { json }) => {
-                let collected = Operator::find(&config, fuse::launch)?.collect()?;
+                let collected = find()?.collect()?;
                 if json {
                     printed(report::print_json(&collected))?;
                 } else {
@@ -123,7 +132,7 @@ impl Snapshotter {
                     );
                 }
             }
-            Some(Question::Scrub { json }) => return scrub(&config, json),
+            Some(Question::Scrub { json }) => return scrub(find()?, json),
         }
         Ok(Outcome::Fine)
     }
@@ -200,10 +209,10 @@ struct Scrubbed {
     damaged: Vec<ScrubbedLayer>,
 }
 
-fn scrub(config: &Config, json: bool) -> anyhow::Result<Outcome> {
+fn scrub(mut operator: Operator, json: bool) -> anyhow::Result<Outcome> {
     let mut scrubbed = Scrubbed::default();
     let progress = Progress::start("scrubbing", json);
-    Operator::find(config, fuse::launch)?.scrub(|next| {
+    operator.scrub(|next| {
         progress.counter().store(next.done, Ordering::Relaxed);
         if let Some(layer) = next.layer {
             match layer.merged {

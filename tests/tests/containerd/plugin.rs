@@ -195,7 +195,7 @@ impl Plugin {
                     return false;
                 }
                 // Another test may be starting a program, which has all files open for a moment: that of the database, too.
-                assert!(self.log().contains("already open"), "{}", self.log());
+                assert!(self.log().contains("another process"), "{}", self.log());
                 log.set_len(told).expect("cut");
                 process = command.spawn().expect("starts");
             }
