@@ -24,6 +24,7 @@
 //! | a filesystem that is written to, over them | [`ext4`] |
 //! | taking it down | [`mod@umount`] |
 //! | protecting the file of an image | [`fs_verity`] |
+//! | memory of a process that keeps mounts for long | [`allocator`] |
 //!
 //! ```no_run
 //! use erofs_mount::{MountOptions, MountRequest};
@@ -47,6 +48,7 @@
 extern crate self as erofs_mount;
 
 pub mod ability;
+pub mod allocator;
 pub mod attempt;
 pub mod capabilities;
 pub mod devices;

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-/// Pieces that wait to be digested.
-const WAITING: usize = 32;
+/// Pieces that wait to be digested: as many as the decoder of a tar hands over.
+const WAITING: usize = 8;
 
 /// Bytes of a file that are read at once.
 const PIECE: usize = 1 << 20;

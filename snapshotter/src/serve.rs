@@ -11,6 +11,7 @@ use crate::monitoring::Listener;
 use crate::service::Service;
 use crate::snapshotter::Snapshotter;
 use crate::{log, seal, socket, syncing};
+use erofs_mount::allocator;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -55,6 +56,8 @@ pub fn serve(config: &Config, server: FuseServer) -> Result<(), ServeError> {
     for doubt in config.doubts() {
         tracing::warn!("{doubt}");
     }
+    // Before there are other threads.
+    allocator::share_arenas();
     fault::read_environment()?;
     let snapshotter = Arc::new(Snapshotter::open(config, server)?);
     snapshotter.sweep();

@@ -19,6 +19,7 @@ use crate::media_type::{self, MediaType};
 use crate::metadata::{Layer, Number};
 use crate::snapshotter::Snapshotter;
 use crate::store::{Draft, Store};
+use erofs_mount::allocator;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -29,6 +30,9 @@ use std::time::Instant;
 
 /// Label of a snapshot with the digest that its layer must have.
 pub(crate) const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
+
+/// Bytes of a blob up to which one thread reads and digests the files in it: several would wait for each other.
+const SMALL: u64 = 1 << 20;
 
 /// The snapshot that these mounts are of, as [`Snapshotter::prepare`] returned them.
 ///
@@ -87,6 +91,10 @@ pub(crate) fn apply(
         }
     };
     snapshotter.metrics.took("convert", began.elapsed());
+    if !application.is_small() {
+        // What the layer took would be kept in many places, for layers to come.
+        allocator::give_back();
+    }
     Ok(Descriptor {
         media_type: plain.to_owned(),
         digest: applied.digest.unwrap_or_default(),
@@ -127,6 +135,11 @@ struct Application<'a> {
 }
 
 impl Application<'_> {
+    /// Whether neither many threads nor much memory are worth it.
+    const fn is_small(&self) -> bool {
+        self.size <= SMALL
+    }
+
     /// Its bytes, which end with an error once nobody waits for them.
     fn reader(&self, blob: Blob) -> Wanted {
         Wanted {

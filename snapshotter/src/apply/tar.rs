@@ -18,8 +18,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// Bytes of a blob up to which one thread reads and digests the files in it: several would wait for each other.
-const SMALL: u64 = 1 << 20;
 /// Bytes that are written at once.
 const WRITE_SIZE: usize = 1 << 20;
 
@@ -52,7 +50,7 @@ fn convert(application: &Application<'_>) -> Result<Layer, Error> {
     let archive = Archive::stream(blob).map_err(Error::tar(application.digest))?;
     let draft = application.snapshotter.draft()?;
     let mut options = application.snapshotter.layers.options(Whiteouts::Overlay);
-    if application.size <= SMALL {
+    if application.is_small() {
         options.workers = 1;
     }
     let source = BuildSource::Tar(archive.copied_to(hasher));

@@ -113,6 +113,68 @@ fn layers_are_unpacked_side_by_side() {
     assert_eq!(plugin.log(), "");
 }
 
+/// Threads that end leave memory to others, of which each then keeps as much as any needed.
+#[test]
+fn memory_is_given_back_behind_large_layers() {
+    /// Most bytes for themselves that a process needs which serves and has unpacked everything, in KiB.
+    const AT_REST: u64 = 24 << 10;
+    /// The same while it unpacks four layers.
+    const UNPACKING: u64 = 96 << 10;
+    require!(needs());
+    let mut plugin = Plugin::new(None);
+    let root = plugin.root();
+    assert!(plugin.start(None), "{}", plugin.log());
+    let client = plugin.client();
+    let names: Vec<String> = (0..1500).map(|number| number.to_string()).collect();
+    let layers: Vec<Layer> = (0..4)
+        .map(|own| {
+            let content = noise(own, 20 << 20);
+            let (large, small) = content.split_at(8 << 20);
+            let small = names.iter().map(String::as_str).zip(small.chunks(8 << 10));
+            let files: Vec<_> = [("large", large)].into_iter().chain(small).collect();
+            let tar = tar(&files);
+            plugin.layer(&packed("gzip", &tar), "+gzip", &tar)
+        })
+        .collect();
+    let own_memory = |plugin: &Plugin| {
+        let status = fs::read_to_string(format!("/proc/{}/status", plugin.process()));
+        let status = status.expect("read");
+        ["RssAnon:", "VmHWM:", "RssFile:"].map(|key| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            number.expect(key).parse::<u64>().expect("a number")
+        })
+    };
+    for round in 0..3 {
+        let tasks = (0..4).map(|own| {
+            let (client, layer) = (client.clone(), layers[own].clone());
+            plugin.begin(async move {
+                let key = format!("unpack-{own}");
+                let mounts = client.prepare(&key, "", HashMap::new()).await?;
+                client.apply(&layer, &mounts).await
+            })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        for task in tasks {
+            let applied = plugin.wait(task).expect("runs");
+            applied.expect("applied");
+        }
+        let removed = plugin.wait(Plugin::remove_all(&client));
+        removed.expect("removed");
+        let [at_rest, peak, file] = own_memory(&plugin);
+        eprintln!(
+            "round {round}: {at_rest} KiB at rest, {} at most",
+            peak - file
+        );
+        assert!(at_rest < AT_REST, "round {round}: {at_rest} KiB");
+        assert!(
+            peak - file < UNPACKING,
+            "round {round}: {peak} - {file} KiB"
+        );
+    }
+    plugin.assert_empty(&root, "in the end");
+}
+
 /// Two images with the same layer are pulled at once, and one of them is removed.
 #[test]
 fn a_layer_that_is_unpacked_twice_is_stored_once() {

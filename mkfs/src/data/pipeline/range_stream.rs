@@ -19,7 +19,7 @@ impl RangeStream<'_> {
     pub(super) fn read(&mut self, offset: u64, length: u64) -> Result<Vec<u8>, StoreError> {
         let end = offset + length;
         self.at = end;
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(length as usize);
         while let Some((range, rest)) = self.ranges.split_first() {
             let (start, stop) = (
                 range.offset.max(offset),
