@@ -164,6 +164,8 @@ fn what_was_prepared_survives_the_process() {
                 prepared.push((key, mounts));
                 if number == 4 {
                     client.remove(&name("0")).await.expect("removed");
+                    // Else its folder may be there still when the process dies.
+                    client.cleanup().await.expect("cleaned");
                 }
             }
             let mounts = client.view(&view, &lower).await.expect("made");
