@@ -215,41 +215,50 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// Images are to be merged of layers that cannot be: an index points at whole blocks of data.
+    #[error("{}: [mounts] merge = {merge} wants layers without compression: leave it or [layers] compression out", path.display())]
+    Merge {
+        /// The file.
+        path: PathBuf,
+        /// Its number of layers.
+        merge: usize,
+    },
 }
 
 impl Config {
     /// What is allowed and yet cannot be what somebody wants.
     #[must_use]
     pub fn doubts(&self) -> Vec<String> {
-        let mut doubts = Vec::new();
-        if self.mounts.merge > 0 && self.layers.compression.is_some() {
-            doubts.push(
-                "mounts.merge: layers that are stored compressed, as layers.compression says, are not merged"
-                    .to_owned(),
-            );
-        }
-        for source in self.cache.sources.iter().filter(|source| !source.is_dir()) {
-            doubts.push(format!(
-                "cache.sources: {}: there is no such folder",
-                source.display()
-            ));
-        }
-        doubts
+        let missing = self.cache.sources.iter().filter(|source| !source.is_dir());
+        missing
+            .map(|source| {
+                format!(
+                    "cache.sources: {}: there is no such folder",
+                    source.display()
+                )
+            })
+            .collect()
     }
 
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// [`ConfigError`], with the line.
+    /// [`ConfigError`], with the line where there is one.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_path_buf(),
             source,
         })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
             path: path.to_path_buf(),
             source: Box::new(source),
-        })
+        })?;
+        let merge = config.mounts.merge;
+        if merge > 0 && config.layers.compression.is_some() {
+            let path = path.to_path_buf();
+            return Err(ConfigError::Merge { path, merge });
+        }
+        Ok(config)
     }
 }
 
@@ -276,12 +285,27 @@ mod tests {
     fn what_nobody_can_want_is_told() {
         let doubts = |text: &str| toml::from_str::<Config>(text).unwrap().doubts().join(", ");
         assert_eq!(doubts(DEFAULT), "");
-        let told = doubts("[layers]\ncompression = \"lz4\"\n[mounts]\nmerge = 3");
-        assert!(told.contains("merge"), "{told}");
         let told = doubts("[cache]\nsources = [\"/\", \"/nonexistent\"]");
         assert!(
             told.contains("/nonexistent") && !told.contains("/:"),
             "{told}"
+        );
+    }
+
+    #[test]
+    fn compressed_layers_are_not_to_be_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshotter.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::read(&path).map_err(|error| error.to_string())
+        };
+        read("[mounts]\nmerge = 3").unwrap();
+        read("[layers]\ncompression = \"lz4\"").unwrap();
+        let error = read("[layers]\ncompression = \"lz4\"\n[mounts]\nmerge = 3").unwrap_err();
+        assert!(
+            error.contains("merge = 3") && error.contains("compression"),
+            "{error}"
         );
     }
 
