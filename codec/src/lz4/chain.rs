@@ -1,7 +1,7 @@
 //! Finds matches along chains of positions whose next bytes hash alike.
 
-use super::MIN_MATCH;
 use super::sequence::{common, eight, four, step};
+use super::{HASH_FACTOR, MIN_MATCH};
 
 /// log2 of the entries of each of the two tables at most.
 const TABLE_LOG: u32 = 16;
@@ -115,9 +115,9 @@ impl Chains {
         };
         while at <= last {
             let word = eight(input, position as usize)?;
-            let hash = (word << 24).wrapping_mul(0x9E37_79B1_85EB_CA87) >> shift;
+            let hash = (word << 24).wrapping_mul(HASH_FACTOR) >> shift;
             let head = std::mem::replace(&mut heads[hash as usize % TABLE], base + position);
-            let hash = (word << 32).wrapping_mul(0x9E37_79B1_85EB_CA87) >> shift;
+            let hash = (word << 32).wrapping_mul(HASH_FACTOR) >> shift;
             let same = std::mem::replace(&mut latest[hash as usize % TABLE], base + position);
             let chained = distance(position, head);
             links[position as usize % WINDOW] = chained as u16;

@@ -1,15 +1,15 @@
 //! The fast encoder: the first match found is taken.
 
 use super::sequence::{Block, LAST_LITERALS, LAST_MATCH, common, eight, encode, four};
-use super::{MIN_MATCH, check_distance};
+use super::{HASH_FACTOR, MIN_MATCH, check_distance};
 use crate::{EncodeError, Encoder, Fill};
 
 /// log2 of the number of positions remembered: 16 KiB, half of most L1 caches,
 /// and cheap to clear for each block.
 const TABLE_LOG: u32 = 12;
-/// Positions without a match after which only every second one is tried, and
-/// how many of those until only every third is, and so on.
+/// Positions without a match after which only every second one is tried.
 const FIRST: u32 = 32;
+/// How many of those are tried until it is only every third one, and so on.
 const PATIENCE: u32 = 64;
 
 /// Encodes LZ4 blocks fast, like liblz4 without acceleration.
@@ -83,7 +83,7 @@ impl Lz4Encoder {
 
     #[inline(always)]
     fn slot(&mut self, word: u64) -> &mut u32 {
-        let hash = (word << 24).wrapping_mul(0x9E37_79B1_85EB_CA87) >> (64 - TABLE_LOG);
+        let hash = (word << 24).wrapping_mul(HASH_FACTOR) >> (64 - TABLE_LOG);
         &mut self.table[hash as usize]
     }
 }

@@ -31,6 +31,8 @@ const NAME: &str = "lz4";
 const MIN_MATCH: usize = 4;
 /// A length of this value in a token goes on behind it.
 const LONG: usize = 15;
+/// The upper bits of a product with this are a hash of the other factor (the first prime of XXH64).
+const HASH_FACTOR: u64 = 0x9E37_79B1_85EB_CA87;
 
 /// How far back a match may look in the format, in bytes.
 pub const MAX_DISTANCE: u16 = u16::MAX;

@@ -1,14 +1,13 @@
 //! The quick levels of LZ4HC: of two earlier positions, the last one that eight bytes of a hash lead to and the last one
 //! for four, the better is taken.
 
-use super::MIN_MATCH;
 use super::chain::Match;
 use super::sequence::{Block, LAST_LITERALS, LAST_MATCH, common, eight, four, step};
+use super::{HASH_FACTOR, MIN_MATCH};
 
 /// log2 of the entries of each of the two tables at most.
 const TABLE_LOG: u32 = 14;
 const TABLE: usize = 1 << TABLE_LOG;
-const FACTOR: u64 = 0x9E37_79B1_85EB_CA87;
 
 /// Earlier positions, plus `base`.
 #[derive(Debug)]
@@ -133,11 +132,11 @@ impl Pair {
 
     #[inline(always)]
     fn long(&mut self, word: u64) -> &mut u32 {
-        &mut self.long[(word.wrapping_mul(FACTOR) >> self.shift) as usize % TABLE]
+        &mut self.long[(word.wrapping_mul(HASH_FACTOR) >> self.shift) as usize % TABLE]
     }
 
     #[inline(always)]
     fn short(&mut self, word: u64) -> &mut u32 {
-        &mut self.short[((word << 32).wrapping_mul(FACTOR) >> self.shift) as usize % TABLE]
+        &mut self.short[((word << 32).wrapping_mul(HASH_FACTOR) >> self.shift) as usize % TABLE]
     }
 }
