@@ -92,10 +92,7 @@ impl Pair {
         if let Some(found) = self.long_match(input, word, at, end) {
             return Some((at, found));
         }
-        let offset = self.distance(at, short)?;
-        if four(input, at - offset) != Some(word as u32) {
-            return None;
-        }
+        let offset = self.distance(input, word, at, short)?;
         let length = common(input, at - offset, at, end);
         let found = Match { length, offset };
         let next = at + 1;
@@ -114,20 +111,21 @@ impl Pair {
     fn long_match(&mut self, input: &[u8], word: u64, at: usize, end: usize) -> Option<Match> {
         let position = self.base + at as u32;
         let entry = std::mem::replace(self.long(word), position);
-        let offset = self.distance(at, entry)?;
-        if four(input, at - offset) != Some(word as u32) {
-            return None;
-        }
+        let offset = self.distance(input, word, at, entry)?;
         let length = common(input, at - offset, at, end);
         (length > MIN_MATCH).then_some(Match { length, offset })
     }
 
-    /// How far before `at` an entry is, if a match may be there.
+    /// How far before `at` an entry is, if the four lowest bytes of `word` are there too. Those of earlier blocks are, less
+    /// `base`, behind the end of any input.
     #[inline(always)]
-    fn distance(&self, at: usize, entry: u32) -> Option<usize> {
-        let distance = (self.base + at as u32).wrapping_sub(entry);
-        let nearer = distance.wrapping_sub(1) < self.max_distance.min(at as u32);
-        nearer.then_some(distance as usize)
+    fn distance(&self, input: &[u8], word: u64, at: usize, entry: u32) -> Option<usize> {
+        let from = entry.wrapping_sub(self.base);
+        if four(input, from as usize) != Some(word as u32) {
+            return None;
+        }
+        let distance = (at as u32).wrapping_sub(from);
+        (distance.wrapping_sub(1) < self.max_distance).then_some(distance as usize)
     }
 
     #[inline(always)]
