@@ -276,7 +276,7 @@ mod tests {
         let mut written: serde_json::Value = toml::from_str(DEFAULT).unwrap();
         // What is read of this table does not tell how it was written.
         let layers = written.as_object_mut().unwrap().remove("layers");
-        assert_eq!(layers.unwrap().as_object().unwrap().len(), 2);
+        assert_eq!(layers.unwrap().as_object().unwrap().len(), 3);
         assert_eq!(written, serde_json::to_value(read).unwrap());
         assert!(include_str!("../../docs/containerd.md").contains(DEFAULT));
     }

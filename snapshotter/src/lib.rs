@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! containerd ─► service ─► apply ─► mkfs        a layer's tar becomes an image, in one pass
+//!                  ├──────► ahead ─► content  the next ones too, before they are asked for
 //!                  ├──────► diff ──► content   what a container wrote becomes a layer
 //!                  ▼
 //!             snapshotter ─► metadata           which snapshots and layers there are: redb
@@ -22,6 +23,7 @@
 //! | how does an operator ask? | [`operate`] |
 #![forbid(unsafe_code)]
 
+mod ahead;
 // For programs that call what we serve, and containerd, in tests and benchmarks.
 #[doc(hidden)]
 pub mod api;

@@ -1,5 +1,6 @@
 //! What the services do: snapshots over layers that are images.
 
+use crate::ahead::Ahead;
 use crate::api::types::Mount;
 use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Quota, Verity};
 use crate::digest;
@@ -51,6 +52,8 @@ pub(crate) struct Snapshotter {
     pub(crate) folders: Locks<()>,
     /// Layers that were made since the process began.
     pub(crate) unsealed: Unsealed,
+    /// Layers that are made before they are asked for.
+    pub(crate) ahead: Ahead,
 }
 
 impl Snapshotter {
@@ -89,6 +92,7 @@ impl Snapshotter {
             names: Mutex::default(),
             folders: Locks::default(),
             unsealed: Unsealed::default(),
+            ahead: Ahead::default(),
         };
         if config.integrity.fs_verity == Verity::On {
             require_verity(&snapshotter.store.ingest_folder())?;
@@ -443,7 +447,7 @@ impl Snapshotter {
     }
 
     /// Makes an image of what was written to an active snapshot.
-    fn convert_upper(&self, key: &str, snapshot: Number) -> Result<(Draft<'_>, Layer), Error> {
+    fn convert_upper(&self, key: &str, snapshot: Number) -> Result<(Draft, Layer), Error> {
         let draft = self.draft()?;
         let source = BuildSource::Directory(self.store.upper(snapshot));
         let options = self.layers.options(Whiteouts::Keep);
@@ -464,7 +468,7 @@ impl Snapshotter {
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub(crate) fn draft(&self) -> Result<Draft<'_>, Error> {
+    pub(crate) fn draft(&self) -> Result<Draft, Error> {
         Ok(self.store.draft(self.metadata.number()?))
     }
 
@@ -493,7 +497,7 @@ impl Snapshotter {
     pub(crate) fn publish(
         &self,
         snapshot: Number,
-        draft: Draft<'_>,
+        draft: Draft,
         layer: Layer,
     ) -> Result<Layer, Error> {
         let began = Instant::now();
@@ -513,7 +517,7 @@ impl Snapshotter {
     fn keep(
         &self,
         snapshot: Number,
-        draft: &Draft<'_>,
+        draft: &Draft,
         layer: Layer,
         record: impl FnOnce(Number, &Layer) -> Result<(), Error>,
     ) -> Result<Layer, Error> {

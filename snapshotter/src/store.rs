@@ -161,9 +161,9 @@ impl Store {
     }
 
     /// A layer or merged image that is about to be written.
-    pub(crate) fn draft(&self, number: Number) -> Draft<'_> {
+    pub(crate) fn draft(&self, number: Number) -> Draft {
         Draft {
-            store: self,
+            store: self.clone(),
             number,
         }
     }
@@ -216,7 +216,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn publish(&self, draft: &Draft<'_>, layer: &Layer) -> Result<(), Error> {
+    pub(crate) fn publish(&self, draft: &Draft, layer: &Layer) -> Result<(), Error> {
         if let Some(tar) = self.tar(draft.number, layer)? {
             self.name(&draft.tar(), &tar)?;
         }
@@ -227,7 +227,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn publish_merged(&self, draft: &Draft<'_>) -> Result<(), Error> {
+    pub(crate) fn publish_merged(&self, draft: &Draft) -> Result<(), Error> {
         self.name(&draft.image(), &self.merged(draft.number))
     }
 
@@ -438,12 +438,12 @@ impl Store {
 
 /// A layer that is being written. Its files are gone when this is, unless they were published.
 #[derive(Debug)]
-pub(crate) struct Draft<'a> {
-    store: &'a Store,
+pub(crate) struct Draft {
+    store: Store,
     pub(crate) number: Number,
 }
 
-impl Draft<'_> {
+impl Draft {
     fn path(&self, extension: &str) -> PathBuf {
         let name = format!("ingest/{}.{extension}", self.number.0);
         self.store.root.join(name)
@@ -477,7 +477,7 @@ impl Draft<'_> {
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for Draft {
     fn drop(&mut self) {
         for path in [self.image(), self.tar()] {
             // What is left now goes when the process starts again.

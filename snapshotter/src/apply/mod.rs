@@ -12,20 +12,18 @@ mod tests;
 
 use crate::api::types::{Descriptor, Mount};
 use crate::content::Blob;
-use crate::digest::Digested;
 use crate::error::Error;
 use crate::fault::{self, Step};
 use crate::media_type::{self, MediaType};
 use crate::metadata::{Layer, Number};
 use crate::snapshotter::Snapshotter;
-use crate::store::{Draft, Store};
+use crate::store::{Draft, LARGE, Store};
 use erofs_mount::allocator;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 /// Label of a snapshot with the digest that its layer must have.
@@ -52,6 +50,13 @@ pub(crate) fn target(store: &Store, mounts: &[Mount]) -> Result<Number, Error> {
         .ok_or_else(|| Error::NotOurs("the mounts are not those of a snapshot here".to_owned()))
 }
 
+/// A layer whose files are written, and of which nobody knows yet. They are gone when this is.
+#[derive(Debug)]
+pub(crate) struct Converted {
+    pub(crate) draft: Draft,
+    pub(crate) layer: Layer,
+}
+
 /// Makes the blob that `layer` describes the layer of `snapshot`, and describes what it is without compression. `open` opens the
 /// blob, from its start each time.
 ///
@@ -68,39 +73,67 @@ pub(crate) fn apply(
     let applied = snapshotter.store.applied(snapshot);
     File::create(&applied).map_err(Error::file("making", &applied))?;
     let expected = snapshotter.metadata.label(snapshot, DIFF_ID)?;
-    let known = snapshotter.reuse(snapshot, expected.as_deref(), &layer.digest)?;
-    let began = Instant::now();
-    let application = Application {
-        snapshotter,
-        snapshot,
-        digest: &layer.digest,
-        size: u64::try_from(layer.size).unwrap_or_default(),
-        expected,
-        open,
-        gone,
-    };
     let plain = match media_type {
         MediaType::Tar => media_type::TAR,
         MediaType::Image { plain, .. } => plain,
     };
-    let applied = match (known, media_type) {
-        (Some(known), _) => known,
-        (None, MediaType::Tar) => tar::apply(&application)?,
-        (None, MediaType::Image { is_compressed, .. }) => {
-            native::apply(&application, is_compressed)?
-        }
+    let known = snapshotter.reuse(snapshot, expected.as_deref(), &layer.digest)?;
+    let applied = if let Some(known) = known {
+        known
+    } else {
+        let conversion = Conversion {
+            snapshotter,
+            digest: &layer.digest,
+            size: u64::try_from(layer.size).unwrap_or_default(),
+            open,
+            gone,
+        };
+        let ahead = match media_type {
+            MediaType::Tar => snapshotter.ahead.take(&layer.digest, gone),
+            MediaType::Image { .. } => None,
+        };
+        let converted = match ahead {
+            Some(converted) => converted,
+            None => conversion.run(media_type)?,
+        };
+        conversion.check(&converted, expected.as_deref())?;
+        let Converted { draft, mut layer } = converted;
+        layer.blobs.push(conversion.digest.to_owned());
+        snapshotter.publish(snapshot, draft, layer)?
     };
-    snapshotter.metrics.took("convert", began.elapsed());
-    if !application.is_small() {
-        // What the layer took would be kept in many places, for layers to come.
-        allocator::give_back();
-    }
     Ok(Descriptor {
         media_type: plain.to_owned(),
         digest: applied.digest.unwrap_or_default(),
         size: i64::try_from(applied.tar_size).unwrap_or(i64::MAX),
         ..Descriptor::default()
     })
+}
+
+/// Makes what [`apply`] makes of a tar before it is asked for, and syncs what takes long. `gone` ends it.
+///
+/// # Errors
+/// [`Error`]; nothing is left then.
+pub(crate) fn convert_ahead(
+    snapshotter: &Snapshotter,
+    digest: &str,
+    blob: &File,
+    gone: &Arc<AtomicBool>,
+) -> Result<Converted, Error> {
+    let failed = |source| Error::file("reading", Path::new(digest))(source);
+    let conversion = Conversion {
+        snapshotter,
+        digest,
+        size: blob.metadata().map_err(failed)?.len(),
+        open: &|| {
+            let mut blob = blob.try_clone().map_err(failed)?;
+            blob.rewind().map_err(failed)?;
+            Ok(Blob::File(blob))
+        },
+        gone,
+    };
+    let converted = conversion.run(MediaType::Tar)?;
+    converted.draft.sync(LARGE)?;
+    Ok(converted)
 }
 
 /// A blob that ends with an error once nobody waits any more for what becomes of it.
@@ -119,22 +152,46 @@ impl Read for Wanted {
     }
 }
 
-/// A blob that is being applied.
-struct Application<'a> {
+/// A blob that becomes a layer.
+struct Conversion<'a> {
     snapshotter: &'a Snapshotter,
-    snapshot: Number,
     /// Of the blob.
     digest: &'a str,
     /// Its bytes.
     size: u64,
-    /// Digest that the layer must have, as far as the image says.
-    expected: Option<String>,
     open: &'a dyn Fn() -> Result<Blob, Error>,
     /// Whether nobody waits for it any more.
     gone: &'a Arc<AtomicBool>,
 }
 
-impl Application<'_> {
+impl Conversion<'_> {
+    /// # Errors
+    /// [`Error`]; nothing is left then.
+    fn run(&self, media_type: MediaType) -> Result<Converted, Error> {
+        let began = Instant::now();
+        let converted = match media_type {
+            MediaType::Tar => tar::convert(self)?,
+            MediaType::Image { is_compressed, .. } => native::convert(self, is_compressed)?,
+        };
+        self.snapshotter.metrics.took("convert", began.elapsed());
+        if !self.is_small() {
+            // What the layer took would be kept in many places, for layers to come.
+            allocator::give_back();
+        }
+        Ok(converted)
+    }
+
+    /// Looks whether it is what the image says, as far as that is told.
+    fn check(&self, converted: &Converted, expected: Option<&str>) -> Result<(), Error> {
+        let digest = converted.layer.digest.as_deref().unwrap_or_default();
+        match expected {
+            Some(expected) if expected != digest => Err(self.refused(format!(
+                "its content has digest {digest}; the image says {expected}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether neither many threads nor much memory are worth it.
     const fn is_small(&self) -> bool {
         self.size <= SMALL
@@ -148,29 +205,11 @@ impl Application<'_> {
         }
     }
 
-    /// What was digested, if it is what the image says. The hasher must be gone.
-    fn digested(&self, told: &Receiver<Digested>) -> Result<Digested, Error> {
-        let digested = told.recv().unwrap_or_default();
-        match &self.expected {
-            Some(expected) if *expected != digested.digest => Err(self.refused(format!(
-                "its content has digest {}; the image says {expected}",
-                digested.digest
-            ))),
-            _ => Ok(digested),
-        }
-    }
-
     /// The layer is not what it should be.
     fn refused(&self, reason: String) -> Error {
         Error::Layer {
             digest: self.digest.to_owned(),
             reason,
         }
-    }
-
-    /// Makes a layer whose files are there that of the snapshot.
-    fn publish(&self, draft: Draft<'_>, mut layer: Layer) -> Result<Layer, Error> {
-        layer.blobs.push(self.digest.to_owned());
-        self.snapshotter.publish(self.snapshot, draft, layer)
     }
 }

@@ -1,6 +1,6 @@
 //! Layers that are images already. They come from anywhere, so nothing of them reaches the kernel before it was checked.
 
-use super::Application;
+use super::{Conversion, Converted};
 use crate::content::{Blob, new_file, take};
 use crate::digest::{Both, Hasher};
 use crate::error::Error;
@@ -25,14 +25,17 @@ const PIECE: usize = 256 << 10;
 ///
 /// # Errors
 /// [`Error`]; nothing is left then.
-pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Result<Layer, Error> {
-    let draft = application.snapshotter.draft()?;
+pub(super) fn convert(
+    conversion: &Conversion<'_>,
+    is_compressed: bool,
+) -> Result<Converted, Error> {
+    let draft = conversion.snapshotter.draft()?;
     let image = draft.image();
     let failed = |source| Error::file("writing", &image)(source);
     let (mut hasher, digested) = Hasher::new();
-    let stream: Option<Box<dyn Read + Send>> = match (application.open)()? {
+    let stream: Option<Box<dyn Read + Send>> = match (conversion.open)()? {
         blob if is_compressed => {
-            let decoder = Compression::Zstd.decoder(Box::new(application.reader(blob)));
+            let decoder = Compression::Zstd.decoder(Box::new(conversion.reader(blob)));
             Some(Box::new(decoder.map_err(failed)?))
         }
         Blob::Stream(stream) => Some(stream),
@@ -48,15 +51,15 @@ pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Resul
         File::open(&image).and_then(|file| copy(file, &mut hasher).map(drop))
     };
     copied.map_err(|error| match error.kind() {
-        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => application.refused(error.to_string()),
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => conversion.refused(error.to_string()),
         _ => failed(error),
     })?;
     drop(hasher);
-    let digested = application.digested(&digested)?;
-    if !is_compressed && digested.digest != application.digest {
-        return Err(application.refused(format!("the blob has digest {}", digested.digest)));
+    let digested = digested.recv().unwrap_or_default();
+    if !is_compressed && digested.digest != conversion.digest {
+        return Err(conversion.refused(format!("the blob has digest {}", digested.digest)));
     }
-    let inodes = inspect(application, &draft)?;
+    let inodes = inspect(conversion, &draft)?;
     let layer = Layer {
         digest: Some(digested.digest),
         tar_size: digested.size,
@@ -64,7 +67,7 @@ pub(super) fn apply(application: &Application<'_>, is_compressed: bool) -> Resul
         form: Form::Native,
         ..Layer::default()
     };
-    application.publish(draft, layer)
+    Ok(Converted { draft, layer })
 }
 
 /// Copies in large pieces.
@@ -73,16 +76,16 @@ fn copy(from: impl Read, to: &mut impl Write) -> io::Result<u64> {
 }
 
 /// Checks the metadata of an image, and whether this machine mounts it. Returns its number of inodes.
-fn inspect(application: &Application<'_>, draft: &Draft<'_>) -> Result<u64, Error> {
+fn inspect(conversion: &Conversion<'_>, draft: &Draft) -> Result<u64, Error> {
     let image = draft.image();
     let failed = |source| Error::file("checking", &image)(source);
     let source: Arc<dyn ByteSource> = Arc::new(FileSource::open(&image).map_err(failed)?);
-    let unsound = |reason| application.refused(format!("not a sound EROFS image: {reason}"));
+    let unsound = |reason| conversion.refused(format!("not a sound EROFS image: {reason}"));
     let mut requirements =
         Requirements::read(&image, 0).map_err(|error| unsound(error.to_string()))?;
     let holds = |bytes| bytes <= source.size();
     if requirements.extra_devices > 0 && !requirements.flat_bytes.is_some_and(holds) {
-        return Err(application.refused(format!(
+        return Err(conversion.refused(format!(
             "the image needs {} devices, and a layer has none",
             requirements.extra_devices
         )));
@@ -99,10 +102,10 @@ fn inspect(application: &Application<'_>, draft: &Draft<'_>) -> Result<u64, Erro
         return Err(unsound(fault(&report)));
     }
     requirements.add(report.unannounced.iter().copied());
-    application
+    conversion
         .snapshotter
         .check_mountable(requirements, image)
-        .map_err(|error| application.refused(error.to_string()))?;
+        .map_err(|error| conversion.refused(error.to_string()))?;
     Ok(report.statistics.inodes)
 }
 

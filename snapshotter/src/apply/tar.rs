@@ -1,6 +1,6 @@
 //! Tars: converted, or kept and indexed.
 
-use super::Application;
+use super::{Conversion, Converted};
 use crate::config::Mode;
 use crate::content::{Blob, new_file, take};
 use crate::digest::{Both, Hasher};
@@ -23,11 +23,11 @@ const WRITE_SIZE: usize = 1 << 20;
 
 /// # Errors
 /// [`Error`]; nothing is left then.
-pub(super) fn apply(application: &Application<'_>) -> Result<Layer, Error> {
-    match application.snapshotter.layers.mode {
-        Mode::Convert => convert(application),
-        Mode::Index => match indexed(application) {
-            Err(Error::Convert { source, .. }) if !has_index(&source) => convert(application),
+pub(super) fn convert(conversion: &Conversion<'_>) -> Result<Converted, Error> {
+    match conversion.snapshotter.layers.mode {
+        Mode::Convert => image(conversion),
+        Mode::Index => match indexed(conversion) {
+            Err(Error::Convert { source, .. }) if !has_index(&source) => image(conversion),
             done => done,
         },
     }
@@ -42,22 +42,22 @@ fn has_index(error: &BuildError) -> bool {
 }
 
 /// Makes an image of a tar.
-fn convert(application: &Application<'_>) -> Result<Layer, Error> {
-    let blob = (application.open)()?;
+fn image(conversion: &Conversion<'_>) -> Result<Converted, Error> {
+    let blob = (conversion.open)()?;
     let (hasher, digested) = Hasher::new();
-    let metrics = Arc::clone(&application.snapshotter.metrics);
-    let blob = Counted::new(application.reader(blob), metrics);
-    let archive = Archive::stream(blob).map_err(Error::tar(application.digest))?;
-    let draft = application.snapshotter.draft()?;
-    let mut options = application.snapshotter.layers.options(Whiteouts::Overlay);
-    if application.is_small() {
+    let metrics = Arc::clone(&conversion.snapshotter.metrics);
+    let blob = Counted::new(conversion.reader(blob), metrics);
+    let archive = Archive::stream(blob).map_err(Error::tar(conversion.digest))?;
+    let draft = conversion.snapshotter.draft()?;
+    let mut options = conversion.snapshotter.layers.options(Whiteouts::Overlay);
+    if conversion.is_small() {
         options.workers = 1;
     }
     let source = BuildSource::Tar(archive.copied_to(hasher));
     let progress = Arc::new(AtomicU64::new(0));
     let summary = build(source, &draft.image(), &options, &progress)
-        .map_err(Error::convert(application.digest))?;
-    let digested = application.digested(&digested)?;
+        .map_err(Error::convert(conversion.digest))?;
+    let digested = digested.recv().unwrap_or_default();
     let layer = Layer {
         digest: Some(digested.digest),
         tar_size: digested.size,
@@ -65,7 +65,7 @@ fn convert(application: &Application<'_>) -> Result<Layer, Error> {
         form: Form::Converted,
         ..Layer::default()
     };
-    application.publish(draft, layer)
+    Ok(Converted { draft, layer })
 }
 
 /// The file of a tar that is unpacked. That it cannot be written is else told as if the tar could not be read.
@@ -96,22 +96,22 @@ impl Write for Kept {
 }
 
 /// Keeps a tar, unpacked, and makes an index over it.
-fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
-    let draft = application.snapshotter.draft()?;
+fn indexed(conversion: &Conversion<'_>) -> Result<Converted, Error> {
+    let draft = conversion.snapshotter.draft()?;
     let path = draft.tar();
     let failed = |source| Error::file("writing", &path)(source);
     let (hasher, digested) = Hasher::new();
-    let opened = match (application.open)()? {
+    let opened = match (conversion.open)()? {
         Blob::File(file) => {
             let archive = file.try_clone().map_err(failed)?;
-            let archive = Archive::open(archive).map_err(Error::tar(application.digest))?;
+            let archive = Archive::open(archive).map_err(Error::tar(conversion.digest))?;
             if archive.file().is_some() {
                 // A tar as it is.
                 take(&file, &path).map_err(failed)?;
             }
             archive
         }
-        Blob::Stream(stream) => Archive::stream(stream).map_err(Error::tar(application.digest))?,
+        Blob::Stream(stream) => Archive::stream(stream).map_err(Error::tar(conversion.digest))?,
     };
     let archive = match opened.file() {
         Some(_) => opened.copied_to(hasher),
@@ -133,11 +133,11 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
         path: None,
     };
     let summary = index(source, &draft.image(), &options, Placement::Apart)
-        .map_err(Error::convert(application.digest))?;
-    let digested = application.digested(&digested)?;
+        .map_err(Error::convert(conversion.digest))?;
+    let digested = digested.recv().unwrap_or_default();
     if digested.size == 0 {
         // Nothing can be mounted over that.
-        return convert(application);
+        return image(conversion);
     }
     let layer = Layer {
         digest: Some(digested.digest),
@@ -146,5 +146,5 @@ fn indexed(application: &Application<'_>) -> Result<Layer, Error> {
         form: Form::Index,
         ..Layer::default()
     };
-    application.publish(draft, layer)
+    Ok(Converted { draft, layer })
 }

@@ -11,15 +11,29 @@ use serde::Deserialize;
 const BLOCK: BlockBits = BlockBits::B4096;
 /// Bytes of the largest compressed cluster, unless told otherwise: as `erofs build -z` has it.
 const CLUSTER_SIZE: usize = 64 << 10;
+/// Layers that are converted before they are asked for: enough to keep all processors busy, and little if nobody asks.
+const AHEAD: usize = 8;
 
 /// How layers are stored. Layers that are there already stay as they are, whatever is said later.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct Layers {
     /// What becomes of tars.
     pub mode: Mode,
     /// How the data of files is compressed. Layers that are merged must be uncompressed: an index points at whole blocks.
     pub compression: Option<LayerCompression>,
+    /// How many layers of an image are converted before containerd asks for them, from the one on that it asked for.
+    pub ahead: usize,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            compression: None,
+            ahead: AHEAD,
+        }
+    }
 }
 
 /// What becomes of tars.
@@ -44,12 +58,25 @@ pub struct LayerCompression {
 }
 
 /// The table as it is written.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Table {
     mode: Mode,
     compression: String,
     cluster_size: Option<String>,
+    ahead: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let Layers { mode, ahead, .. } = Layers::default();
+        Self {
+            mode,
+            compression: String::new(),
+            cluster_size: None,
+            ahead,
+        }
+    }
 }
 
 impl TryFrom<Table> for Layers {
@@ -75,6 +102,7 @@ impl TryFrom<Table> for Layers {
         Ok(Self {
             mode: table.mode,
             compression,
+            ahead: table.ahead,
         })
     }
 }

@@ -35,6 +35,14 @@ impl Caller {
         })
     }
 
+    /// The same in this namespace, if that is one.
+    pub(super) fn in_namespace(self, namespace: &str) -> Self {
+        match namespace.parse::<MetadataValue<Ascii>>() {
+            Ok(namespace) if !namespace.as_encoded_bytes().is_empty() => Self { namespace, ..self },
+            _ => self,
+        }
+    }
+
     /// The lease that it has, if containerd tells that.
     pub(super) fn lease(&self) -> Option<&str> {
         self.lease.as_ref()?.to_str().ok()

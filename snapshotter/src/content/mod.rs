@@ -3,6 +3,7 @@
 
 mod blob;
 mod caller;
+mod images;
 mod lease;
 mod upload;
 
@@ -35,17 +36,21 @@ pub(crate) struct Content {
 }
 
 impl Content {
+    /// The same for what belongs to this namespace of containerd, if that is known.
+    pub(crate) fn in_namespace(self, namespace: &str) -> Self {
+        Self {
+            caller: self.caller.in_namespace(namespace),
+            ..self
+        }
+    }
+
     /// Opens a blob.
     ///
     /// # Errors
     /// [`Error::Argument`], [`Error::NotFound`], [`Error::File`], [`Error::Containerd`].
     pub(crate) fn open(&self, digest: &str) -> Result<Blob, Error> {
-        let blobs = self.containerd.content.join("blobs/sha256");
-        let path = blobs.join(sha256(digest)?);
-        match File::open(&path) {
-            Ok(file) => return Ok(Blob::File(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::file("opening", &path)(error)),
+        if let Some(file) = self.file(digest)? {
+            return Ok(Blob::File(file));
         }
         match self.runtime.block_on(self.read(digest)) {
             Ok(pieces) => Ok(Blob::Stream(Box::new(Pieces {
@@ -58,6 +63,20 @@ impl Content {
                 name: digest.to_owned(),
             }),
             Err(status) => Err(Error::containerd("reading", digest)(status)),
+        }
+    }
+
+    /// Opens a blob that can be seen, and is whole.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], [`Error::File`].
+    pub(crate) fn file(&self, digest: &str) -> Result<Option<File>, Error> {
+        let blobs = self.containerd.content.join("blobs/sha256");
+        let path = blobs.join(sha256(digest)?);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("opening", &path)(error)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `containerd.services.diff.v1.Diff`.
 
 use super::Service;
+use crate::ahead;
 use crate::api::diff::v1::diff_server::Diff;
 use crate::api::diff::v1::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
 use crate::apply::{apply, target};
@@ -36,15 +37,17 @@ impl Diff for Service {
         let key = key.unwrap_or_default();
         let waiting = Waiting::default();
         let gone = Arc::clone(&waiting.gone);
+        let whole = Arc::clone(&self.snapshotter);
         let applied = self
             .run("Apply", key, move |snapshotter| {
                 let layer = request
                     .diff
                     .ok_or_else(|| Error::Argument("no layer is named".to_owned()))?;
                 let snapshot = target(&snapshotter.store, &request.mounts)?;
-                apply(snapshotter, snapshot, &layer, &gone, &|| {
-                    content.open(&layer.digest)
-                })
+                ahead::follow(&whole, &content, snapshot, &layer.digest);
+                let open = || content.open(&layer.digest);
+                let applied = apply(snapshotter, snapshot, &layer, &gone, &open);
+                applied.inspect_err(|_| snapshotter.ahead.give_up(&layer.digest))
             })
             .await?;
         drop(waiting);
