@@ -417,9 +417,14 @@ impl<B: StorageBackend> Metadata<B> {
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub(crate) fn note_image(&self, number: Number, digest: &str) -> Result<(), Error> {
+    pub(crate) fn note_images(&self, images: &[(Number, &str)]) -> Result<(), Error> {
+        if images.is_empty() {
+            return Ok(());
+        }
         self.change_kept(|change| {
-            change.change_layer(number, |layer| layer.image = Some(digest.to_owned()))?;
+            for (number, digest) in images {
+                change.change_layer(*number, |layer| layer.image = Some((*digest).to_owned()))?;
+            }
             Ok(((), Keep::Sometime))
         })
     }

@@ -13,13 +13,19 @@ use rustix::process::setpriority_process;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 /// Priority of a thread for which nobody waits.
 const LOWEST: i32 = 19;
 /// That of all others.
 const NORMAL: i32 = 0;
+/// How long layers are waited for that come together, so that one change of the database notes them all.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Most of them.
+const AT_ONCE: usize = 64;
 
 /// Layers that are to be sealed.
 #[derive(Debug, Default)]
@@ -35,6 +41,11 @@ impl Unsealed {
         self.came.notify_one();
     }
 
+    /// Those that came since.
+    fn rest(&self) -> Vec<Number> {
+        std::mem::take(&mut *self.layers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Those that came since they were taken last, as soon as there are any.
     fn take(&self) -> Vec<Number> {
         let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,15 +59,17 @@ impl Unsealed {
 /// # Errors
 /// No thread can be started.
 pub(crate) fn start(snapshotter: Arc<Snapshotter>) -> io::Result<()> {
-    let thread = std::thread::Builder::new().name("layer seal".to_owned());
+    let thread = thread::Builder::new().name("layer seal".to_owned());
     thread.spawn(move || {
         // Of this thread alone. Without it the layers are sealed just as well.
         let _ = setpriority_process(None, LOWEST);
         let mut layers = snapshotter.find_unsealed();
         loop {
             // Those that could not be sealed are tried again with the next.
-            layers.retain(|layer| !snapshotter.seal(*layer));
+            layers = snapshotter.seal(&layers);
             layers.extend(snapshotter.unsealed.take());
+            thread::sleep(PAUSE);
+            layers.extend(snapshotter.unsealed.rest());
         }
     })?;
     Ok(())
@@ -77,6 +90,16 @@ pub(crate) fn require_verity(folder: &Path) -> Result<(), Error> {
     ))
 }
 
+/// A layer that was read.
+struct Digested {
+    number: Number,
+    path: PathBuf,
+    file: File,
+    /// Whether nobody else has it.
+    is_ours: bool,
+    digest: String,
+}
+
 impl Snapshotter {
     /// Layers that the process before this one left. Where they cannot be found it is told why.
     fn find_unsealed(&self) -> Vec<Number> {
@@ -92,27 +115,39 @@ impl Snapshotter {
         })
     }
 
-    /// Seals a layer, if it is there and is not sealed yet. Whether that is done: why it is not is told.
-    pub(crate) fn seal(&self, number: Number) -> bool {
-        let sealed = match self.metadata.layer(number) {
-            Ok(layer) if layer.image.is_none() => self
-                .store
-                .layer(number, &layer)
-                .and_then(|path| self.seal_layer(number, &path)),
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &sealed {
-            tracing::warn!(layer = number.0, %error, "sealing a layer");
+    /// Seals layers, if they are there and are not sealed yet. Returns those for which that could not be done: why is told.
+    pub(crate) fn seal(&self, layers: &[Number]) -> Vec<Number> {
+        let mut left = Vec::new();
+        for layers in layers.chunks(AT_ONCE) {
+            let mut digested = Vec::new();
+            for number in layers {
+                match self.digest_layer(*number) {
+                    Ok(layer) => digested.extend(layer),
+                    Err(error) => {
+                        tracing::warn!(layer = number.0, %error, "sealing a layer");
+                        left.push(*number);
+                    }
+                }
+            }
+            // Others wait for what is held from here on.
+            let _ = setpriority_process(None, NORMAL);
+            left.extend(self.note_sealed(&digested));
+            let _ = setpriority_process(None, LOWEST);
         }
-        sealed.is_ok()
+        left
     }
 
-    fn seal_layer(&self, number: Number, path: &Path) -> Result<(), Error> {
-        let failed = || Error::file("sealing", path);
-        let file = match File::open(path) {
+    /// Reads a layer, unless it is gone or sealed, and has the kernel check it from now on.
+    fn digest_layer(&self, number: Number) -> Result<Option<Digested>, Error> {
+        let path = match self.metadata.layer(number) {
+            Ok(layer) if layer.image.is_none() => self.store.layer(number, &layer)?,
+            Ok(_) | Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let failed = || Error::file("sealing", &path);
+        let file = match File::open(&path) {
             // It was removed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed())?,
         };
         let digest = digest::of_file(&file, |_| Ok(())).map_err(failed())?;
@@ -123,37 +158,53 @@ impl Snapshotter {
         if is_ours && self.integrity.fs_verity != Verity::Off {
             self.enable_verity(&file).map_err(failed())?;
         }
-        // Others wait for what is held from here on.
-        let _ = setpriority_process(None, NORMAL);
-        let noted = self.note_sealed(number, path, &file, is_ours, &digest);
-        let _ = setpriority_process(None, LOWEST);
-        noted
+        Ok(Some(Digested {
+            number,
+            path,
+            file,
+            is_ours,
+            digest,
+        }))
     }
 
-    fn note_sealed(
-        &self,
-        number: Number,
-        path: &Path,
-        file: &File,
-        is_ours: bool,
-        digest: &str,
-    ) -> Result<(), Error> {
-        let failed = || Error::file("sealing", path);
-        // Nobody replaces or removes it while its record says that it is sealed.
+    /// Returns those that could not be noted.
+    fn note_sealed(&self, layers: &[Digested]) -> Vec<Number> {
+        // Nobody replaces or removes one while its record says that it is sealed.
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut noted, mut left) = (Vec::new(), Vec::new());
+        for layer in layers {
+            match self.protect(layer) {
+                Ok(true) => noted.push((layer.number, layer.digest.as_str())),
+                // Its successor is among those that came meanwhile.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(layer = layer.number.0, %error, "sealing a layer");
+                    left.push(layer.number);
+                }
+            }
+        }
+        if let Err(error) = self.metadata.note_images(&noted) {
+            tracing::warn!(%error, "sealing layers");
+            left.extend(noted.iter().map(|(number, _)| number));
+        }
+        left
+    }
+
+    /// Keeps a layer from being changed, if that is wanted. Returns whether it is still the one that was read.
+    fn protect(&self, layer: &Digested) -> Result<bool, Error> {
+        let failed = |source| Error::file("sealing", &layer.path)(source);
         let inode = |file: std::fs::Metadata| (file.dev(), file.ino());
-        let opened = inode(file.metadata().map_err(failed())?);
-        if path.metadata().map(inode).ok() != Some(opened) {
-            // Its successor is among those that came meanwhile.
-            return Ok(());
+        let opened = inode(layer.file.metadata().map_err(failed)?);
+        if layer.path.metadata().map(inode).ok() != Some(opened) {
+            return Ok(false);
         }
-        if is_ours && self.integrity.immutable {
-            let flags = ioctl_getflags(file).map_err(io::Error::from);
+        if layer.is_ours && self.integrity.immutable {
+            let flags = ioctl_getflags(&layer.file).map_err(io::Error::from);
             flags
-                .and_then(|flags| Ok(ioctl_setflags(file, flags | IFlags::IMMUTABLE)?))
-                .map_err(failed())?;
+                .and_then(|flags| Ok(ioctl_setflags(&layer.file, flags | IFlags::IMMUTABLE)?))
+                .map_err(failed)?;
         }
-        self.metadata.note_image(number, digest)
+        Ok(true)
     }
 
     /// Lets the kernel check a file whenever it reads it.

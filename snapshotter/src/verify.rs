@@ -174,7 +174,10 @@ mod tests {
             damaged(image, "");
             flip(image, 1024 + 16);
             let noted = digest::of_file(&File::open(image).unwrap(), |_| Ok(())).unwrap();
-            snapshotter.metadata.note_image(number, &noted).unwrap();
+            snapshotter
+                .metadata
+                .note_images(&[(number, &noted)])
+                .unwrap();
             for path in &files {
                 let last = path.metadata().unwrap().len() - 1;
                 snapshotter.verify(&[number]).unwrap();
