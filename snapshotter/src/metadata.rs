@@ -257,15 +257,14 @@ impl<B: StorageBackend> Metadata<B> {
         layer: &Layer,
     ) -> Result<Option<(Number, Layer)>, Error> {
         self.change_kept(|change| {
-            let (key, mut record) = change.active(snapshot)?;
-            change.take(&key, &record)?;
-            let known = change.layer(number, layer)?;
-            if !layer.blobs.is_empty() {
-                change.came_from(known, namespace(&key))?;
-            }
-            let before = record.layer.replace(known);
-            change.put(&key, &record)?;
+            let (key, record) = change.active(snapshot)?;
             let keep = Keep::of(&key, &record.labels);
+            let mut layer = layer.clone();
+            if !layer.blobs.is_empty() {
+                layer.came_from(namespace(&key));
+            }
+            let known = change.layer(number, &layer)?;
+            let before = change.give(&key, record, known)?;
             let unused = match before {
                 Some(before) => change.drop_unused_layer(before)?,
                 None => None,
@@ -286,7 +285,7 @@ impl<B: StorageBackend> Metadata<B> {
         blob: Option<&str>,
     ) -> Result<Option<Option<(Number, Layer)>>, Error> {
         self.change_kept(|change| {
-            let (key, mut record) = change.active(snapshot)?;
+            let (key, record) = change.active(snapshot)?;
             if change.0.open_table(LAYERS)?.get(number.0)?.is_none() {
                 return Ok((None, Keep::Later));
             }
@@ -297,19 +296,20 @@ impl<B: StorageBackend> Metadata<B> {
                 {
                     layer.blobs.push(blob.to_owned());
                 }
+                if blob.is_some() {
+                    layer.came_from(namespace(&key));
+                }
             })?;
             if let Some(blob) = blob {
                 change.0.open_table(BLOBS)?.insert(blob, number.0)?;
-                change.came_from(number, namespace(&key))?;
             }
-            change.take(&key, &record)?;
-            let before = record.layer.replace(number);
-            change.put(&key, &record)?;
+            let keep = Keep::of(&key, &record.labels);
+            let before = change.give(&key, record, number)?;
             let unused = match before {
                 Some(before) => change.drop_unused_layer(before)?,
                 None => None,
             };
-            Ok((Some(unused), Keep::of(&key, &record.labels)))
+            Ok((Some(unused), keep))
         })
     }
 
@@ -413,7 +413,7 @@ impl<B: StorageBackend> Metadata<B> {
         self.change(|change| change.drop_unused_layer(number))
     }
 
-    /// Notes the digest of a layer's image, which is computed anew where that does not last.
+    /// Notes the digests of the images of layers, which are computed anew where that does not last.
     ///
     /// # Errors
     /// [`Error::Database`].

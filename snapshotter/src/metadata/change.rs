@@ -128,6 +128,26 @@ impl Change {
         Ok(())
     }
 
+    /// Makes a layer that of a snapshot, and returns the one that it had.
+    pub(super) fn give(
+        &self,
+        key: &str,
+        mut snapshot: Snapshot,
+        layer: Number,
+    ) -> Result<Option<Number>, Error> {
+        let before = snapshot.layer.replace(layer);
+        let bytes = bytes(key, &snapshot)?;
+        self.0
+            .open_table(SNAPSHOTS)?
+            .insert(key, bytes.as_slice())?;
+        let mut users = self.0.open_multimap_table(USERS)?;
+        if let Some(before) = before {
+            users.remove(before.0, key)?;
+        }
+        users.insert(layer.0, key)?;
+        Ok(before)
+    }
+
     /// A parent that can be built on.
     pub(super) fn check_parent(&self, name: &str) -> Result<Snapshot, Error> {
         match self.snapshot(name)? {
@@ -261,15 +281,6 @@ impl Change {
             return Ok(());
         }
         self.change_layer(number, |layer| layer.unused_since = Some(Time::now()))
-    }
-
-    /// Notes that a blob of a layer came from this namespace.
-    pub(super) fn came_from(&self, number: Number, namespace: &str) -> Result<(), Error> {
-        self.change_layer(number, |layer| {
-            if !layer.namespaces.iter().any(|known| known == namespace) {
-                layer.namespaces.push(namespace.to_owned());
-            }
-        })
     }
 
     /// Changes the record of a layer, if there is one.

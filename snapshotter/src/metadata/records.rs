@@ -118,6 +118,15 @@ pub(crate) struct Layer {
     pub(crate) unused_since: Option<Time>,
 }
 
+impl Layer {
+    /// Notes that a blob of it came from this namespace.
+    pub(super) fn came_from(&mut self, namespace: &str) {
+        if !self.namespaces.iter().any(|known| known == namespace) {
+            self.namespaces.push(namespace.to_owned());
+        }
+    }
+}
+
 /// What the files of a layer are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
