@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     unpack_seconds: Seconds,
     unpack_bytes: Bytes,
     cache: Family<Labels<1>, Counter>,
+    ahead: Counter,
     snapshots: Numbers,
     layers: Numbers,
     layer_bytes: Numbers,
@@ -65,6 +66,7 @@ impl Default for Metrics {
             unpack_seconds: Family::default(),
             unpack_bytes: Family::default(),
             cache: Family::default(),
+            ahead: Counter::default(),
             snapshots: Family::default(),
             layers: Family::default(),
             layer_bytes: Family::default(),
@@ -93,6 +95,11 @@ impl Default for Metrics {
             "cache_requests",
             "Layers that were here, in other folders, or had to be converted",
             metrics.cache.clone(),
+        );
+        registry.register(
+            "layers_ahead",
+            "Layers that had been converted when they were asked for",
+            metrics.ahead.clone(),
         );
         registry.register("snapshots", "Snapshots by state", metrics.snapshots.clone());
         registry.register("layers", "Layers by use", metrics.layers.clone());
@@ -137,6 +144,11 @@ impl Metrics {
     /// A layer was asked for.
     pub(crate) fn found(&self, found: Found) {
         self.cache.get_or_create(&[("result", found.name())]).inc();
+    }
+
+    /// A layer was asked for that had been converted before.
+    pub(crate) fn was_ahead(&self) {
+        self.ahead.inc();
     }
 
     /// How often a layer was come by that way.

@@ -93,7 +93,10 @@ pub(crate) fn apply(
             MediaType::Image { .. } => None,
         };
         let converted = match ahead {
-            Some(converted) => converted,
+            Some(converted) => {
+                snapshotter.metrics.was_ahead();
+                converted
+            }
             None => conversion.run(media_type)?,
         };
         conversion.check(&converted, expected.as_deref())?;

@@ -1,5 +1,6 @@
 //! `erofs snapshotter` under real containerd: images are imported, mounted, run and removed, and nothing is left.
 
+mod ahead;
 mod built_in;
 mod commits;
 mod cri;
