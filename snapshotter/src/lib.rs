@@ -29,6 +29,7 @@ mod ahead;
 pub mod api;
 mod apply;
 mod cache;
+mod chains;
 #[doc(hidden)]
 pub mod client;
 mod collect;
@@ -60,6 +61,7 @@ pub mod serve;
 mod service;
 mod snapshotter;
 mod socket;
+mod spare;
 mod status;
 mod store;
 mod stored;

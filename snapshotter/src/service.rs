@@ -7,6 +7,7 @@ mod snapshots;
 use crate::config::Containerd;
 use crate::error::Error;
 use crate::log;
+use crate::metadata::Number;
 use crate::snapshotter::Snapshotter;
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,6 +67,16 @@ impl Service {
         log::call(method, key, took, failed);
         let code = failed.map_or(Code::Ok, Status::code);
         self.snapshotter.metrics.call(method, took, code);
+    }
+
+    /// Mounts the layer that was applied to a snapshot, while nobody waits for it.
+    fn mount(&self, snapshot: Number) {
+        let snapshotter = Arc::clone(&self.snapshotter);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = snapshotter.mount_applied(snapshot) {
+                tracing::debug!(snapshot = snapshot.0, %error, "not mounted before it is asked for");
+            }
+        });
     }
 
     /// Throws away what was removed, while nobody waits for it.

@@ -2,6 +2,7 @@
 
 use crate::ahead::Ahead;
 use crate::api::types::Mount;
+use crate::chains::Chains;
 use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Quota, Verity};
 use crate::digest;
 use crate::error::Error;
@@ -14,6 +15,7 @@ use crate::metadata::{self, Form, Labels, Layer, Metadata, Number, Removed, Snap
 use crate::metrics::Metrics;
 use crate::mounts::{Lower, Owners, Parts};
 use crate::seal::{Unsealed, require_verity};
+use crate::spare::Spares;
 use crate::store::{Draft, LARGE, Store, remove_all, remove_sealed};
 use crate::writable;
 use erofs_mkfs::build::{BuildSource, build};
@@ -50,6 +52,10 @@ pub(crate) struct Snapshotter {
     pub(crate) names: Mutex<()>,
     /// Held while the folder of a snapshot, or what is shown to it with other owners, is made or thrown away.
     pub(crate) folders: Locks<()>,
+    /// Which layers lie below snapshots.
+    pub(crate) chains: Chains,
+    /// Folders for snapshots to come.
+    pub(crate) spares: Spares,
     /// Layers that were made since the process began.
     pub(crate) unsealed: Unsealed,
     /// Layers that are made before they are asked for.
@@ -91,6 +97,8 @@ impl Snapshotter {
             cleaning: Mutex::default(),
             names: Mutex::default(),
             folders: Locks::default(),
+            chains: Chains::default(),
+            spares: Spares::default(),
             unsealed: Unsealed::default(),
             ahead: Ahead::default(),
         };
@@ -270,7 +278,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error`] of the database.
     pub(crate) fn below(&self, snapshot: &Snapshot) -> Result<Vec<(Number, Lower)>, Error> {
-        let layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
+        let layers = self.layers_below(snapshot)?;
         Ok(self.images(layers, snapshot))
     }
 
@@ -295,8 +303,24 @@ impl Snapshotter {
         Err(not_ours("it is no layer".to_owned()))
     }
 
+    /// Mounts the layer that was applied to a snapshot, which the next one will want to have below it. One that is to be read before
+    /// that waits until it is used: who reads it sooner knows less.
+    ///
+    /// # Errors
+    /// [`Error`]; who wants it will be told.
+    pub(crate) fn mount_applied(&self, snapshot: Number) -> Result<(), Error> {
+        let snapshot = self.metadata.numbered(snapshot)?;
+        let is_wanted = self.config.mode == MountMode::Overlay && !self.integrity.verify_at_mount;
+        let Some(number) = snapshot.layer.filter(|_| is_wanted) else {
+            return Ok(());
+        };
+        let lower = self.layer(number)?;
+        let check = || self.metadata.layer(number).map(drop);
+        self.mounts.mount(number, &lower, check)
+    }
+
     /// A layer as it is stored.
-    fn layer(&self, number: Number) -> Result<Lower, Error> {
+    pub(crate) fn layer(&self, number: Number) -> Result<Lower, Error> {
         let layer = self.metadata.layer(number)?;
         Ok(Lower {
             image: self.store.layer(number, &layer)?,
@@ -307,7 +331,7 @@ impl Snapshotter {
 
     /// The images below a snapshot, the topmost first, mounted unless containerd does that.
     fn lower(&self, key: &str, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Lower>, Error> {
-        let layers = self.layers(&self.metadata.ancestors(snapshot)?)?;
+        let layers = self.layers_below(snapshot)?;
         let numbers: Vec<Number> = layers.iter().map(|(number, _)| *number).collect();
         let images = self.images(layers, snapshot);
         let mounted = self.config.mode == MountMode::Overlay;
@@ -335,29 +359,12 @@ impl Snapshotter {
         Ok(lower)
     }
 
-    /// The layers of committed snapshots, the topmost first. Of a layer that comes again further down, which overlayfs
-    /// refuses, the topmost hides everything.
-    fn layers(&self, chain: &[Snapshot]) -> Result<Vec<(Number, Lower)>, Error> {
-        let mut layers: Vec<(Number, Lower)> = Vec::new();
-        let mut seen = HashSet::new();
-        for ancestor in chain {
-            // A committed snapshot without is a fault of the database.
-            let number = ancestor.layer.ok_or_else(|| Error::NotFound {
-                what: "layer of",
-                name: ancestor.number.0.to_string(),
-            })?;
-            if seen.insert(number) {
-                layers.push((number, self.layer(number)?));
-            }
+    /// The layers below a snapshot, the topmost first.
+    fn layers_below(&self, snapshot: &Snapshot) -> Result<Vec<(Number, Lower)>, Error> {
+        match &snapshot.parent {
+            Some(parent) => self.layers_up_to(&self.metadata.get(parent)?),
+            None => Ok(Vec::new()),
         }
-        Ok(layers)
-    }
-
-    /// A committed snapshot and those below it, the topmost first.
-    fn chain(&self, top: Snapshot) -> Result<Vec<Snapshot>, Error> {
-        let mut chain = self.metadata.ancestors(&top)?;
-        chain.insert(0, top);
-        Ok(chain)
     }
 
     /// The devices of what was merged of all layers up to `name`.
@@ -365,7 +372,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`].
     pub(crate) fn devices_of_merged(&self, name: &str) -> Result<Vec<PathBuf>, Error> {
-        let layers = self.layers(&self.chain(self.metadata.get(name)?)?)?;
+        let layers = self.layers_up_to(&self.metadata.get(name)?)?;
         let layers: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
         Ok(merge::devices(&layers))
     }
@@ -378,15 +385,11 @@ impl Snapshotter {
         if top.merged.is_some() || most == 0 {
             return Ok(top.merged);
         }
-        let chain = self.chain(top)?;
-        if chain.len() <= most {
+        if self.metadata.ancestors(&top)?.len() < most {
             return Ok(None);
         }
-        let layers: Vec<Lower> = self
-            .layers(&chain)?
-            .into_iter()
-            .map(|(_, lower)| lower)
-            .collect();
+        let layers = self.layers_up_to(&top)?;
+        let layers: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
         let draft = self.draft()?;
         match merge::merge(&layers, &draft.image()) {
             Err(error) if merge::is_impossible(&error) => return Ok(None),
@@ -423,14 +426,14 @@ impl Snapshotter {
         let snapshot = self.metadata.get(key)?;
         if snapshot.layer.is_none() && snapshot.state == State::Active {
             self.mount_writable(key, &snapshot)?;
-            if self.store.applied(snapshot.number).exists() {
+            if self.store.is_applied(snapshot.number) {
                 return Err(Error::State {
                     name: key.to_owned(),
                     reason: "the layer that was applied to it is lost; unpack it again".to_owned(),
                 });
             }
-            let (draft, layer) = self.convert_upper(key, snapshot.number)?;
-            self.keep(snapshot.number, &draft, layer, |number, layer| {
+            let (mut draft, layer) = self.convert_upper(key, snapshot.number)?;
+            self.keep(snapshot.number, &mut draft, layer, |number, layer| {
                 let layer = Some((number, layer));
                 self.metadata.commit(key, name, parent, labels, layer)
             })?;
@@ -497,11 +500,11 @@ impl Snapshotter {
     pub(crate) fn publish(
         &self,
         snapshot: Number,
-        draft: Draft,
+        mut draft: Draft,
         layer: Layer,
     ) -> Result<Layer, Error> {
         let began = Instant::now();
-        let layer = self.keep(snapshot, &draft, layer, |number, layer| {
+        let layer = self.keep(snapshot, &mut draft, layer, |number, layer| {
             let replaced = self.metadata.set_layer(snapshot, number, layer)?;
             self.leave_layer(replaced);
             Ok(())
@@ -517,7 +520,7 @@ impl Snapshotter {
     fn keep(
         &self,
         snapshot: Number,
-        draft: &Draft,
+        draft: &mut Draft,
         layer: Layer,
         record: impl FnOnce(Number, &Layer) -> Result<(), Error>,
     ) -> Result<Layer, Error> {
@@ -555,8 +558,11 @@ impl Snapshotter {
             Some(digest) => self.metadata.layer_with(digest).ok().flatten(),
             None => None,
         };
-        self.unsealed
-            .add(known.map_or(draft.number, |(number, _)| number));
+        let number = known.map_or(draft.number, |(number, _)| number);
+        if number != draft.number {
+            self.chains.forget_all();
+        }
+        self.unsealed.add(number);
         Ok(layer)
     }
 
@@ -567,6 +573,9 @@ impl Snapshotter {
     pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
         fault::at(Step::RemoveBegun)?;
         let removed = self.metadata.remove(key, self.cache.size.0 > 0)?;
+        removed
+            .snapshot
+            .inspect(|number| self.chains.forget(*number));
         self.leave(removed);
         fault::at(Step::RemoveRecorded)
     }

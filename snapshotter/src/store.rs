@@ -8,8 +8,9 @@
 //! layers/local/<number>.erofs         layers that came from no blob
 //! merged/<number>.erofs               metadata over all layers of an image
 //! ingest/                             layers that are being written
-//! snapshots/<number>/applied          there once a layer was applied
+//! snapshots/<number>                  has its sticky bit once a layer was applied
 //! snapshots/<number>/fs, work         upper and work directory of an active snapshot
+//! spare/<number>                      a folder that was one of a snapshot, for another one
 //! writable/<number>.ext4              filesystem that is mounted on its folder, where it has a quota
 //! i/<number>/<index>                  where layers are shown to a snapshot with other owners
 //! m/<number>                          where a layer is mounted: short, since 128 of them make a mount option
@@ -18,7 +19,10 @@
 use crate::error::Error;
 use crate::fault::{self, Step};
 use crate::metadata::{Form, Layer, Number};
-use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{
+    AtFlags, CWD, IFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, ioctl_getflags,
+    ioctl_setflags, utimensat,
+};
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -31,6 +35,24 @@ pub(crate) struct RootDirectory {
     pub(crate) owner: u32,
     pub(crate) group: u32,
     pub(crate) mode: u32,
+}
+
+impl RootDirectory {
+    /// Gives a directory this owner and mode, and makes it one that was just made.
+    pub(crate) fn give(self, directory: &Path) -> io::Result<()> {
+        let Self { owner, group, mode } = self;
+        chown(directory, Some(owner), Some(group))?;
+        fs::set_permissions(directory, Permissions::from_mode(mode))?;
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        Ok(utimensat(CWD, directory, &times, AtFlags::empty())?)
+    }
 }
 
 impl Default for RootDirectory {
@@ -56,6 +78,10 @@ const LOCAL: &str = "layers/local";
 const MERGED: &str = "merged";
 /// Folder of filesystems to which snapshots are written.
 const WRITABLE: &str = "writable";
+/// Folder of folders that are kept for snapshots to come.
+const SPARE: &str = "spare";
+/// Bit of the mode of a snapshot's folder that says that a layer was applied to it: a file would take the filesystem longer.
+const APPLIED: u32 = 0o1000;
 /// Bytes from which on a file is synced before it gets its name, and again then.
 pub(crate) const LARGE: u64 = 1 << 20;
 
@@ -123,7 +149,8 @@ impl Store {
             .map_err(Error::file("looking for", root))?;
         check_root(&root)?;
         let folders = [LAYERS, LOCAL, MERGED, WRITABLE, "ingest", "snapshots"];
-        folders.into_iter().chain(["i", "m"]).try_for_each(make)?;
+        let folders = folders.into_iter().chain([SPARE, "i", "m"]);
+        { folders }.try_for_each(make)?;
         // Each synced by itself would cost every layer that.
         (0..=u8::MAX).try_for_each(|first| make(&format!("{LAYERS}/{first:02x}")))?;
         Ok(Self { root })
@@ -164,6 +191,7 @@ impl Store {
     pub(crate) fn draft(&self, number: Number) -> Draft {
         Draft {
             store: self.clone(),
+            is_synced: false,
             number,
         }
     }
@@ -218,9 +246,9 @@ impl Store {
     /// [`Error::File`].
     pub(crate) fn publish(&self, draft: &Draft, layer: &Layer) -> Result<(), Error> {
         if let Some(tar) = self.tar(draft.number, layer)? {
-            self.name(&draft.tar(), &tar)?;
+            self.name(draft, &draft.tar(), &tar)?;
         }
-        self.name(&draft.image(), &self.layer(draft.number, layer)?)
+        self.name(draft, &draft.image(), &self.layer(draft.number, layer)?)
     }
 
     /// Gives an image that was merged its name.
@@ -228,12 +256,12 @@ impl Store {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn publish_merged(&self, draft: &Draft) -> Result<(), Error> {
-        self.name(&draft.image(), &self.merged(draft.number))
+        self.name(draft, &draft.image(), &self.merged(draft.number))
     }
 
     /// Gives a file its name and syncs both. The name comes first, since nothing is recorded of it yet: a filesystem with a
     /// journal then writes that once.
-    fn name(&self, ingest: &Path, path: &Path) -> Result<(), Error> {
+    fn name(&self, draft: &Draft, ingest: &Path, path: &Path) -> Result<(), Error> {
         let failed = |source| Error::File {
             what: "publishing",
             path: path.to_path_buf(),
@@ -243,10 +271,11 @@ impl Store {
         unseal(path).map_err(failed)?;
         fs::rename(ingest, path).map_err(failed)?;
         fault::at(Step::LayerNamed)?;
-        File::open(path)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| sync(folder))
-            .map_err(failed)
+        let synced = match draft.is_synced {
+            true => Ok(()),
+            false => File::open(path).and_then(|file| file.sync_all()),
+        };
+        synced.and_then(|()| sync(folder)).map_err(failed)
     }
 
     pub(crate) fn snapshot(&self, number: Number) -> PathBuf {
@@ -280,9 +309,37 @@ impl Store {
         numbers(&self.root.join(WRITABLE))
     }
 
-    /// Is there once a layer was applied to a snapshot: its upper directory then is not what it holds.
-    pub(crate) fn applied(&self, number: Number) -> PathBuf {
-        self.snapshot(number).join("applied")
+    /// Notes that a layer is applied to a snapshot: its upper directory then is not what it holds.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn mark_applied(&self, number: Number) -> Result<(), Error> {
+        self.set_mode(number, 0o700 | APPLIED)
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn unmark_applied(&self, number: Number) -> Result<(), Error> {
+        self.set_mode(number, 0o700)
+    }
+
+    fn set_mode(&self, number: Number, mode: u32) -> Result<(), Error> {
+        let folder = self.snapshot(number);
+        fs::set_permissions(&folder, Permissions::from_mode(mode))
+            .map_err(Error::file("marking", &folder))
+    }
+
+    /// Whether a layer was applied to a snapshot.
+    pub(crate) fn is_applied(&self, number: Number) -> bool {
+        let folder = fs::metadata(self.snapshot(number));
+        folder.is_ok_and(|folder| folder.mode() & APPLIED != 0)
+    }
+
+    /// Where the folder of a snapshot with this number is kept for another one.
+    pub(crate) fn spare(&self, number: Number) -> PathBuf {
+        self.root.join(format!("{SPARE}/{}", number.0))
     }
 
     /// Below which layers are mounted.
@@ -371,9 +428,7 @@ impl Store {
             .map_err(failed)?;
         let upper = self.upper(number);
         DirBuilder::new().create(&upper).map_err(failed)?;
-        let RootDirectory { owner, group, mode } = root;
-        chown(&upper, Some(owner), Some(group)).map_err(failed)?;
-        fs::set_permissions(&upper, Permissions::from_mode(mode)).map_err(failed)
+        root.give(&upper).map_err(failed)
     }
 
     /// Numbers for which there is a folder of a snapshot.
@@ -403,12 +458,14 @@ impl Store {
             .map_err(Error::file("reading", &folder))
     }
 
-    /// Throws away what was being written when the process ended.
+    /// Throws away what was being written, or kept for snapshots to come, when the process ended.
     ///
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn clear_ingest(&self) -> Result<(), Error> {
-        for path in self.ingested()? {
+        let spares = numbers(&self.root.join(SPARE))?;
+        let spares = spares.into_iter().map(|number| self.spare(number));
+        for path in self.ingested()?.into_iter().chain(spares) {
             remove_all(&path).map_err(Error::file("removing", &path))?;
         }
         Ok(())
@@ -440,6 +497,8 @@ impl Store {
 #[derive(Debug)]
 pub(crate) struct Draft {
     store: Store,
+    /// Whether its files are synced as a whole.
+    is_synced: bool,
     pub(crate) number: Number,
 }
 
@@ -463,7 +522,10 @@ impl Draft {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn sync(&self, least: u64) -> Result<(), Error> {
+    pub(crate) fn sync(&mut self, least: u64) -> Result<(), Error> {
+        if self.is_synced {
+            return Ok(());
+        }
         for path in [self.image(), self.tar()] {
             let written = match File::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -473,6 +535,7 @@ impl Draft {
             };
             written.map_err(Error::file("writing", &path))?;
         }
+        self.is_synced = least == 0;
         Ok(())
     }
 }

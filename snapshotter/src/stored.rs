@@ -13,7 +13,6 @@ use crate::error::Error;
 use crate::metadata::{Labels, Snapshot, State, TARGET};
 use crate::metrics::Found;
 use crate::snapshotter::Snapshotter;
-use std::fs::File;
 
 impl Snapshotter {
     /// Makes sure that there is a committed snapshot of what is about to be unpacked to a new one with this key, and returns what
@@ -65,15 +64,14 @@ impl Snapshotter {
             return Ok(false);
         };
         // Should the layer be lost before it is committed, then what is in the empty folder is none.
-        let applied = self.store.applied(snapshot.number);
-        File::create(&applied).map_err(Error::file("making", &applied))?;
+        self.store.mark_applied(snapshot.number)?;
         match self.reuse_unread(snapshot.number, diff_id)? {
             Some(_) => {
                 tracing::info!(method = "Prepare", key = diff_id, "not downloaded");
                 Ok(true)
             }
             None => {
-                std::fs::remove_file(&applied).map_err(Error::file("removing", &applied))?;
+                self.store.unmark_applied(snapshot.number)?;
                 Ok(false)
             }
         }

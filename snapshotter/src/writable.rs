@@ -109,6 +109,9 @@ impl Snapshotter {
         let number = snapshot.number;
         self.folders.with(number, |()| {
             self.check_there(key, snapshot)?;
+            if snapshot.quota.is_none() && self.take_folder(number, root)? {
+                return Ok(());
+            }
             self.store.make_snapshot(number)?;
             match snapshot.quota {
                 None => self.store.make_directories(number, root),
@@ -194,6 +197,9 @@ impl Snapshotter {
             if is_mounted(&folder).unwrap_or(false) {
                 ext4::unmount(&folder)?;
                 fault::at(Step::CleanupWritable)?;
+            }
+            if self.keep_folder(number) {
+                return Ok(());
             }
             let image = self.store.writable(number);
             for path in [self.store.writable_draft(number), image, folder] {

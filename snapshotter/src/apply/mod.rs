@@ -17,7 +17,7 @@ use crate::fault::{self, Step};
 use crate::media_type::{self, MediaType};
 use crate::metadata::{Layer, Number};
 use crate::snapshotter::Snapshotter;
-use crate::store::{Draft, LARGE, Store};
+use crate::store::{Draft, Store};
 use erofs_mount::allocator;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -70,8 +70,7 @@ pub(crate) fn apply(
     open: &dyn Fn() -> Result<Blob, Error>,
 ) -> Result<Descriptor, Error> {
     let media_type = MediaType::parse(&layer.media_type)?;
-    let applied = snapshotter.store.applied(snapshot);
-    File::create(&applied).map_err(Error::file("making", &applied))?;
+    snapshotter.store.mark_applied(snapshot)?;
     let expected = snapshotter.metadata.label(snapshot, DIFF_ID)?;
     let plain = match media_type {
         MediaType::Tar => media_type::TAR,
@@ -112,7 +111,7 @@ pub(crate) fn apply(
     })
 }
 
-/// Makes what [`apply`] makes of a tar before it is asked for, and syncs what takes long. `gone` ends it.
+/// Makes what [`apply`] makes of a tar before it is asked for, and syncs it. `gone` ends it.
 ///
 /// # Errors
 /// [`Error`]; nothing is left then.
@@ -134,8 +133,8 @@ pub(crate) fn convert_ahead(
         },
         gone,
     };
-    let converted = conversion.run(MediaType::Tar)?;
-    converted.draft.sync(LARGE)?;
+    let mut converted = conversion.run(MediaType::Tar)?;
+    converted.draft.sync(0)?;
     Ok(converted)
 }
 

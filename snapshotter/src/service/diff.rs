@@ -38,7 +38,7 @@ impl Diff for Service {
         let waiting = Waiting::default();
         let gone = Arc::clone(&waiting.gone);
         let whole = Arc::clone(&self.snapshotter);
-        let applied = self
+        let (applied, snapshot) = self
             .run("Apply", key, move |snapshotter| {
                 let layer = request
                     .diff
@@ -47,10 +47,12 @@ impl Diff for Service {
                 ahead::follow(&whole, &content, snapshot, &layer.digest);
                 let open = || content.open(&layer.digest);
                 let applied = apply(snapshotter, snapshot, &layer, &gone, &open);
-                applied.inspect_err(|_| snapshotter.ahead.give_up(&layer.digest))
+                let applied = applied.inspect_err(|_| snapshotter.ahead.give_up(&layer.digest));
+                Ok((applied?, snapshot))
             })
             .await?;
         drop(waiting);
+        self.mount(snapshot);
         Ok(Response::new(ApplyResponse {
             applied: Some(applied),
         }))

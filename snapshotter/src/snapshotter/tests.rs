@@ -52,8 +52,7 @@ fn what_was_removed_is_not_mounted_again() {
     require!(skip::kernel_erofs());
     let (snapshotter, _folder) = opened();
     let view = view(&snapshotter, Labels::new());
-    let chain = snapshotter.metadata.ancestors(&view).unwrap();
-    let layers = snapshotter.layers(&chain).unwrap();
+    let layers = snapshotter.layers_below(&view).unwrap();
     let [(number, lower)] = &layers[..] else {
         panic!("one layer: {layers:?}");
     };
