@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// Most images whose layers are converted at once: what more are pulled are unpacked as they are asked for.
 const IMAGES: usize = 4;
-/// Most layers of one image.
+/// Most layers that are converted at once.
 const WORKERS: usize = 4;
 /// How long it takes at most until a layer that was downloaded is seen.
 const LOOK: Duration = Duration::from_millis(20);
@@ -37,8 +37,10 @@ pub(crate) struct Ahead {
 #[derive(Debug, Default)]
 struct Images {
     known: Vec<Image>,
-    /// How many are known or looked for.
-    count: usize,
+    /// Layers whose images are looked for.
+    sought: Vec<String>,
+    /// Calls for layers that are not answered yet.
+    calls: usize,
     /// The next one's.
     id: u64,
 }
@@ -50,7 +52,7 @@ struct Image {
     layers: Vec<Blob>,
     /// Place of the highest that was asked for.
     asked: usize,
-    /// When that was.
+    /// When that was, or was answered.
     last: Instant,
     /// Whether it was given up.
     gone: Arc<AtomicBool>,
@@ -105,18 +107,75 @@ impl Image {
         self.last = Instant::now();
     }
 
-    /// Whether nothing of it can be asked for any more.
-    fn is_over(&self) -> bool {
-        let is_done = |layer: &Blob| matches!(layer.state, State::Done);
-        self.layers.iter().all(is_done) || self.last.elapsed() > IDLE
+    /// Whether nothing of it can be asked for any more: what is further down was asked for.
+    fn is_done(&self) -> bool {
+        let mut left = self.layers.iter().skip(self.asked);
+        left.all(|layer| matches!(layer.state, State::Done))
     }
 }
 
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Images {
+    /// Whether nobody asks for the layers of an image any more.
+    fn is_over(&self, image: &Image) -> bool {
+        image.is_done() || (self.calls == 0 && image.last.elapsed() > IDLE)
+    }
+
+    fn converting(&self) -> usize {
+        let layers = self.known.iter().flat_map(|image| &image.layers);
+        let converting = layers.filter(|layer| matches!(layer.state, State::Converting));
+        converting.count()
+    }
+}
+
+/// How many layers are converted at once: each has threads of its own for what takes long.
+fn workers() -> usize {
+    (processors().get() / 2).clamp(1, WORKERS)
+}
+
 /// A layer that is to be converted.
-struct Task {
+struct Task<'a> {
+    ahead: &'a Ahead,
+    image: u64,
     digest: String,
     blob: File,
     gone: Arc<AtomicBool>,
+}
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        // Whatever ended it: somebody may wait for it.
+        self.ahead.done(self.image, &self.digest, None);
+    }
+}
+
+/// A call for a layer.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    ahead: &'a Ahead,
+    digest: String,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let mut images = self.ahead.images();
+        images.calls -= 1;
+        for image in &mut images.known {
+            image.last = Instant::now();
+            for layer in &mut image.layers {
+                if layer.digest == self.digest && !matches!(layer.state, State::Converting) {
+                    layer.state = State::Done;
+                }
+            }
+        }
+        drop(images);
+        self.ahead.changed.notify_all();
+    }
 }
 
 impl Ahead {
@@ -124,7 +183,7 @@ impl Ahead {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a layer is asked for. Whether it is one of an image that is not known, for which there is room.
+    /// Notes that a layer is asked for. Returns whether its image is to be looked for: it is not known, and there is room for it.
     fn ask(&self, digest: &str) -> bool {
         let mut images = self.images();
         let mut is_known = false;
@@ -132,20 +191,39 @@ impl Ahead {
             image.ask(digest);
             is_known = true;
         }
-        let has_room = !is_known && images.count < IMAGES;
-        images.count += usize::from(has_room);
+        is_known |= images.sought.iter().any(|sought| sought == digest);
+        let is_sought = !is_known && images.known.len() + images.sought.len() < IMAGES;
+        if is_sought {
+            images.sought.push(digest.to_owned());
+        }
         self.changed.notify_all();
-        has_room
+        is_sought
     }
 
-    /// Adds an image, unless it is there.
+    /// A call for a layer, for as long as this is there.
+    fn call(&self, digest: &str) -> Call<'_> {
+        self.images().calls += 1;
+        Call {
+            ahead: self,
+            digest: digest.to_owned(),
+        }
+    }
+
+    /// Adds the image that was found for the layer at this place of it, unless it is there or was given up meanwhile.
     fn add(&self, layers: Vec<String>, asked: usize) -> Option<u64> {
         let mut images = self.images();
-        let above = layers.iter().skip(asked + 1);
-        for digest in above {
-            if images.known.iter().any(|image| image.has(digest)) {
-                return None;
+        let digest = layers.get(asked)?;
+        let sought = images.sought.iter().position(|sought| sought == digest)?;
+        images.sought.swap_remove(sought);
+        let mut is_known = false;
+        for image in &mut images.known {
+            if layers.iter().skip(asked + 1).any(|above| image.has(above)) {
+                image.ask(digest);
+                is_known = true;
             }
+        }
+        if is_known {
+            return None;
         }
         images.id += 1;
         let id = images.id;
@@ -184,34 +262,37 @@ impl Ahead {
         let mut images = self.images();
         let has = |image: &mut Image| image.has(digest);
         let given_up: Vec<Image> = images.known.extract_if(.., has).collect();
+        // Perhaps one of those is the image. Its next layer has it looked for again.
+        images.sought.clear();
         drop(images);
-        for image in &given_up {
-            image.gone.store(true, Ordering::Relaxed);
-        }
+        drop(given_up);
         self.changed.notify_all();
     }
 
     /// Waits for a layer of an image that can be converted, at most so many above the one that was asked for last. There is none when
     /// nothing of it can be asked for any more; then nothing is left of it.
-    fn next(&self, id: u64, most: usize, content: &Content) -> Option<Task> {
+    fn next(&self, id: u64, most: usize, content: &Content) -> Option<Task<'_>> {
         let mut images = self.images();
         loop {
             let place = images.known.iter().position(|image| image.id == id)?;
-            let image = images.known.get_mut(place)?;
-            if image.is_over() {
+            if images.is_over(images.known.get(place)?) {
                 let image = images.known.swap_remove(place);
                 drop(images);
                 drop(image);
                 self.changed.notify_all();
                 return None;
             }
+            let has_room = images.converting() < workers();
+            let image = images.known.get_mut(place)?;
             let above = image.layers.iter_mut().skip(image.asked + 1).take(most);
             let mut is_missing = false;
-            for layer in above.filter(|layer| matches!(layer.state, State::Waiting)) {
+            for layer in above.filter(|layer| has_room && matches!(layer.state, State::Waiting)) {
                 match content.file(&layer.digest) {
                     Ok(Some(blob)) => {
                         layer.state = State::Converting;
                         return Some(Task {
+                            ahead: self,
+                            image: id,
                             digest: layer.digest.clone(),
                             blob,
                             gone: Arc::clone(&image.gone),
@@ -242,36 +323,49 @@ impl Ahead {
     }
 }
 
-/// Notes that a layer is asked for to be unpacked to `snapshot`. Unless it is known what lies above it, that is looked for, in a
+/// Notes that a layer is asked for, as long as what it returns is there, to be unpacked to `snapshot`. Unless it is known what lies above it, that is looked for, in a
 /// thread, and converted.
-pub(crate) fn follow(
-    snapshotter: &Arc<Snapshotter>,
+pub(crate) fn follow<'a>(
+    snapshotter: &'a Arc<Snapshotter>,
     content: &Content,
     snapshot: Number,
     digest: &str,
-) {
+) -> Call<'a> {
+    let call = snapshotter.ahead.call(digest);
     if snapshotter.layers.ahead == 0 || !snapshotter.ahead.ask(digest) {
-        return;
+        return call;
     }
-    let following = Following(Arc::clone(snapshotter));
-    let (content, digest) = (content.clone(), digest.to_owned());
+    let search = Search {
+        snapshotter: Arc::clone(snapshotter),
+        digest: digest.to_owned(),
+    };
+    let content = content.clone();
     let thread = thread::Builder::new().name("layers ahead".to_owned());
     let started = thread.spawn(move || {
-        if let Err(error) = convert(&following.0, content, snapshot, &digest) {
+        let Search {
+            snapshotter,
+            digest,
+        } = &search;
+        if let Err(error) = convert(snapshotter, content, snapshot, digest) {
             tracing::debug!(blob = digest, %error, "looking for the layers above it");
         }
     });
     if let Err(error) = started {
         tracing::debug!(%error, "no thread for layers that are not asked for yet");
     }
+    call
 }
 
-/// An image that is looked for or known counts as long as this is there.
-struct Following(Arc<Snapshotter>);
+/// The image of a layer is looked for as long as this is there.
+struct Search {
+    snapshotter: Arc<Snapshotter>,
+    digest: String,
+}
 
-impl Drop for Following {
+impl Drop for Search {
     fn drop(&mut self) {
-        self.0.ahead.images().count -= 1;
+        let mut images = self.snapshotter.ahead.images();
+        images.sought.retain(|sought| *sought != self.digest);
     }
 }
 
@@ -303,10 +397,8 @@ fn convert(
             snapshotter.ahead.done(id, &task.digest, converted);
         }
     };
-    // Each has threads of its own for what takes long.
-    let workers = (processors().get() / 2).clamp(1, WORKERS.min(most));
     thread::scope(|scope| {
-        for _ in 1..workers {
+        for _ in 1..workers().min(most) {
             let worker = thread::Builder::new().name("layers ahead".to_owned());
             // Without it the others do its work.
             let _ = worker.spawn_scoped(scope, work);

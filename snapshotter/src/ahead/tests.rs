@@ -48,6 +48,12 @@ impl Place {
         &self.snapshotter.ahead
     }
 
+    /// Adds the image of the layer at this place, which is asked for.
+    fn add(&self, layers: Vec<String>, asked: usize) -> Option<u64> {
+        self.ahead().ask(&layers[asked]);
+        self.ahead().add(layers, asked)
+    }
+
     /// Has a layer with one file be downloaded.
     fn download(&self, digit: char) {
         let digest = digest(digit);
@@ -60,7 +66,7 @@ impl Place {
         fs::write(blobs.join(name), tar).unwrap();
     }
 
-    /// Which layer is converted next, if there is one at once.
+    /// Which layer is converted next, if there is one at once: it counts as if it could not be.
     fn next(&self, id: u64, most: usize) -> Option<char> {
         thread::scope(|scope| {
             let next = scope.spawn(|| self.ahead().next(id, most, &self.content));
@@ -101,7 +107,7 @@ fn layers(digits: &str) -> Vec<String> {
 #[test]
 fn so_many_layers_above_the_one_that_is_asked_for_are_converted() {
     let place = Place::new();
-    let id = place.ahead().add(layers("01234"), 0).unwrap();
+    let id = place.add(layers("01234"), 0).unwrap();
     for digit in ['1', '3', '4'] {
         place.download(digit);
     }
@@ -119,7 +125,7 @@ fn so_many_layers_above_the_one_that_is_asked_for_are_converted() {
 #[test]
 fn a_layer_that_comes_twice_is_converted_once() {
     let place = Place::new();
-    let id = place.ahead().add(layers("0121"), 0).unwrap();
+    let id = place.add(layers("0121"), 0).unwrap();
     place.download('1');
     place.download('2');
     assert_eq!(place.next(id, 8), Some('1'));
@@ -128,27 +134,67 @@ fn a_layer_that_comes_twice_is_converted_once() {
 }
 
 #[test]
-fn an_image_is_followed_once() {
+fn an_image_is_looked_for_once() {
     let place = Place::new();
-    assert!(place.ahead().ask(&digest('0')), "nothing is known of it");
-    assert!(place.ahead().add(layers("012"), 0).is_some());
-    assert!(!place.ahead().ask(&digest('1')));
-    assert_eq!(place.ahead().add(layers("012"), 1), None);
+    let ahead = place.ahead();
+    assert!(ahead.ask(&digest('0')), "nothing is known of it");
+    assert!(!ahead.ask(&digest('0')), "it is looked for");
+    assert!(
+        ahead.ask(&digest('1')),
+        "that is another one, for all we know"
+    );
+    assert!(ahead.add(layers("012"), 0).is_some());
+    assert_eq!(ahead.add(layers("012"), 1), None);
+    assert!(!ahead.ask(&digest('1')));
+    place.download('1');
+    place.download('2');
+    let id = ahead.images().known[0].id;
+    assert_eq!(place.next(id, 8), Some('2'), "1 is asked for");
     // As many as there is room for.
-    let asked = (0..IMAGES).filter(|_| place.ahead().ask(&digest('a')));
+    let asked = "abcdef".chars().filter(|digit| ahead.ask(&digest(*digit)));
     assert_eq!(asked.count(), IMAGES - 1);
+}
+
+/// The layers come so soon, and one of them fails, that its image is not found yet.
+#[test]
+fn what_is_given_up_is_not_looked_for() {
+    let place = Place::new();
+    assert!(place.ahead().ask(&digest('0')));
+    assert!(place.ahead().ask(&digest('1')));
+    place.ahead().give_up(&digest('1'));
+    assert_eq!(place.ahead().add(layers("012"), 0), None);
+    assert_eq!(place.ahead().add(layers("012"), 1), None);
+}
+
+/// The last layer is here already, so that nobody takes what was made of it.
+#[test]
+fn what_nobody_needs_goes_with_the_call() {
+    let place = Place::new();
+    let ahead = place.ahead();
+    let id = place.add(layers("01"), 0).unwrap();
+    place.download('1');
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    ahead.done(id, &task.digest, Some(place.convert('1')));
+    let call = ahead.call(&digest('1'));
+    assert!(!ahead.ask(&digest('1')));
+    assert_eq!(place.ingested(), 1);
+    drop(call);
+    assert_eq!(place.ingested(), 0);
+    assert_eq!(place.next(id, 8), None);
+    assert!(ahead.images().known.is_empty());
 }
 
 #[test]
 fn who_asks_gets_what_was_converted_and_waits_for_what_is_being() {
     let place = Place::new();
     let ahead = place.ahead();
-    let id = ahead.add(layers("012"), 0).unwrap();
+    let id = place.add(layers("012"), 0).unwrap();
     place.download('1');
     place.download('2');
     let (nobody, somebody) = (AtomicBool::new(true), AtomicBool::new(false));
     assert!(ahead.take(&digest('1'), &somebody).is_none(), "not begun");
-    assert_eq!(place.next(id, 8), Some('2'));
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    assert_eq!(task.digest, digest('2'));
     assert!(ahead.take(&digest('2'), &nobody).is_none(), "nobody waits");
     thread::scope(|scope| {
         let taken = scope.spawn(|| ahead.take(&digest('2'), &somebody));
@@ -167,11 +213,12 @@ fn who_asks_gets_what_was_converted_and_waits_for_what_is_being() {
 fn what_is_given_up_is_thrown_away() {
     let place = Place::new();
     let ahead = place.ahead();
-    let id = ahead.add(layers("012"), 0).unwrap();
+    let id = place.add(layers("012"), 0).unwrap();
     place.download('1');
     place.download('2');
-    assert_eq!(place.next(id, 8), Some('1'));
-    ahead.done(id, &digest('1'), Some(place.convert('1')));
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    ahead.done(id, &task.digest, Some(place.convert('1')));
+    drop(task);
     assert_eq!(place.ingested(), 1);
     let task = ahead.next(id, 8, &place.content).unwrap();
     ahead.give_up(&digest('0'));
@@ -182,4 +229,38 @@ fn what_is_given_up_is_thrown_away() {
     error.expect_err("given up");
     ahead.done(id, &digest('2'), Some(place.convert('2')));
     assert_eq!(place.ingested(), 0);
+}
+
+#[test]
+fn who_asks_for_what_was_not_converted_does_it() {
+    let place = Place::new();
+    let ahead = place.ahead();
+    let id = place.add(layers("012"), 0).unwrap();
+    place.download('1');
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    thread::scope(|scope| {
+        let somebody = AtomicBool::new(false);
+        let taken = scope.spawn(move || ahead.take(&digest('1'), &somebody));
+        thread::sleep(2 * LOOK);
+        assert!(!taken.is_finished());
+        // As when it fails, or its thread ends.
+        drop(task);
+        assert!(taken.join().unwrap().is_none());
+    });
+}
+
+#[test]
+fn only_so_many_are_converted_at_once() {
+    let place = Place::new();
+    let id = place.add(layers("0123456789"), 0).unwrap();
+    "123456789".chars().for_each(|digit| place.download(digit));
+    let next = || place.ahead().next(id, 9, &place.content).unwrap();
+    let tasks: Vec<_> = (0..workers()).map(|_| next()).collect();
+    thread::scope(|scope| {
+        let waits = scope.spawn(next);
+        thread::sleep(2 * LOOK);
+        assert!(!waits.is_finished());
+        drop(tasks);
+        waits.join().unwrap();
+    });
 }

@@ -44,7 +44,7 @@ impl Diff for Service {
                     .diff
                     .ok_or_else(|| Error::Argument("no layer is named".to_owned()))?;
                 let snapshot = target(&snapshotter.store, &request.mounts)?;
-                ahead::follow(&whole, &content, snapshot, &layer.digest);
+                let _call = ahead::follow(&whole, &content, snapshot, &layer.digest);
                 let open = || content.open(&layer.digest);
                 let applied = apply(snapshotter, snapshot, &layer, &gone, &open);
                 let applied = applied.inspect_err(|_| snapshotter.ahead.give_up(&layer.digest));
