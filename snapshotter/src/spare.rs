@@ -36,10 +36,12 @@ impl Spares {
 }
 
 impl Snapshotter {
-    /// Keeps the folder of a removed snapshot if it is as when it was made, and few are kept. Returns whether it is.
+    /// Keeps the folder of a removed snapshot if a layer was applied to it, so that nobody mounted it, it is as when it was made, and
+    /// few are kept. Returns whether it is.
     pub(crate) fn keep_folder(&self, number: Number) -> bool {
         let folder = self.store.snapshot(number);
-        is_new(&folder).unwrap_or(false)
+        self.store.is_applied(number)
+            && is_new(&folder).unwrap_or(false)
             && self.spares.add(number, || {
                 fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
                 fs::rename(&folder, self.store.spare(number))
@@ -125,9 +127,12 @@ mod tests {
         for (number, change) in changes.into_iter().enumerate() {
             let (number, folder) = made(number as u64);
             change(&folder);
+            store.mark_applied(number).unwrap();
             assert!(!snapshotter.keep_folder(number), "{number:?}");
             assert!(folder.exists());
         }
+        let (number, _) = made(9);
+        assert!(!snapshotter.keep_folder(number), "it may be mounted");
 
         let (number, folder) = made(10);
         store.mark_applied(number).unwrap();
@@ -153,6 +158,7 @@ mod tests {
 
         for number in 20..=20 + MOST as u64 {
             let (number, _) = made(number);
+            store.mark_applied(number).unwrap();
             let is_room = number.0 < 20 + MOST as u64;
             assert_eq!(snapshotter.keep_folder(number), is_room);
         }

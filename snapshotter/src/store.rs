@@ -149,8 +149,8 @@ impl Store {
             .map_err(Error::file("looking for", root))?;
         check_root(&root)?;
         let folders = [LAYERS, LOCAL, MERGED, WRITABLE, "ingest", "snapshots"];
-        let folders = folders.into_iter().chain([SPARE, "i", "m"]);
-        { folders }.try_for_each(make)?;
+        let mut folders = folders.into_iter().chain([SPARE, "i", "m"]);
+        folders.try_for_each(make)?;
         // Each synced by itself would cost every layer that.
         (0..=u8::MAX).try_for_each(|first| make(&format!("{LAYERS}/{first:02x}")))?;
         Ok(Self { root })
