@@ -39,8 +39,8 @@ struct Images {
     known: Vec<Image>,
     /// Layers whose images are looked for.
     sought: Vec<String>,
-    /// Calls for layers that are not answered yet.
-    calls: usize,
+    /// Layers of calls that are not answered yet.
+    called: Vec<String>,
     /// The next one's.
     id: u64,
 }
@@ -107,6 +107,17 @@ impl Image {
         self.last = Instant::now();
     }
 
+    /// Leaves a layer to somebody else, unless it is being converted.
+    fn skip(&mut self, digest: &str) {
+        let same = self
+            .layers
+            .iter_mut()
+            .filter(|layer| layer.digest == digest);
+        for layer in same.filter(|layer| !matches!(layer.state, State::Converting)) {
+            layer.state = State::Done;
+        }
+    }
+
     /// Whether nothing of it can be asked for any more: what is further down was asked for.
     fn is_done(&self) -> bool {
         let mut left = self.layers.iter().skip(self.asked);
@@ -123,7 +134,7 @@ impl Drop for Image {
 impl Images {
     /// Whether nobody asks for the layers of an image any more.
     fn is_over(&self, image: &Image) -> bool {
-        image.is_done() || (self.calls == 0 && image.last.elapsed() > IDLE)
+        image.is_done() || (self.called.is_empty() && image.last.elapsed() > IDLE)
     }
 
     fn converting(&self) -> usize {
@@ -164,14 +175,14 @@ pub(crate) struct Call<'a> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         let mut images = self.ahead.images();
-        images.calls -= 1;
+        let called = images
+            .called
+            .iter()
+            .position(|called| *called == self.digest);
+        called.map(|place| images.called.swap_remove(place));
         for image in &mut images.known {
             image.last = Instant::now();
-            for layer in &mut image.layers {
-                if layer.digest == self.digest && !matches!(layer.state, State::Converting) {
-                    layer.state = State::Done;
-                }
-            }
+            image.skip(&self.digest);
         }
         drop(images);
         self.ahead.changed.notify_all();
@@ -202,7 +213,7 @@ impl Ahead {
 
     /// A call for a layer, for as long as this is there.
     fn call(&self, digest: &str) -> Call<'_> {
-        self.images().calls += 1;
+        self.images().called.push(digest.to_owned());
         Call {
             ahead: self,
             digest: digest.to_owned(),
@@ -227,7 +238,11 @@ impl Ahead {
         }
         images.id += 1;
         let id = images.id;
-        images.known.push(Image::new(id, layers, asked));
+        let mut image = Image::new(id, layers, asked);
+        for called in &images.called {
+            image.skip(called);
+        }
+        images.known.push(image);
         Some(id)
     }
 
@@ -311,14 +326,20 @@ impl Ahead {
     /// A layer of an image was converted, or could not be.
     fn done(&self, id: u64, digest: &str, converted: Option<Converted>) {
         let mut images = self.images();
+        let is_called = images.called.iter().any(|called| called == digest);
         let image = images.known.iter_mut().find(|image| image.id == id);
-        let layers = image.into_iter().flat_map(|image| &mut image.layers);
-        for layer in layers.filter(|layer| layer.digest == digest) {
-            if matches!(layer.state, State::Converting) {
+        if let Some(Image { layers, asked, .. }) = image {
+            let mut layers = layers.iter_mut().enumerate();
+            let layer = layers.find(|(_, layer)| {
+                layer.digest == digest && matches!(layer.state, State::Converting)
+            });
+            if let Some((place, layer)) = layer {
+                // Who asked for it may have found it elsewhere, and be gone.
+                let converted = converted.filter(|_| place > *asked || is_called);
                 layer.state = converted.map_or(State::Done, State::Converted);
-                break;
             }
         }
+        drop(images);
         self.changed.notify_all();
     }
 }

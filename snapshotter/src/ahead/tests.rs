@@ -155,6 +155,22 @@ fn an_image_is_looked_for_once() {
     assert_eq!(asked.count(), IMAGES - 1);
 }
 
+/// As where containerd has them unpacked side by side.
+#[test]
+fn what_others_unpack_already_is_left_to_them() {
+    let place = Place::new();
+    let ahead = place.ahead();
+    let _calls = layers("012")
+        .iter()
+        .map(|digest| ahead.call(digest))
+        .collect::<Vec<_>>();
+    let id = place.add(layers("0123"), 0).unwrap();
+    "123".chars().for_each(|digit| place.download(digit));
+    assert_eq!(place.next(id, 8), Some('3'));
+    assert_eq!(place.next(id, 8), None);
+    assert!(ahead.images().known.is_empty());
+}
+
 /// The layers come so soon, and one of them fails, that its image is not found yet.
 #[test]
 fn what_is_given_up_is_not_looked_for() {
@@ -181,6 +197,16 @@ fn what_nobody_needs_goes_with_the_call() {
     drop(call);
     assert_eq!(place.ingested(), 0);
     assert_eq!(place.next(id, 8), None);
+
+    // The same while it is converted.
+    let id = place.add(layers("01"), 0).unwrap();
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    let call = ahead.call(&digest('1'));
+    assert!(!ahead.ask(&digest('1')));
+    drop(call);
+    ahead.done(id, &task.digest, Some(place.convert('1')));
+    assert_eq!(place.ingested(), 0);
+    assert_eq!(place.next(id, 8), None);
     assert!(ahead.images().known.is_empty());
 }
 
@@ -195,6 +221,8 @@ fn who_asks_gets_what_was_converted_and_waits_for_what_is_being() {
     assert!(ahead.take(&digest('1'), &somebody).is_none(), "not begun");
     let task = ahead.next(id, 8, &place.content).unwrap();
     assert_eq!(task.digest, digest('2'));
+    let call = ahead.call(&digest('2'));
+    assert!(!ahead.ask(&digest('2')));
     assert!(ahead.take(&digest('2'), &nobody).is_none(), "nobody waits");
     thread::scope(|scope| {
         let taken = scope.spawn(|| ahead.take(&digest('2'), &somebody));
@@ -204,6 +232,7 @@ fn who_asks_gets_what_was_converted_and_waits_for_what_is_being() {
         assert!(taken.join().unwrap().is_some());
     });
     assert!(ahead.take(&digest('2'), &somebody).is_none(), "it is taken");
+    drop(call);
     assert_eq!(place.ingested(), 0);
     assert_eq!(place.next(id, 8), None, "nothing is left of the image");
     assert!(ahead.images().known.is_empty());
