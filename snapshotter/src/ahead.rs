@@ -344,8 +344,8 @@ impl Ahead {
     }
 }
 
-/// Notes that a layer is asked for, as long as what it returns is there, to be unpacked to `snapshot`. Unless it is known what lies above it, that is looked for, in a
-/// thread, and converted.
+/// Notes that a layer is asked for, as long as what it returns is there, to be unpacked to `snapshot`. Unless it is known what lies
+/// above it, that is looked for, in a thread, and converted.
 pub(crate) fn follow<'a>(
     snapshotter: &'a Arc<Snapshotter>,
     content: &Content,

@@ -6,9 +6,8 @@ use crate::metadata::Number;
 use crate::snapshotter::Snapshotter;
 use crate::store::{RootDirectory, remove_all};
 use rustix::fs::llistxattr;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +24,7 @@ impl Spares {
     }
 
     /// Adds one, which `make` makes, where there is room.
-    fn add(&self, number: Number, make: impl FnOnce() -> io::Result<()>) -> bool {
+    fn add(&self, number: Number, make: impl FnOnce() -> Result<(), Error>) -> bool {
         let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_added = spares.len() < MOST && make().is_ok();
         if is_added {
@@ -43,18 +42,16 @@ impl Snapshotter {
         self.store.is_applied(number)
             && is_new(&folder).unwrap_or(false)
             && self.spares.add(number, || {
-                fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+                self.store.unmark_applied(number)?;
                 fs::rename(&folder, self.store.spare(number))
+                    .map_err(Error::file("keeping", &folder))
             })
     }
 
-    /// Gives a snapshot a folder that was kept. Returns whether there was one.
-    ///
-    /// # Errors
-    /// [`Error::File`].
-    pub(crate) fn take_folder(&self, number: Number, root: RootDirectory) -> Result<bool, Error> {
+    /// Gives a snapshot a folder that was kept. Returns whether there was one: what became of it meanwhile is no reason to fail.
+    pub(crate) fn take_folder(&self, number: Number, root: RootDirectory) -> bool {
         let Some(spare) = self.spares.take() else {
-            return Ok(false);
+            return false;
         };
         let spare = self.store.spare(spare);
         let folder = self.store.snapshot(number);
@@ -62,8 +59,12 @@ impl Snapshotter {
         let taken = remove_all(&folder)
             .and_then(|()| root.give(&spare.join("fs")))
             .and_then(|()| fs::rename(&spare, &folder));
-        taken.map_err(Error::file("making", &folder))?;
-        Ok(true)
+        if let Err(error) = &taken {
+            tracing::debug!(path = %spare.display(), %error, "a folder that was kept is of no use");
+            // Else it goes at the next start.
+            let _ = remove_all(&spare);
+        }
+        taken.is_ok()
     }
 }
 
@@ -108,11 +109,7 @@ mod tests {
                 .unwrap();
             (number, store.snapshot(number))
         };
-        assert!(
-            !snapshotter
-                .take_folder(Number(99), RootDirectory::default())
-                .unwrap()
-        );
+        assert!(!snapshotter.take_folder(Number(99), RootDirectory::default()));
         type Change = fn(&Path);
         let changes: [Change; 5] = [
             |folder| fs::write(folder.join("fs/file"), "").unwrap(),
@@ -144,17 +141,21 @@ mod tests {
             mode: 0o1711,
         };
         let (number, folder) = (Number(11), store.snapshot(Number(11)));
-        assert!(snapshotter.take_folder(number, root).unwrap());
+        assert!(snapshotter.take_folder(number, root));
         assert!(!store.is_applied(number));
         let upper = folder.join("fs").metadata().unwrap();
         assert_eq!(
             (upper.ino(), upper.uid(), upper.gid(), upper.mode() & 0o7777),
             (inode, 1, 2, 0o1711)
         );
-        assert!(
-            !snapshotter.take_folder(Number(12), root).unwrap(),
-            "there was one"
-        );
+        assert!(!snapshotter.take_folder(Number(12), root), "there was one");
+
+        // Somebody threw one away.
+        let (number, _) = made(13);
+        store.mark_applied(number).unwrap();
+        assert!(snapshotter.keep_folder(number));
+        fs::remove_dir_all(store.spare(number)).unwrap();
+        assert!(!snapshotter.take_folder(Number(14), root));
 
         for number in 20..=20 + MOST as u64 {
             let (number, _) = made(number);

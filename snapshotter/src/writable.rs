@@ -109,7 +109,7 @@ impl Snapshotter {
         let number = snapshot.number;
         self.folders.with(number, |()| {
             self.check_there(key, snapshot)?;
-            if snapshot.quota.is_none() && self.take_folder(number, root)? {
+            if snapshot.quota.is_none() && self.take_folder(number, root) {
                 return Ok(());
             }
             self.store.make_snapshot(number)?;
