@@ -51,6 +51,17 @@ impl Filters {
             .map(Self)
     }
 
+    /// The values that a field has in what matches, if each of them says one.
+    pub(crate) fn values(&self, field: &str) -> Option<Vec<&str>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let filters = self.0.iter();
+        filters
+            .map(|filter| filter.iter().find_map(|selector| selector.value(field)))
+            .collect()
+    }
+
     /// Whether one of them matches.
     pub(crate) fn matches(&self, fields: &impl Fields) -> bool {
         let holds = |filter: &Vec<Selector>| filter.iter().all(|selector| selector.holds(fields));
@@ -59,6 +70,14 @@ impl Filters {
 }
 
 impl Selector {
+    /// The value that this field must have, if that is what it says.
+    fn value(&self, field: &str) -> Option<&str> {
+        match (&*self.path, &self.test) {
+            ([path], Test::Equal(value)) if path == field => Some(value),
+            _ => None,
+        }
+    }
+
     fn holds(&self, fields: &impl Fields) -> bool {
         let field = fields.field(&self.path);
         match &self.test {
@@ -243,6 +262,23 @@ mod tests {
             matches(&["kind~=^act"]) && matches(&[r"name~=/\d\/a/"]) && matches(&["name~=|1/a|"])
         );
         assert!(matches(&["parent!=x"]));
+    }
+
+    #[test]
+    fn what_a_field_must_be_is_told_where_each_filter_says_it() {
+        let values = |filters: &[&str]| {
+            let filters: Vec<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
+            let filters = Filters::parse(&filters).unwrap();
+            let values = filters.values("parent");
+            values.map(|values| values.join(" "))
+        };
+        assert_eq!(values(&[]), None);
+        assert_eq!(values(&["kind==active"]), None);
+        assert_eq!(values(&["parent!=a"]), None);
+        assert_eq!(values(&["labels.parent==a"]), None);
+        assert_eq!(values(&["parent==a", "kind==active"]), None);
+        let said = values(&[r#"kind==active,parent=="a""#, "parent==b,parent==c"]);
+        assert_eq!(said.as_deref(), Some("a b"));
     }
 
     #[test]

@@ -11,8 +11,8 @@ mod power_loss;
 mod records;
 
 pub(crate) use records::{
-    Form, Labels, Layer, Merged, Number, Removed, Snapshot, State, TARGET, Time, is_unpacked_to,
-    namespace,
+    Form, Labels, Layer, Merged, Number, Removed, Snapshot, State, Stored, TARGET, Time,
+    is_unpacked_to, namespace,
 };
 
 use change::{Change, Keep};
@@ -27,7 +27,7 @@ use redb::{
     ReadableTable, StorageBackend, TableDefinition,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -289,19 +289,9 @@ impl<B: StorageBackend> Metadata<B> {
             if change.0.open_table(LAYERS)?.get(number.0)?.is_none() {
                 return Ok((None, Keep::Later));
             }
-            change.change_layer(number, |layer| {
-                layer.unused_since = None;
-                if let Some(blob) = blob
-                    && !layer.blobs.iter().any(|known| known == blob)
-                {
-                    layer.blobs.push(blob.to_owned());
-                }
-                if blob.is_some() {
-                    layer.came_from(namespace(&key));
-                }
-            })?;
-            if let Some(blob) = blob {
-                change.0.open_table(BLOBS)?.insert(blob, number.0)?;
+            match blob {
+                Some(blob) => change.read_again(number, blob, namespace(&key))?,
+                None => change.change_layer(number, |layer| layer.unused_since = None)?,
             }
             let keep = Keep::of(&key, &record.labels);
             let before = change.give(&key, record, number)?;
@@ -355,8 +345,8 @@ impl<B: StorageBackend> Metadata<B> {
         Ok(None)
     }
 
-    /// Makes a layer that is there a committed snapshot of its own, unless there is one with this chain ID and parent, or the
-    /// layer has gone meanwhile. Returns whether it has not.
+    /// Makes a layer a committed snapshot of its own, unless there is one with this chain ID and parent, or the layer is another one
+    /// or has gone meanwhile. Returns whether there is one now.
     ///
     /// # Errors
     /// [`Error::Exists`]; [`Error::NotFound`] and [`Error::State`] of the parent.
@@ -364,7 +354,7 @@ impl<B: StorageBackend> Metadata<B> {
         &self,
         name: &str,
         parent: Option<&str>,
-        layer: Number,
+        layer: &Stored<'_>,
         chain: &str,
         labels: Labels,
     ) -> Result<bool, Error> {
@@ -373,16 +363,36 @@ impl<B: StorageBackend> Metadata<B> {
             if let Some(parent) = parent {
                 change.check_parent(parent)?;
             }
-            if change.chain(parent, Some(layer))?.as_deref() != Some(chain) {
+            let digest = match layer {
+                Stored::Unread(known) | Stored::Read(known, _) => change.layer_digest(*known)?,
+                Stored::New(_, layer) => layer.digest.clone(),
+            };
+            if change.chain_over(parent, digest)?.as_deref() != Some(chain) {
                 return Ok(false);
             }
-            if change.has_committed(layer, parent, chain)? {
+            if let Stored::Unread(known) | Stored::Read(known, _) = layer
+                && change.has_committed(*known, parent, chain)?
+            {
                 return Ok(true);
             }
             if change.snapshot(name)?.is_some() {
                 return Err(Error::Exists(name.to_owned()));
             }
-            change.change_layer(layer, |layer| layer.unused_since = None)?;
+            let layer = match layer {
+                Stored::Unread(known) => {
+                    change.change_layer(*known, |layer| layer.unused_since = None)?;
+                    *known
+                }
+                Stored::Read(known, blob) => {
+                    change.read_again(*known, blob, namespace(name))?;
+                    *known
+                }
+                Stored::New(number, layer) => {
+                    let mut layer = Layer::clone(layer);
+                    layer.came_from(namespace(name));
+                    change.layer(*number, &layer)?
+                }
+            };
             let now = Time::now();
             let snapshot = Snapshot {
                 number,
@@ -505,7 +515,7 @@ impl<B: StorageBackend> Metadata<B> {
             }
             change.take(key, &snapshot)?;
             let layer = match snapshot.layer {
-                Some(layer) if keep && change.has_digest(layer)? => {
+                Some(layer) if keep && change.layer_digest(layer)?.is_some() => {
                     change.keep_unused_layer(layer)?;
                     None
                 }
@@ -682,6 +692,30 @@ impl<B: StorageBackend> Metadata<B> {
         for entry in table.iter()? {
             let (key, bytes) = entry?;
             each(key.value(), record(key.value(), bytes.value())?)?;
+        }
+        Ok(())
+    }
+
+    /// The snapshots that lie on one of these, with key or name.
+    ///
+    /// # Errors
+    /// Those of `each`, which ends it.
+    pub(crate) fn walk_children(
+        &self,
+        parents: &BTreeSet<&str>,
+        mut each: impl FnMut(&str, Snapshot) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(SNAPSHOTS)?;
+        let children = read.open_multimap_table(CHILDREN)?;
+        for parent in parents {
+            for child in children.get(*parent)? {
+                let child = child?;
+                let key = child.value();
+                if let Some(bytes) = table.get(key)? {
+                    each(key, record(key, bytes.value())?)?;
+                }
+            }
         }
         Ok(())
     }

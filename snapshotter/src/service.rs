@@ -10,6 +10,7 @@ use crate::log;
 use crate::metadata::Number;
 use crate::snapshotter::Snapshotter;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tonic::{Code, Status};
 
@@ -89,5 +90,17 @@ impl Service {
             // Its error is in the log.
             let _ = cleaned.await;
         });
+    }
+}
+
+/// Who waits for an answer. It is dropped early when the call is cancelled or the connection ends.
+#[derive(Debug, Default)]
+struct Waiting {
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
     }
 }

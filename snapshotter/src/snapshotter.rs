@@ -26,7 +26,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -126,7 +126,8 @@ impl Snapshotter {
         }
     }
 
-    /// A new snapshot that is written to, or a view, and how to mount it.
+    /// A new snapshot that is written to, or a view, and how to mount it. Who asks waits perhaps until a layer is converted, unless he is
+    /// `gone`.
     ///
     /// # Errors
     /// [`Error`]; nothing is left of the snapshot then. [`Error::Exists`] also where what it is made for is there: containerd then
@@ -137,10 +138,11 @@ impl Snapshotter {
         state: State,
         parent: Option<&str>,
         labels: Labels,
+        gone: &AtomicBool,
     ) -> Result<Vec<Mount>, Error> {
         let owners = Owners::of(&labels)?;
         if state == State::Active
-            && let Some(name) = self.stored(key, parent, &labels)?
+            && let Some(name) = self.stored(key, parent, &labels, gone)?
         {
             return Err(Error::Exists(name));
         }
@@ -433,7 +435,9 @@ impl Snapshotter {
                 });
             }
             let (mut draft, layer) = self.convert_upper(key, snapshot.number)?;
-            self.keep(snapshot.number, &mut draft, layer, |number, layer| {
+            // There is no other one: it has no digest.
+            let another = |_, _| Ok(None);
+            self.keep(&mut draft, layer, another, |number, layer| {
                 let layer = Some((number, layer));
                 self.metadata.commit(key, name, parent, labels, layer)
             })?;
@@ -504,7 +508,9 @@ impl Snapshotter {
         layer: Layer,
     ) -> Result<Layer, Error> {
         let began = Instant::now();
-        let layer = self.keep(snapshot, &mut draft, layer, |number, layer| {
+        let blob = layer.blobs.first().cloned();
+        let known = |number, known| self.give(snapshot, number, known, blob.as_deref());
+        let layer = self.keep(&mut draft, layer, known, |number, layer| {
             let replaced = self.metadata.set_layer(snapshot, number, layer)?;
             self.leave_layer(replaced);
             Ok(())
@@ -515,13 +521,12 @@ impl Snapshotter {
         Ok(layer)
     }
 
-    /// Gives the files of a layer their names and then has it recorded, unless there is such a layer, which then is that of the
-    /// snapshot.
-    fn keep(
+    /// Gives the files of a layer their names and then has it recorded, unless there is such a layer, and `use_known` takes that.
+    pub(crate) fn keep(
         &self,
-        snapshot: Number,
         draft: &mut Draft,
         layer: Layer,
+        use_known: impl FnOnce(Number, Layer) -> Result<Option<Layer>, Error>,
         record: impl FnOnce(Number, &Layer) -> Result<(), Error>,
     ) -> Result<Layer, Error> {
         fault::at(Step::LayerBuilt)?;
@@ -533,13 +538,11 @@ impl Snapshotter {
         };
         draft.sync(if known.is_some() { 0 } else { LARGE })?;
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(digest) = &layer.digest {
-            let blob = layer.blobs.first().map(String::as_str);
-            if let Some((number, known)) = self.metadata.layer_with(digest)?
-                && let Some(stored) = self.give(snapshot, number, known, blob)?
-            {
-                return Ok(stored);
-            }
+        if let Some(digest) = &layer.digest
+            && let Some((number, known)) = self.metadata.layer_with(digest)?
+            && let Some(stored) = use_known(number, known)?
+        {
+            return Ok(stored);
         }
         let named = self.store.publish(draft, &layer);
         let recorded = named

@@ -16,7 +16,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 const NATIVE: &str = "application/vnd.erofs.layer.v1";
 
@@ -409,7 +409,13 @@ fn layers_are_merged_where_that_is_possible() {
         names.push(name(&sha256(blob)));
     }
     let view = |key: &str, parent: &String| {
-        let mounts = snapshotter.prepare(key, State::View, Some(parent), Labels::new());
+        let mounts = snapshotter.prepare(
+            key,
+            State::View,
+            Some(parent),
+            Labels::new(),
+            &AtomicBool::new(false),
+        );
         let [mount] = mounts.unwrap().try_into().unwrap();
         mount
     };

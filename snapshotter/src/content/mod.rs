@@ -4,6 +4,7 @@
 mod blob;
 mod caller;
 mod images;
+mod known;
 mod lease;
 mod upload;
 
@@ -22,6 +23,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 use tonic::codec::Streaming;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -33,6 +35,8 @@ pub(crate) struct Content {
     pub(crate) containerd: Arc<Containerd>,
     pub(crate) caller: Caller,
     pub(crate) runtime: Handle,
+    /// The connection to containerd, once there is one: what is cloned has it too, and it is made anew where it breaks.
+    pub(crate) connection: Arc<OnceCell<Channel>>,
 }
 
 impl Content {
@@ -94,7 +98,8 @@ impl Content {
 
     async fn channel(&self) -> Result<Channel, Status> {
         let address = &self.containerd.address;
-        let channel = connect(address).await;
+        let channel = self.connection.get_or_try_init(|| connect(address)).await;
+        let channel = channel.cloned();
         channel.map_err(|error| Status::unavailable(format!("{}: {error}", address.display())))
     }
 }

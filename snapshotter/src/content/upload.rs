@@ -3,11 +3,9 @@
 use super::Content;
 use super::lease::Lease;
 use crate::api::content::v1::{
-    AbortRequest, Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest,
-    WriteContentResponse,
+    AbortRequest, InfoRequest, WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use crate::error::Error;
-use prost_types::FieldMask;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use tokio::sync::mpsc::{Sender, channel};
@@ -139,25 +137,10 @@ impl<'a> Upload<'a> {
             let found = client.info(content.caller.request(request)).await?;
             let known = found.into_inner().info.unwrap_or_default().labels;
             labels.retain(|label, _| !known.contains_key(label));
-            if labels.is_empty() {
-                return Ok(());
+            match labels.is_empty() {
+                true => Ok(()),
+                false => content.add_labels(digest, labels).await,
             }
-            let mut paths: Vec<_> = labels
-                .keys()
-                .map(|label| format!("labels.{label}"))
-                .collect();
-            paths.sort();
-            let info = Info {
-                digest: digest.to_owned(),
-                labels,
-                ..Info::default()
-            };
-            let request = UpdateRequest {
-                info: Some(info),
-                update_mask: Some(FieldMask { paths }),
-            };
-            client.update(content.caller.request(request)).await?;
-            Ok(())
         })
     }
 }

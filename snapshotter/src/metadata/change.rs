@@ -228,6 +228,19 @@ impl Change {
         parent: Option<&str>,
         number: Option<Number>,
     ) -> Result<Option<String>, Error> {
+        let digest = match number {
+            Some(number) => self.layer_digest(number)?,
+            None => None,
+        };
+        self.chain_over(parent, digest)
+    }
+
+    /// The same of one with this diffID, if it has one.
+    pub(super) fn chain_over(
+        &self,
+        parent: Option<&str>,
+        diff_id: Option<String>,
+    ) -> Result<Option<String>, Error> {
         let below = match parent {
             Some(parent) => match self.snapshot(parent)?.and_then(|parent| parent.chain) {
                 Some(below) => Some(below),
@@ -235,15 +248,15 @@ impl Change {
             },
             None => None,
         };
-        let Some(number) = number else {
-            return Ok(None);
-        };
-        let layers = self.0.open_table(LAYERS)?;
-        let Some(bytes) = layers.get(number.0)? else {
-            return Ok(None);
-        };
-        let digest = record::<Layer>("a layer", bytes.value())?.digest;
-        Ok(digest.map(|digest| digest::chain(below.as_deref(), &digest)))
+        Ok(diff_id.map(|diff_id| digest::chain(below.as_deref(), &diff_id)))
+    }
+
+    /// The diffID of a layer, if it is there and came from a blob.
+    pub(super) fn layer_digest(&self, number: Number) -> Result<Option<String>, Error> {
+        match self.0.open_table(LAYERS)?.get(number.0)? {
+            Some(bytes) => Ok(record::<Layer>("a layer", bytes.value())?.digest),
+            None => Ok(None),
+        }
     }
 
     /// Whether a layer is that of a committed snapshot with this chain ID and parent.
@@ -267,20 +280,30 @@ impl Change {
         Ok(false)
     }
 
-    /// Whether a layer came from a blob.
-    pub(super) fn has_digest(&self, number: Number) -> Result<bool, Error> {
-        match self.0.open_table(LAYERS)?.get(number.0)? {
-            Some(bytes) => Ok(record::<Layer>("a layer", bytes.value())?.digest.is_some()),
-            None => Ok(false),
-        }
-    }
-
     /// Notes since when a layer has no snapshot, if it has none.
     pub(super) fn keep_unused_layer(&self, number: Number) -> Result<(), Error> {
         if !self.0.open_multimap_table(USERS)?.get(number.0)?.is_empty() {
             return Ok(());
         }
         self.change_layer(number, |layer| layer.unused_since = Some(Time::now()))
+    }
+
+    /// Notes that a layer which is there was read in this namespace, from this blob, and is in use.
+    pub(super) fn read_again(
+        &self,
+        number: Number,
+        blob: &str,
+        namespace: &str,
+    ) -> Result<(), Error> {
+        self.change_layer(number, |layer| {
+            layer.unused_since = None;
+            if !layer.blobs.iter().any(|known| known == blob) {
+                layer.blobs.push(blob.to_owned());
+            }
+            layer.came_from(namespace);
+        })?;
+        self.0.open_table(BLOBS)?.insert(blob, number.0)?;
+        Ok(())
     }
 
     /// Changes the record of a layer, if there is one.

@@ -127,6 +127,17 @@ impl Layer {
     }
 }
 
+/// A layer of which a committed snapshot is made without an active one.
+#[derive(Debug)]
+pub(crate) enum Stored<'a> {
+    /// It is here, and may be had unread.
+    Unread(Number),
+    /// It is here, and this blob of it was read.
+    Read(Number, &'a str),
+    /// Its image was published under this number.
+    New(Number, &'a Layer),
+}
+
 /// What the files of a layer are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

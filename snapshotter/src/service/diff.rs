@@ -1,6 +1,6 @@
 //! `containerd.services.diff.v1.Diff`.
 
-use super::Service;
+use super::{Service, Waiting};
 use crate::ahead;
 use crate::api::diff::v1::diff_server::Diff;
 use crate::api::diff::v1::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
@@ -9,7 +9,6 @@ use crate::content::{Caller, Content};
 use crate::diff::diff;
 use crate::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -21,6 +20,7 @@ impl Service {
             caller: Caller::of(headers, &self.containerd)?,
             containerd: Arc::clone(&self.containerd),
             runtime: Handle::current(),
+            connection: Arc::default(),
         })
     }
 }
@@ -67,17 +67,5 @@ impl Diff for Service {
             })
             .await?;
         Ok(Response::new(DiffResponse { diff: Some(diff) }))
-    }
-}
-
-/// Who waits for an answer. It is dropped early when the call is cancelled or the connection ends.
-#[derive(Debug, Default)]
-struct Waiting {
-    gone: Arc<AtomicBool>,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.gone.store(true, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! `containerd.services.snapshots.v1.Snapshots`.
 
-use super::Service;
+use super::{Service, Waiting};
 use crate::api::snapshots::v1::snapshots_server::Snapshots;
 use crate::api::snapshots::v1::{
     CleanupRequest, CommitSnapshotRequest, Info, Kind, ListSnapshotsRequest, ListSnapshotsResponse,
@@ -15,8 +15,9 @@ use crate::metadata::{Labels, Snapshot, State, Time};
 use prost_types::Timestamp;
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// Snapshots in one message of a list.
 const LIST_LENGTH: usize = 100;
@@ -110,11 +111,18 @@ impl Service {
             State::View => "View",
             _ => "Prepare",
         };
+        let waiting = Waiting::default();
+        let gone = Arc::clone(&waiting.gone);
         let made = self.run(method, name.clone(), move |snapshotter| {
             let (name, below) = (key(name)?, parent(below));
-            snapshotter.prepare(&name, state, below.as_deref(), labels(values)?)
+            snapshotter.prepare(&name, state, below.as_deref(), labels(values)?, &gone)
         });
-        made.await.inspect_err(|_| self.clean_up())
+        made.await.inspect_err(|status| {
+            // Of what exists already nothing was begun.
+            if status.code() != Code::AlreadyExists {
+                self.clean_up();
+            }
+        })
     }
 }
 
@@ -263,12 +271,22 @@ impl Snapshots for Service {
         let found = self.run("List", filters.join(","), move |snapshotter| {
             let filters = Filters::parse(&filters)?;
             let mut found = Vec::new();
-            snapshotter.metadata.walk(|name, snapshot| {
+            let each = |name: &str, snapshot: Snapshot| {
                 if filters.matches(&Named(name, &snapshot)) {
                     found.push(info(name, snapshot));
                 }
                 Ok(())
-            })?;
+            };
+            // So containerd asks for each layer that is there before it is unpacked, however many snapshots there are.
+            let parents = filters.values("parent");
+            let parents = parents.filter(|parents| !parents.contains(&""));
+            match parents {
+                Some(parents) => {
+                    let parents = parents.into_iter().collect();
+                    snapshotter.metadata.walk_children(&parents, each)?;
+                }
+                None => snapshotter.metadata.walk(each)?,
+            }
             Ok(found)
         });
         let found = found.await?;

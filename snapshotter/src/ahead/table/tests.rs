@@ -1,108 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::config::{Config, Containerd};
-use crate::content::Caller;
-use erofs_tests::ustar;
-use std::fs;
-use std::path::Path;
-use tokio::runtime::Runtime;
-use tonic::metadata::MetadataMap;
-
-/// A snapshotter, and a content store that shows its blobs.
-struct Place {
-    snapshotter: Snapshotter,
-    content: Content,
-    folder: tempfile::TempDir,
-    _runtime: Runtime,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let containerd = Containerd {
-            content: folder.path().join("content"),
-            ..Containerd::default()
-        };
-        fs::create_dir_all(folder.path().join("content/blobs/sha256")).unwrap();
-        let config = Config {
-            root: folder.path().join("root"),
-            ..Config::default()
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.unwrap();
-        let content = Content {
-            caller: Caller::of(&MetadataMap::new(), &containerd).unwrap(),
-            containerd: Arc::new(containerd),
-            runtime: runtime.handle().clone(),
-        };
-        Self {
-            snapshotter: Snapshotter::open(&config, |_| Err("no FUSE".into())).unwrap(),
-            content,
-            folder,
-            _runtime: runtime,
-        }
-    }
-
-    fn ahead(&self) -> &Ahead {
-        &self.snapshotter.ahead
-    }
-
-    /// Adds the image of the layer at this place, which is asked for.
-    fn add(&self, layers: Vec<String>, asked: usize) -> Option<u64> {
-        self.ahead().ask(&layers[asked]);
-        self.ahead().add(layers, asked)
-    }
-
-    /// Has a layer with one file be downloaded.
-    fn download(&self, digit: char) {
-        let digest = digest(digit);
-        let name = digest.strip_prefix("sha256:").unwrap();
-        let blobs = self.folder.path().join("content/blobs/sha256");
-        let mut tar = ustar::header(&digit.to_string(), 1).to_vec();
-        tar.push(digit as u8);
-        // Padding, and the end of the tar.
-        tar.resize(tar.len().next_multiple_of(512) + 1024, 0);
-        fs::write(blobs.join(name), tar).unwrap();
-    }
-
-    /// Which layer is converted next, if there is one at once: it counts as if it could not be.
-    fn next(&self, id: u64, most: usize) -> Option<char> {
-        thread::scope(|scope| {
-            let next = scope.spawn(|| self.ahead().next(id, most, &self.content));
-            for _ in 0..20 {
-                if next.is_finished() {
-                    let task = next.join().unwrap();
-                    return task.map(|task| task.digest.chars().last().unwrap());
-                }
-                thread::sleep(LOOK);
-            }
-            // It waits until this ends.
-            self.ahead().give_up(&digest('0'));
-            assert!(next.join().unwrap().is_none());
-            None
-        })
-    }
-
-    /// What a task makes.
-    fn convert(&self, digit: char) -> Converted {
-        let blob = self.content.file(&digest(digit)).unwrap().unwrap();
-        convert_ahead(&self.snapshotter, &digest(digit), &blob, &Arc::default()).unwrap()
-    }
-
-    fn ingested(&self) -> usize {
-        let ingest: &Path = &self.snapshotter.store.ingest_folder();
-        fs::read_dir(ingest).unwrap().count()
-    }
-}
-
-fn digest(digit: char) -> String {
-    format!("sha256:{}", String::from(digit).repeat(64))
-}
-
-fn layers(digits: &str) -> Vec<String> {
-    digits.chars().map(digest).collect()
-}
+use crate::ahead::place::{NAMESPACE, Place, digest, layers};
+use crate::apply::convert_ahead;
+use std::thread;
 
 #[test]
 fn so_many_layers_above_the_one_that_is_asked_for_are_converted() {
@@ -143,8 +44,8 @@ fn an_image_is_looked_for_once() {
         ahead.ask(&digest('1')),
         "that is another one, for all we know"
     );
-    assert!(ahead.add(layers("012"), 0).is_some());
-    assert_eq!(ahead.add(layers("012"), 1), None);
+    assert!(ahead.add(NAMESPACE, layers("012"), 0).is_some());
+    assert_eq!(ahead.add(NAMESPACE, layers("012"), 1), None);
     assert!(!ahead.ask(&digest('1')));
     place.download('1');
     place.download('2');
@@ -178,8 +79,8 @@ fn what_is_given_up_is_not_looked_for() {
     assert!(place.ahead().ask(&digest('0')));
     assert!(place.ahead().ask(&digest('1')));
     place.ahead().give_up(&digest('1'));
-    assert_eq!(place.ahead().add(layers("012"), 0), None);
-    assert_eq!(place.ahead().add(layers("012"), 1), None);
+    assert_eq!(place.ahead().add(NAMESPACE, layers("012"), 0), None);
+    assert_eq!(place.ahead().add(NAMESPACE, layers("012"), 1), None);
 }
 
 /// The last layer is here already, so that nobody takes what was made of it.
@@ -292,4 +193,63 @@ fn only_so_many_are_converted_at_once() {
         drop(tasks);
         waits.join().unwrap();
     });
+}
+
+/// Before it is unpacked: whoever is about to ask for it.
+#[test]
+fn what_lies_above_a_layer_is_had_before_it_is_asked_for() {
+    let place = Place::new();
+    let ahead = place.ahead();
+    let nobody = AtomicBool::new(true);
+    let take = |namespace: &str, below: char, is_it: bool| {
+        let taken = ahead.take_above(namespace, &layers(&below.to_string()), &nobody, |_| is_it);
+        taken.map(|(blob, _)| blob.chars().last().unwrap())
+    };
+    let id = place.add(layers("0123"), 0).unwrap();
+    "123".chars().for_each(|digit| place.download(digit));
+    assert_eq!(take(NAMESPACE, '0', true), None, "it waits");
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    assert_eq!(take(NAMESPACE, '0', true), None, "it is being converted");
+    ahead.done(id, &task.digest, Some(place.convert('1')));
+    assert_eq!(take(NAMESPACE, '0', false), None, "another is wanted");
+    assert_eq!(take("other", '0', true), None);
+    assert_eq!(take(NAMESPACE, '1', true), None);
+    assert_eq!(take(NAMESPACE, '0', true), Some('1'));
+    assert_eq!(take(NAMESPACE, '0', true), None, "it is taken");
+    assert_eq!(ahead.images().known[0].asked, 1, "it was asked for");
+    let taken: Vec<Taken> = ahead.taken(id).lock().unwrap().drain(..).collect();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].blob, digest('1'));
+    assert!(taken[0].diff_id.starts_with("sha256:"));
+
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    let made = Made {
+        is_recorded: false,
+        ..place.convert('2')
+    };
+    ahead.done(id, &task.digest, Some(made));
+    assert_eq!(take(NAMESPACE, '1', true), None, "containerd may lose it");
+    assert!(ahead.take(&digest('2'), &nobody).is_some());
+    place.convert_next(id, '3');
+    assert_eq!(take(NAMESPACE, '2', true), None, "the topmost");
+    assert!(ahead.take(&digest('3'), &nobody).is_some());
+}
+
+#[test]
+fn what_lies_above_a_layer_is_waited_for() {
+    let place = Place::new();
+    let ahead = place.ahead();
+    let id = place.add(layers("012"), 0).unwrap();
+    place.download('1');
+    let task = ahead.next(id, 8, &place.content).unwrap();
+    thread::scope(|scope| {
+        let somebody = AtomicBool::new(false);
+        let taken =
+            scope.spawn(move || ahead.take_above(NAMESPACE, &layers("0"), &somebody, |_| true));
+        thread::sleep(2 * LOOK);
+        assert!(!taken.is_finished());
+        ahead.done(id, &task.digest, Some(place.convert('1')));
+        assert!(taken.join().unwrap().is_some());
+    });
+    assert_eq!(place.ingested(), 0);
 }
