@@ -27,7 +27,7 @@ use site::{SNAPSHOTTERS, Site};
 const MIB: f64 = 1_048_576.0;
 /// Containers that read the same files.
 const READERS: usize = 3;
-/// Containers that are started one after the other.
+/// Containers that are started one after the other in each round.
 const STARTS: usize = 10;
 
 /// The table of a containerd that is newer than Debian's, in the document that has both.
@@ -87,21 +87,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             true => [Some(0.6), Some(0.35)],
             false => [Some(0.7), Some(0.55)],
         },
-        figures: pulls(&mut site, &large, arguments.runs)?,
+        figures: pulls(&mut site, &large, arguments.runs, 0)?.0,
     });
     let memory = site.plugin_memory()?;
+    let (layers, starts) = pulls(&mut site, &layered, arguments.runs, STARTS)?;
     lines.push(Line {
         title: "pull and unpack 121 layers",
         unit: "s",
         goals: [None, Some(1.0)],
-        figures: pulls(&mut site, &layered, arguments.runs)?,
+        figures: layers,
     });
-    let mut starts = Figures::default();
     let mut caches = Figures::default();
     for (index, snapshotter) in SNAPSHOTTERS.into_iter().enumerate() {
-        site.pull(snapshotter, &layered)?;
-        starts[index] = site.starts(snapshotter, &layered, STARTS)?;
-        site.remove(snapshotter, &layered)?;
         site.pull(snapshotter, &large)?;
         caches[index] = vec![site.page_cache(snapshotter, &large, READERS)? / MIB];
         site.remove(snapshotter, &large)?;
@@ -140,20 +137,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Pulls an image with each snapshotter in turn, another one first in each round. Seconds.
-fn pulls(site: &mut Site, image: &str, runs: u32) -> Result<Figures> {
-    let mut figures = Figures::default();
+/// Pulls an image with each snapshotter in turn, another one first in each round, and starts so many containers of it each time.
+/// Seconds of pulls and of starts.
+fn pulls(site: &mut Site, image: &str, runs: u32, starts: usize) -> Result<(Figures, Figures)> {
+    let (mut pulled, mut started) = (Figures::default(), Figures::default());
     for round in 0..runs as usize {
         for turn in 0..SNAPSHOTTERS.len() {
             let index = (round + turn) % SNAPSHOTTERS.len();
             let snapshotter = SNAPSHOTTERS[index];
             let seconds = site.pull(snapshotter, image)?;
             eprintln!("{image}  {snapshotter:<16}{seconds:8.3} s");
-            figures[index].push(seconds);
+            pulled[index].push(seconds);
+            if starts > 0 {
+                started[index].extend(site.starts(snapshotter, image, starts)?);
+            }
             site.remove(snapshotter, image)?;
         }
     }
-    Ok(figures)
+    Ok((pulled, started))
 }
 
 fn text(
