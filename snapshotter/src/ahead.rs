@@ -19,7 +19,7 @@ use crate::metadata::{Number, namespace};
 use crate::snapshotter::Snapshotter;
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::{Made, Taken, Task, workers};
 
 /// How long containerd's database is left to others between two writes that nobody waits for.
@@ -44,12 +44,9 @@ pub(crate) fn follow<'a>(
     let content = content.clone();
     let thread = thread::Builder::new().name("layers ahead".to_owned());
     let started = thread.spawn(move || {
-        let Search {
-            snapshotter,
-            digest,
-        } = &search;
-        if let Err(error) = convert(snapshotter, content, snapshot, digest) {
-            tracing::debug!(blob = digest, %error, "looking for the layers above it");
+        let blob = search.digest.clone();
+        if let Err(error) = convert(search, content, snapshot) {
+            tracing::debug!(blob, %error, "looking for the layers above it");
         }
     });
     if let Err(error) = started {
@@ -71,28 +68,30 @@ impl Drop for Search {
 }
 
 /// Converts what lies above a layer that is being unpacked to `snapshot`.
-fn convert(
-    snapshotter: &Snapshotter,
-    content: Content,
-    snapshot: Number,
-    digest: &str,
-) -> Result<(), Error> {
+fn convert(search: Search, content: Content, snapshot: Number) -> Result<(), Error> {
+    let snapshotter = Arc::clone(&search.snapshotter);
     let key = snapshotter.metadata.key(snapshot)?;
     let below = snapshotter.metadata.get(&key)?;
     let place = snapshotter.metadata.ancestors(&below)?.len();
     let namespace = namespace(&key);
     let content = content.in_namespace(namespace);
-    let Some(layers) = content.layers_of_image(place, digest)? else {
+    let Some(layers) = content.layers_of_image(place, &search.digest)? else {
         return Ok(());
     };
-    let Some(id) = snapshotter.ahead.add(namespace, layers, place) else {
+    let digests = layers.iter().map(|layer| layer.digest.clone()).collect();
+    let Some(id) = snapshotter.ahead.add(namespace, digests, place) else {
         return Ok(());
     };
+    drop(search);
+    // Images come as they are.
+    for layer in layers.iter().filter(|layer| !layer.is_tar()) {
+        snapshotter.ahead.leave(id, &layer.digest);
+    }
     let taken = snapshotter.ahead.taken(id);
     let most = snapshotter.layers.ahead;
     let work = || {
         while let Some(task) = snapshotter.ahead.next(id, most, &content) {
-            let made = convert_one(snapshotter, &content, &task);
+            let made = convert_one(&snapshotter, &content, &task);
             let made = made.unwrap_or_else(|error| {
                 tracing::debug!(blob = task.digest, %error, "not converted before it is asked for");
                 None
@@ -128,10 +127,11 @@ fn convert_one(
         return Ok(None);
     }
     let converted = convert_ahead(snapshotter, &task.digest, &task.blob, &task.gone)?;
+    let asked = Instant::now();
     // Where nobody tells, the layer waits for the call that unpacks it.
     let is_recorded = content.is_recorded(&task.digest).unwrap_or_default();
     Ok(Some(Made {
         converted,
-        is_recorded,
+        recorded: is_recorded.then_some(asked),
     }))
 }

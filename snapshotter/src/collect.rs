@@ -35,6 +35,17 @@ impl Snapshotter {
         self.give_up();
         tell(self.remove_strays().map(drop));
         tell(self.evict(self.cache.size.0).map(drop));
+        tell(self.clear_points());
+    }
+
+    /// Removes mount points at which nothing is mounted, as after a start of the machine.
+    fn clear_points(&self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for number in self.store.mount_points()? {
+            let point = self.store.mount_point(number);
+            result = result.and(self.mounts.clear(number, &point));
+        }
+        result
     }
 
     /// Throws away what a process was making when it ended. Nobody may serve.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 mod value;
 
-pub use value::{Address, Level, Quota, Size};
+pub use value::{Address, Level, Merge, Quota, Size};
 
 /// The configuration file with which everything has its default, and what each key means.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -51,8 +51,8 @@ pub struct Mounts {
     pub mode: MountMode,
     /// The way in which layers are mounted here.
     pub via: Via,
-    /// From how many layers on an image of all of them is made before they are used, so that one mount is enough; 0: never.
-    pub merge: usize,
+    /// From how many layers on an image of all of them is made before they are used, so that one mount is enough.
+    pub merge: Merge,
 }
 
 /// Who mounts layers.
@@ -253,12 +253,13 @@ impl Config {
             path: path.to_path_buf(),
             source: Box::new(source),
         })?;
-        let merge = config.mounts.merge;
-        if merge > 0 && config.layers.compression.is_some() {
-            let path = path.to_path_buf();
-            return Err(ConfigError::Merge { path, merge });
+        match config.mounts.merge {
+            Merge::Over(merge) if merge > 0 && config.layers.compression.is_some() => {
+                let path = path.to_path_buf();
+                Err(ConfigError::Merge { path, merge })
+            }
+            Merge::Over(_) | Merge::Auto => Ok(config),
         }
-        Ok(config)
     }
 }
 
@@ -302,6 +303,10 @@ mod tests {
         };
         read("[mounts]\nmerge = 3").unwrap();
         read("[layers]\ncompression = \"lz4\"").unwrap();
+        read("[layers]\ncompression = \"lz4\"\n[mounts]\nmerge = \"auto\"").unwrap();
+        read("[layers]\ncompression = \"lz4\"\n[mounts]\nmerge = 0").unwrap();
+        let error = read("[mounts]\nmerge = \"never\"").unwrap_err();
+        assert!(error.contains("or \"auto\""), "{error}");
         let error = read("[layers]\ncompression = \"lz4\"\n[mounts]\nmerge = 3").unwrap_err();
         assert!(
             error.contains("merge = 3") && error.contains("compression"),

@@ -8,7 +8,7 @@ use crate::mounts::Lower;
 use erofs_mount::umount::UmountError;
 use erofs_mount::{
     Capabilities, DirectIo, FuseRequest, MountError, MountOptions, MountRequest, PreparedMount,
-    Requirements, Via, table, umount,
+    Requirements, Via, Way, table, umount,
 };
 use std::fs;
 use std::io;
@@ -80,6 +80,19 @@ impl LayerMounts {
         })
     }
 
+    /// Whether the kernel would read this image from its files; `folder` is any that exists.
+    pub(crate) fn is_read_from_files(&self, lower: &Lower, folder: &Path) -> bool {
+        let Ok(requirements) = Requirements::read(&lower.image, 0) else {
+            return false;
+        };
+        let lower = Lower {
+            point: folder.to_path_buf(),
+            ..lower.clone()
+        };
+        let plan = self.plan(requirements, &lower).map(|planned| planned.plan);
+        plan.is_ok_and(|plan| plan.steps.first().is_some_and(|step| step.way == Way::File))
+    }
+
     /// Whether an image is mounted, and nobody is about to change that.
     pub(crate) fn is_mounted(&self, number: Number) -> bool {
         self.mounted.at_rest(number).unwrap_or_default()
@@ -101,7 +114,7 @@ impl LayerMounts {
                 return Ok(());
             }
             check()?;
-            let Lower { image, point, .. } = lower;
+            let point = &lower.point;
             match fs::create_dir(point) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::file("making", point)(error));
@@ -109,17 +122,36 @@ impl LayerMounts {
                 _ => {}
             }
             fault::at(Step::MountFolder)?;
-            let failed = |source| Error::Mount {
-                image: image.clone(),
-                source: Box::new(source),
-            };
-            let requirements =
-                Requirements::read(image, 0).map_err(|error| failed(error.into()))?;
-            let prepared = self.plan(requirements, lower).map_err(failed)?;
-            let mut server = self.server;
-            prepared.execute(Some(&mut server)).map_err(failed)?;
+            self.mount_at(lower).inspect_err(|_| {
+                // Whoever takes it for the layer finds nothing, rather than an empty folder.
+                let _ = fs::remove_dir(point);
+            })?;
             *is_mounted = true;
             fault::at(Step::MountDone)
+        })
+    }
+
+    fn mount_at(&self, lower: &Lower) -> Result<(), Error> {
+        let failed = |source| Error::Mount {
+            image: lower.image.clone(),
+            source: Box::new(source),
+        };
+        let requirements =
+            Requirements::read(&lower.image, 0).map_err(|error| failed(error.into()))?;
+        let prepared = self.plan(requirements, lower).map_err(failed)?;
+        let mut server = self.server;
+        prepared.execute(Some(&mut server)).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Removes a mount point at which nothing is mounted, for the same reason.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn clear(&self, number: Number, point: &Path) -> Result<(), Error> {
+        self.mounted.with(number, |is_mounted| match *is_mounted {
+            true => Ok(()),
+            false => remove_point(point),
         })
     }
 
@@ -143,12 +175,16 @@ impl LayerMounts {
                 *is_mounted = false;
             }
             fault::at(Step::CleanupUnmounted)?;
-            match fs::remove_dir(point) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(Error::file("removing", point)(error))
-                }
-                _ => Ok(()),
-            }
+            remove_point(point)
         })
+    }
+}
+
+fn remove_point(point: &Path) -> Result<(), Error> {
+    match fs::remove_dir(point) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file("removing", point)(error))
+        }
+        _ => Ok(()),
     }
 }

@@ -370,6 +370,9 @@ impl<B: StorageBackend> Metadata<B> {
             if change.chain_over(parent, digest)?.as_deref() != Some(chain) {
                 return Ok(false);
             }
+            if let Stored::Read(known, blob) = layer {
+                change.read_again(*known, blob, namespace(name))?;
+            }
             if let Stored::Unread(known) | Stored::Read(known, _) = layer
                 && change.has_committed(*known, parent, chain)?
             {
@@ -383,10 +386,7 @@ impl<B: StorageBackend> Metadata<B> {
                     change.change_layer(*known, |layer| layer.unused_since = None)?;
                     *known
                 }
-                Stored::Read(known, blob) => {
-                    change.read_again(*known, blob, namespace(name))?;
-                    *known
-                }
+                Stored::Read(known, _) => *known,
                 Stored::New(number, layer) => {
                     let mut layer = Layer::clone(layer);
                     layer.came_from(namespace(name));

@@ -7,10 +7,8 @@ mod snapshots;
 use crate::config::Containerd;
 use crate::error::Error;
 use crate::log;
-use crate::metadata::Number;
 use crate::snapshotter::Snapshotter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tonic::{Code, Status};
 
@@ -70,16 +68,6 @@ impl Service {
         self.snapshotter.metrics.call(method, took, code);
     }
 
-    /// Mounts the layer that was applied to a snapshot, while nobody waits for it.
-    fn mount(&self, snapshot: Number) {
-        let snapshotter = Arc::clone(&self.snapshotter);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = snapshotter.mount_applied(snapshot) {
-                tracing::debug!(snapshot = snapshot.0, %error, "not mounted before it is asked for");
-            }
-        });
-    }
-
     /// Throws away what was removed, while nobody waits for it.
     fn clean_up(&self) {
         let service = self.clone();
@@ -90,17 +78,5 @@ impl Service {
             // Its error is in the log.
             let _ = cleaned.await;
         });
-    }
-}
-
-/// Who waits for an answer. It is dropped early when the call is cancelled or the connection ends.
-#[derive(Debug, Default)]
-struct Waiting {
-    gone: Arc<AtomicBool>,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.gone.store(true, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 use crate::ahead::Ahead;
 use crate::api::types::Mount;
 use crate::chains::Chains;
-use crate::config::{Cache, Config, Integrity, Layers, MountMode, Mounts, Quota, Verity};
+use crate::config::{Cache, Config, Integrity, Layers, Merge, MountMode, Mounts, Quota, Verity};
 use crate::digest;
 use crate::error::Error;
 use crate::fault::{self, Step};
@@ -26,7 +26,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -42,6 +42,8 @@ pub(crate) struct Snapshotter {
     quota: Quota,
     config: Mounts,
     pub(crate) layers: Layers,
+    /// Committed snapshots whose layers are not merged, however many they are.
+    unmergeable: Mutex<HashSet<Number>>,
     /// Layers that were read and found to be what was written.
     pub(crate) verified: Mutex<HashSet<Number>>,
     /// What was removed and is still to be thrown away.
@@ -92,6 +94,7 @@ impl Snapshotter {
             quota: config.writable.quota,
             config: config.mounts.clone(),
             layers: config.layers.clone(),
+            unmergeable: Mutex::default(),
             verified: Mutex::default(),
             leavings: Mutex::default(),
             cleaning: Mutex::default(),
@@ -126,8 +129,7 @@ impl Snapshotter {
         }
     }
 
-    /// A new snapshot that is written to, or a view, and how to mount it. Who asks waits perhaps until a layer is converted, unless he is
-    /// `gone`.
+    /// A new snapshot that is written to, or a view, and how to mount it.
     ///
     /// # Errors
     /// [`Error`]; nothing is left of the snapshot then. [`Error::Exists`] also where what it is made for is there: containerd then
@@ -138,11 +140,10 @@ impl Snapshotter {
         state: State,
         parent: Option<&str>,
         labels: Labels,
-        gone: &AtomicBool,
     ) -> Result<Vec<Mount>, Error> {
         let owners = Owners::of(&labels)?;
         if state == State::Active
-            && let Some(name) = self.stored(key, parent, &labels, gone)?
+            && let Some(name) = self.stored(key, parent, &labels)?
         {
             return Err(Error::Exists(name));
         }
@@ -181,7 +182,14 @@ impl Snapshotter {
 
     fn make(&self, key: &str, snapshot: &Snapshot, owners: &Owners) -> Result<Vec<Mount>, Error> {
         fault::at(Step::PrepareRecorded)?;
-        let lower = self.lower(key, snapshot, owners)?;
+        let lower = match self.is_looked_through(key, snapshot, owners)? {
+            true => self.lower(key, snapshot, owners)?,
+            false => self
+                .below(snapshot)?
+                .into_iter()
+                .map(|(_, lower)| lower)
+                .collect(),
+        };
         if Self::has_folder(snapshot) {
             let root = lower.first().map(merge::root_directory).transpose()?;
             let mut root = root.unwrap_or_default();
@@ -194,6 +202,28 @@ impl Snapshotter {
         }
         let snapshot = self.metadata.get(key)?;
         Ok(self.told(&snapshot, &lower, owners))
+    }
+
+    /// Whether somebody may look at what lies below a snapshot. Nobody does before it is committed when a layer is unpacked to it here, as
+    /// the one below was: until then a hundred mounts can wait, or for ever. Who looks all the same finds mount points missing
+    /// unless he asks for its mounts.
+    fn is_looked_through(
+        &self,
+        key: &str,
+        snapshot: &Snapshot,
+        owners: &Owners,
+    ) -> Result<bool, Error> {
+        if !metadata::is_unpacked_to(key, &snapshot.labels) || owners.are_others() {
+            return Ok(true);
+        }
+        let below = match &snapshot.parent {
+            Some(parent) => self.metadata.get(parent)?.layer,
+            None => None,
+        };
+        let layer = below
+            .map(|number| self.metadata.layer(number))
+            .transpose()?;
+        Ok(layer.is_none_or(|layer| layer.digest.is_none()))
     }
 
     /// How to mount a snapshot that is active or a view: always the same. A loss of power does not take it from then on, so that what
@@ -305,22 +335,6 @@ impl Snapshotter {
         Err(not_ours("it is no layer".to_owned()))
     }
 
-    /// Mounts the layer that was applied to a snapshot, which the next one will want to have below it. One that is to be read before
-    /// that waits until it is used: who reads it sooner knows less.
-    ///
-    /// # Errors
-    /// [`Error`]; who wants it will be told.
-    pub(crate) fn mount_applied(&self, snapshot: Number) -> Result<(), Error> {
-        let snapshot = self.metadata.numbered(snapshot)?;
-        let is_wanted = self.config.mode == MountMode::Overlay && !self.integrity.verify_at_mount;
-        let Some(number) = snapshot.layer.filter(|_| is_wanted) else {
-            return Ok(());
-        };
-        let lower = self.layer(number)?;
-        let check = || self.metadata.layer(number).map(drop);
-        self.mounts.mount(number, &lower, check)
-    }
-
     /// A layer as it is stored.
     pub(crate) fn layer(&self, number: Number) -> Result<Lower, Error> {
         let layer = self.metadata.layer(number)?;
@@ -379,10 +393,21 @@ impl Snapshotter {
         Ok(merge::devices(&layers))
     }
 
+    /// Of how many layers images are to be left as they are; 0: of any number.
+    fn most_layers(&self) -> usize {
+        let is_possible =
+            self.config.mode == MountMode::Overlay && self.layers.compression.is_none();
+        match self.config.merge {
+            Merge::Over(most) => most,
+            Merge::Auto if is_possible => Merge::MANY,
+            Merge::Auto => 0,
+        }
+    }
+
     /// The image of all layers up to `name`, made if there are so many that one is wanted. What cannot be merged is mounted
     /// layer by layer.
     fn merged(&self, name: &str) -> Result<Option<Number>, Error> {
-        let most = self.config.merge;
+        let most = self.most_layers();
         let top = self.metadata.get(name)?;
         if top.merged.is_some() || most == 0 {
             return Ok(top.merged);
@@ -390,12 +415,28 @@ impl Snapshotter {
         if self.metadata.ancestors(&top)?.len() < most {
             return Ok(None);
         }
+        let unmergeable = || {
+            let unmergeable = self.unmergeable.lock();
+            unmergeable.unwrap_or_else(PoisonError::into_inner)
+        };
+        if unmergeable().contains(&top.number) {
+            return Ok(None);
+        }
         let layers = self.layers_up_to(&top)?;
         let layers: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
+        let is_wanted = match (self.config.merge, layers.first()) {
+            (Merge::Auto, Some(layer)) => self.mounts.is_read_from_files(layer, self.store.root()),
+            _ => true,
+        };
         let draft = self.draft()?;
-        match merge::merge(&layers, &draft.image()) {
-            Err(error) if merge::is_impossible(&error) => return Ok(None),
-            merged => merged?,
+        let merged = is_wanted.then(|| merge::merge(&layers, &draft.image()));
+        match merged {
+            Some(Err(error)) if !merge::is_impossible(&error) => return Err(error),
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => {
+                unmergeable().insert(top.number);
+                return Ok(None);
+            }
         }
         let image = draft.image();
         let digest = File::open(&image).and_then(|image| digest::of_file(&image, |_| Ok(())));
@@ -575,12 +616,33 @@ impl Snapshotter {
     /// [`Error::NotFound`]; [`Error::State`] while others are built on it.
     pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
         fault::at(Step::RemoveBegun)?;
+        let abandoned = match self.ahead.is_empty() {
+            true => Vec::new(),
+            false => self.unpacked_over(key)?,
+        };
         let removed = self.metadata.remove(key, self.cache.size.0 > 0)?;
+        for blob in abandoned {
+            self.ahead.give_up(&blob);
+        }
         removed
             .snapshot
             .inspect(|number| self.chains.forget(*number));
         self.leave(removed);
         fault::at(Step::RemoveRecorded)
+    }
+
+    /// The blobs of what lies below a snapshot to which a layer is to be unpacked: when that is removed the pull of an image has failed.
+    fn unpacked_over(&self, key: &str) -> Result<Vec<String>, Error> {
+        let snapshot = self.metadata.get(key)?;
+        let is_unpacked_to =
+            snapshot.state == State::Active && metadata::is_unpacked_to(key, &snapshot.labels);
+        let Some(parent) = snapshot.parent.filter(|_| is_unpacked_to) else {
+            return Ok(Vec::new());
+        };
+        match self.metadata.get(&parent)?.layer {
+            Some(layer) => Ok(self.metadata.layer(layer)?.blobs),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Leaves a layer that was replaced to the next cleanup.

@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::metadata::{Labels, Layer, Snapshot, State, Stored, TARGET, namespace};
 use crate::metrics::Found;
 use crate::snapshotter::Snapshotter;
-use std::sync::atomic::AtomicBool;
 
 /// The committed snapshot that is wanted.
 struct Wanted<'a> {
@@ -30,7 +29,7 @@ struct Wanted<'a> {
 
 impl Snapshotter {
     /// Makes sure that there is a committed snapshot of what is about to be unpacked to a new one with this key, and returns what
-    /// it is called by that label, if its layer is here. One that is being converted is waited for, unless the caller is `gone`.
+    /// it is called by that label, if its layer is here. One that is being converted is waited for, for a moment.
     ///
     /// # Errors
     /// [`Error`].
@@ -39,7 +38,6 @@ impl Snapshotter {
         key: &str,
         parent: Option<&str>,
         labels: &Labels,
-        gone: &AtomicBool,
     ) -> Result<Option<String>, Error> {
         let Some(target) = labels.get(TARGET) else {
             return Ok(None);
@@ -53,7 +51,7 @@ impl Snapshotter {
             target,
             labels,
         };
-        let is_there = self.commit_known(&wanted)? || self.commit_ahead(&wanted, gone)?;
+        let is_there = self.commit_known(&wanted)? || self.commit_ahead(&wanted)?;
         Ok(is_there.then(|| target.clone()))
     }
 
@@ -80,8 +78,8 @@ impl Snapshotter {
     }
 
     /// Of a layer that was converted before it was asked for.
-    fn commit_ahead(&self, wanted: &Wanted<'_>, gone: &AtomicBool) -> Result<bool, Error> {
-        // The lowest one is what the others are converted ahead of.
+    fn commit_ahead(&self, wanted: &Wanted<'_>) -> Result<bool, Error> {
+        // Layers are converted ahead of those below them; side by side nothing is said of these.
         let Some(parent) = wanted.parent.filter(|_| self.layers.ahead > 0) else {
             return Ok(false);
         };
@@ -98,7 +96,7 @@ impl Snapshotter {
             let diff_id = layer.digest.as_deref();
             diff_id.is_some_and(|diff_id| digest::chain(Some(&chain), diff_id) == wanted.target)
         };
-        let taken = (self.ahead).take_above(namespace(wanted.key), &below, gone, is_it);
+        let taken = (self.ahead).take_above(namespace(wanted.key), &below, is_it);
         let Some((blob, converted)) = taken else {
             return Ok(false);
         };
@@ -110,11 +108,17 @@ impl Snapshotter {
         let use_known = |number, known| {
             let is_used = self.is_whole(number, &known)?
                 && self.commit_stored(wanted, &Stored::Read(number, &blob))?;
-            Ok(is_used.then_some(known))
+            Ok(is_used.then(|| {
+                self.metrics.found(Found::Here);
+                known
+            }))
         };
         let kept = self.keep(&mut draft, layer, use_known, |number, layer| {
             match self.commit_stored(wanted, &Stored::New(number, layer))? {
-                true => Ok(()),
+                true => {
+                    self.metrics.found(Found::Nowhere);
+                    Ok(())
+                }
                 false => Err(Error::NotFound {
                     what: "parent",
                     name: parent.to_owned(),
@@ -186,8 +190,7 @@ mod tests {
         let Place { snapshotter, .. } = place;
         place.download('0');
         let key = format!("{NAMESPACE}/1/extract-0");
-        let nobody = AtomicBool::new(true);
-        let prepared = snapshotter.prepare(&key, State::Active, None, Labels::new(), &nobody);
+        let prepared = snapshotter.prepare(&key, State::Active, None, Labels::new());
         prepared.unwrap();
         let layer = Descriptor {
             media_type: media_type::TAR.to_owned(),
@@ -210,9 +213,8 @@ mod tests {
     fn ask(place: &Place, number: u64, parent: &str, target: &str) -> Result<(), Error> {
         let key = format!("{NAMESPACE}/{number}/extract-{number}");
         let labels = Labels::from([(TARGET.to_owned(), target.to_owned())]);
-        let nobody = AtomicBool::new(true);
         let Place { snapshotter, .. } = place;
-        let prepared = snapshotter.prepare(&key, State::Active, Some(parent), labels, &nobody);
+        let prepared = snapshotter.prepare(&key, State::Active, Some(parent), labels);
         prepared.map(drop)
     }
 

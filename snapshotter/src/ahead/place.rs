@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 use tokio::runtime::Runtime;
 use tonic::metadata::MetadataMap;
 
@@ -105,7 +106,7 @@ impl Place {
         let made = convert_ahead(&self.snapshotter, &digest(digit), &blob, &Arc::default());
         Made {
             converted: made.unwrap(),
-            is_recorded: true,
+            recorded: Some(Instant::now()),
         }
     }
 

@@ -16,6 +16,11 @@ const IMAGES: usize = 4;
 const WORKERS: usize = 4;
 /// How long it takes at most until a layer that was downloaded is seen.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
+/// How long it is waited at most for a layer that was not asked for yet: containerd holds a lock meanwhile, for which its garbage
+/// collection waits, and whoever else prepares something waits for that.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it is trusted that containerd has a blob.
+const TRUST: Duration = Duration::from_secs(1);
 /// After so long without a call somebody has given an image up.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -79,8 +84,14 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) converted: Converted,
-    /// Whether containerd has its blob in its database, and not only as a file.
-    pub(super) is_recorded: bool,
+    /// When containerd had its blob in its database, and not only as a file.
+    pub(super) recorded: Option<Instant>,
+}
+
+impl Made {
+    fn is_recorded(&self) -> bool {
+        self.recorded.is_some_and(|then| then.elapsed() < TRUST)
+    }
 }
 
 impl Image {
@@ -229,6 +240,11 @@ impl Ahead {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing is converted, and nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.images().known.is_empty()
+    }
+
     /// Notes that a layer is asked for. Returns whether its image is to be looked for: it is not known, and there is room for it.
     pub(super) fn ask(&self, digest: &str) -> bool {
         let mut images = self.images();
@@ -286,6 +302,13 @@ impl Ahead {
         Some(id)
     }
 
+    /// Leaves a layer of an image to the call for it.
+    pub(super) fn leave(&self, id: u64, digest: &str) {
+        let mut images = self.images();
+        let image = images.known.iter_mut().find(|image| image.id == id);
+        image.into_iter().for_each(|image| image.skip(digest));
+    }
+
     /// What will be taken of an image that was added.
     pub(super) fn taken(&self, id: u64) -> Arc<Mutex<Vec<Taken>>> {
         let images = self.images();
@@ -320,16 +343,15 @@ impl Ahead {
     }
 
     /// What was made of the layer over one that came from one of these blobs, in an image that this namespace pulls, and the digest of
-    /// its blob, if it is the layer that is wanted, and containerd will not miss the blob. Waits if that is being done, as long as
-    /// somebody waits for it. The topmost layer is left to the call for it, for which containerd waits until everything is
-    /// downloaded.
+    /// its blob, if it is the layer that is wanted, and containerd will not miss the blob. If that is being done it is waited for, for a
+    /// moment. The topmost layer is left to the call for it, for which containerd waits until it is downloaded.
     pub(crate) fn take_above(
         &self,
         namespace: &str,
         below: &[String],
-        gone: &AtomicBool,
         is_it: impl Fn(&Layer) -> bool,
     ) -> Option<(String, Converted)> {
+        let began = Instant::now();
         let mut images = self.images();
         loop {
             let mut is_busy = false;
@@ -339,7 +361,9 @@ impl Ahead {
             for layer in pulled.flat_map(|image| image.above(below)) {
                 match &layer.state {
                     State::Converting => is_busy = true,
-                    State::Converted(made) if made.is_recorded && is_it(&made.converted.layer) => {
+                    State::Converted(made)
+                        if made.is_recorded() && is_it(&made.converted.layer) =>
+                    {
                         let state = std::mem::replace(&mut layer.state, State::Done);
                         if let State::Converted(made) = state {
                             taken = Some((layer.digest.clone(), made.converted));
@@ -349,19 +373,21 @@ impl Ahead {
                 }
             }
             if let Some((digest, converted)) = &taken {
-                let images = images.known.iter_mut();
-                for image in images.filter(|image| image.has(digest)) {
+                let pulled = images.known.iter_mut();
+                let pulled = pulled.filter(|image| image.namespace == namespace);
+                for image in pulled.filter(|image| image.has(digest)) {
                     image.ask(digest);
                     image.skip(digest);
                     image.note_taken(digest, converted);
                 }
             }
-            if taken.is_some() || !is_busy || gone.load(Ordering::Relaxed) {
+            let patience = PATIENCE.saturating_sub(began.elapsed());
+            if taken.is_some() || !is_busy || patience.is_zero() {
                 drop(images);
                 self.changed.notify_all();
                 return taken;
             }
-            let waited = self.changed.wait_timeout(images, LOOK);
+            let waited = self.changed.wait_timeout(images, patience);
             images = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

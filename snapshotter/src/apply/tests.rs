@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::config::{Config, Mode};
+use crate::config::{Config, Merge, Mode};
 use crate::diff::{Written, tar_of};
 use crate::digest::Hasher;
 use crate::metadata::{Form, Labels, State};
@@ -16,7 +16,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 const NATIVE: &str = "application/vnd.erofs.layer.v1";
 
@@ -51,7 +51,7 @@ impl Place {
             ..Config::default()
         };
         config.layers.mode = mode;
-        config.mounts.merge = merge;
+        config.mounts.merge = Merge::Over(merge);
         // A program that another test starts has the files of one before for a moment, until it runs.
         for _ in 0..100 {
             match Snapshotter::open(&config, |_| Err("nobody asks for FUSE".into())) {
@@ -409,13 +409,7 @@ fn layers_are_merged_where_that_is_possible() {
         names.push(name(&sha256(blob)));
     }
     let view = |key: &str, parent: &String| {
-        let mounts = snapshotter.prepare(
-            key,
-            State::View,
-            Some(parent),
-            Labels::new(),
-            &AtomicBool::new(false),
-        );
+        let mounts = snapshotter.prepare(key, State::View, Some(parent), Labels::new());
         let [mount] = mounts.unwrap().try_into().unwrap();
         mount
     };

@@ -86,6 +86,54 @@ impl TryFrom<Size> for Quota {
     }
 }
 
+/// From how many layers on an image of all of them is made before they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Layers", into = "Layers")]
+pub enum Merge {
+    /// Of more than [`Merge::MANY`], where that is possible, and the kernel reads it from its files.
+    #[default]
+    Auto,
+    /// Of more than so many; 0: never.
+    Over(usize),
+}
+
+impl Merge {
+    /// So many mounts make the start of a container slower than one image of all layers does.
+    pub(crate) const MANY: usize = 64;
+}
+
+/// How it may be written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "a number of layers, or \"auto\"")]
+enum Layers {
+    Number(usize),
+    Word(Word),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Auto,
+}
+
+impl From<Layers> for Merge {
+    fn from(written: Layers) -> Self {
+        match written {
+            Layers::Number(layers) => Self::Over(layers),
+            Layers::Word(Word::Auto) => Self::Auto,
+        }
+    }
+}
+
+impl From<Merge> for Layers {
+    fn from(merge: Merge) -> Self {
+        match merge {
+            Merge::Over(layers) => Self::Number(layers),
+            Merge::Auto => Self::Word(Word::Auto),
+        }
+    }
+}
+
 /// Where HTTP is served.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

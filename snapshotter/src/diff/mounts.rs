@@ -173,7 +173,6 @@ mod tests {
     use crate::metadata::{Labels, State};
     use erofs_tests::{require, skip};
     use std::fs;
-    use std::sync::atomic::AtomicBool;
 
     /// The folder below `root` that holds what the snapshot `right` has over `left`, and whom a file in it belongs to that belongs
     /// to 100007 outside. `None` where that is left to others.
@@ -211,8 +210,7 @@ mod tests {
                     (label.to_owned(), "0:100000:65536".to_owned())
                 });
                 let labels = Labels::from_iter(mapped);
-                let mounts =
-                    snapshotter.prepare(key, state, parent, labels, &AtomicBool::new(false));
+                let mounts = snapshotter.prepare(key, state, parent, labels);
                 let number = snapshotter.metadata.get(key).expect("prepared").number;
                 (mounts.expect("prepared"), number)
             };

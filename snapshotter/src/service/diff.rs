@@ -1,6 +1,6 @@
 //! `containerd.services.diff.v1.Diff`.
 
-use super::{Service, Waiting};
+use super::Service;
 use crate::ahead;
 use crate::api::diff::v1::diff_server::Diff;
 use crate::api::diff::v1::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
@@ -9,6 +9,7 @@ use crate::content::{Caller, Content};
 use crate::diff::diff;
 use crate::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -38,7 +39,7 @@ impl Diff for Service {
         let waiting = Waiting::default();
         let gone = Arc::clone(&waiting.gone);
         let whole = Arc::clone(&self.snapshotter);
-        let (applied, snapshot) = self
+        let applied = self
             .run("Apply", key, move |snapshotter| {
                 let layer = request
                     .diff
@@ -47,12 +48,16 @@ impl Diff for Service {
                 let _call = ahead::follow(&whole, &content, snapshot, &layer.digest);
                 let open = || content.open(&layer.digest);
                 let applied = apply(snapshotter, snapshot, &layer, &gone, &open);
-                let applied = applied.inspect_err(|_| snapshotter.ahead.give_up(&layer.digest));
-                Ok((applied?, snapshot))
+                if let Err(error) = &applied {
+                    snapshotter.ahead.give_up(&layer.digest);
+                    if matches!(error, Error::NotOurs(_)) {
+                        // Another differ is asked next, and looks at what lies below.
+                        snapshotter.mounts(&snapshotter.metadata.key(snapshot)?)?;
+                    }
+                }
+                applied
             })
             .await?;
-        drop(waiting);
-        self.mount(snapshot);
         Ok(Response::new(ApplyResponse {
             applied: Some(applied),
         }))
@@ -67,5 +72,17 @@ impl Diff for Service {
             })
             .await?;
         Ok(Response::new(DiffResponse { diff: Some(diff) }))
+    }
+}
+
+/// Who waits for an answer. It is dropped early when the call is cancelled or the connection ends.
+#[derive(Debug, Default)]
+struct Waiting {
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! `containerd.services.snapshots.v1.Snapshots`.
 
-use super::{Service, Waiting};
+use super::Service;
 use crate::api::snapshots::v1::snapshots_server::Snapshots;
 use crate::api::snapshots::v1::{
     CleanupRequest, CommitSnapshotRequest, Info, Kind, ListSnapshotsRequest, ListSnapshotsResponse,
@@ -15,7 +15,6 @@ use crate::metadata::{Labels, Snapshot, State, Time};
 use prost_types::Timestamp;
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status};
 
@@ -111,11 +110,9 @@ impl Service {
             State::View => "View",
             _ => "Prepare",
         };
-        let waiting = Waiting::default();
-        let gone = Arc::clone(&waiting.gone);
         let made = self.run(method, name.clone(), move |snapshotter| {
             let (name, below) = (key(name)?, parent(below));
-            snapshotter.prepare(&name, state, below.as_deref(), labels(values)?, &gone)
+            snapshotter.prepare(&name, state, below.as_deref(), labels(values)?)
         });
         made.await.inspect_err(|status| {
             // Of what exists already nothing was begun.

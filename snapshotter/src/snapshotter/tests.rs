@@ -19,13 +19,7 @@ fn opened() -> (Snapshotter, tempfile::TempDir) {
 
 /// A layer, and a view of it that nobody has mounted yet.
 fn view(snapshotter: &Snapshotter, labels: Labels) -> Snapshot {
-    let prepared = snapshotter.prepare(
-        "key",
-        State::Active,
-        None,
-        Labels::new(),
-        &AtomicBool::new(false),
-    );
+    let prepared = snapshotter.prepare("key", State::Active, None, Labels::new());
     prepared.unwrap();
     let number = snapshotter.metadata.get("key").unwrap().number;
     fs::write(snapshotter.store.upper(number).join("file"), "content").unwrap();
@@ -71,13 +65,7 @@ fn what_was_removed_is_not_mounted_again() {
     assert!(matches!(mount(), Err(Error::NotFound { .. })));
     assert_nothing_is_mounted(&snapshotter);
     // Another one of the same name does not stand for it.
-    let prepared = snapshotter.prepare(
-        "view",
-        State::View,
-        None,
-        Labels::new(),
-        &AtomicBool::new(false),
-    );
+    let prepared = snapshotter.prepare("view", State::View, None, Labels::new());
     prepared.unwrap();
     assert!(matches!(mount(), Err(Error::NotFound { .. })));
 }

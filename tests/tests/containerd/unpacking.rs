@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 
+use erofs_snapshotter::api::types::Mount;
 use erofs_tests::listing::sha256;
 use erofs_tests::require;
 use erofs_tests::workshop::succeed;
 use tonic::Code;
 
-use crate::plugin::{Layer, Plugin, needs, noise, packed, read, refused, tar, unpack_labels};
+use crate::plugin::{
+    Layer, Plugin, needs, noise, packed, read, refused, tar, unmount_below, unpack_labels,
+};
 
 /// As containerd from 2.2 on unpacks: layers side by side, each without a parent, which comes with Commit.
 #[test]
@@ -374,4 +378,57 @@ fn broken_layers_are_refused_and_leave_nothing() {
     });
     let found = read(&mounts, &root.join("../seen"), &["etc/x"]);
     assert_eq!(found, [Some(b"x".to_vec())]);
+}
+
+/// What lies below a layer that is unpacked here is not mounted for that. Others who look find nothing rather than an empty folder,
+/// unless they ask for the mounts, or for a layer to be unpacked that only others can unpack.
+#[test]
+fn what_lies_below_is_mounted_when_somebody_looks() {
+    require!(needs());
+    let mut plugin = Plugin::new(None);
+    let root = plugin.root();
+    assert!(plugin.start(None), "{}", plugin.log());
+    let client = plugin.client();
+    let layers: Vec<Layer> = (0..3u8)
+        .map(|own| {
+            let tar = tar(&[("own", &[own])]);
+            plugin.layer(&packed("gzip", &tar), "+gzip", &tar)
+        })
+        .collect();
+    let mut unknown = layers[2].clone();
+    unknown.blob.media_type = "application/vnd.example.layer".to_owned();
+    let lowest = |mounts: &[Mount]| {
+        let options = mounts[0].options.iter();
+        let mut lower = options.filter_map(|option| option.strip_prefix("lowerdir="));
+        PathBuf::from(lower.next().expect("one"))
+    };
+    for (own, asks) in [(0, true), (1, false)] {
+        let base = format!("base-{own}");
+        let key = format!("extract-{own}");
+        plugin.wait(async {
+            let unpacked = client.unpack(&layers[own], &base, "").await;
+            unpacked.expect("unpacked");
+        });
+        let labels = unpack_labels("wanted", &layers[2], &base);
+        let mounts = plugin.wait(client.prepare(&key, &base, labels));
+        let mounts = mounts.expect("prepared");
+        let point = lowest(&mounts);
+        assert!(!point.exists(), "{}", point.display());
+        match asks {
+            true => assert_eq!(plugin.wait(client.mounts(&key)).expect("told"), mounts),
+            false => {
+                let answer = plugin.wait(client.apply(&unknown, &mounts));
+                refused(answer, Code::Unimplemented);
+            }
+        }
+        let shown = fs::read(point.join("own"));
+        assert_eq!(shown.expect("mounted"), [u8::from(!asks)]);
+    }
+
+    // As when the machine is started anew.
+    plugin.kill();
+    unmount_below(&root);
+    assert!(plugin.start(None), "{}", plugin.log());
+    let points = fs::read_dir(root.join("m")).expect("read");
+    assert_eq!(points.count(), 0);
 }

@@ -202,7 +202,7 @@ fn what_lies_above_a_layer_is_had_before_it_is_asked_for() {
     let ahead = place.ahead();
     let nobody = AtomicBool::new(true);
     let take = |namespace: &str, below: char, is_it: bool| {
-        let taken = ahead.take_above(namespace, &layers(&below.to_string()), &nobody, |_| is_it);
+        let taken = ahead.take_above(namespace, &layers(&below.to_string()), |_| is_it);
         taken.map(|(blob, _)| blob.chars().last().unwrap())
     };
     let id = place.add(layers("0123"), 0).unwrap();
@@ -224,7 +224,7 @@ fn what_lies_above_a_layer_is_had_before_it_is_asked_for() {
 
     let task = ahead.next(id, 8, &place.content).unwrap();
     let made = Made {
-        is_recorded: false,
+        recorded: None,
         ..place.convert('2')
     };
     ahead.done(id, &task.digest, Some(made));
@@ -243,9 +243,7 @@ fn what_lies_above_a_layer_is_waited_for() {
     place.download('1');
     let task = ahead.next(id, 8, &place.content).unwrap();
     thread::scope(|scope| {
-        let somebody = AtomicBool::new(false);
-        let taken =
-            scope.spawn(move || ahead.take_above(NAMESPACE, &layers("0"), &somebody, |_| true));
+        let taken = scope.spawn(|| ahead.take_above(NAMESPACE, &layers("0"), |_| true));
         thread::sleep(2 * LOOK);
         assert!(!taken.is_finished());
         ahead.done(id, &task.digest, Some(place.convert('1')));
