@@ -51,7 +51,7 @@ pub struct Mounts {
     pub mode: MountMode,
     /// The way in which layers are mounted here.
     pub via: Via,
-    /// From how many layers on an image of all of them is made before they are used, so that one mount is enough.
+    /// Of more than how many layers an image of all of them is made before they are used, so that one mount is enough.
     pub merge: Merge,
 }
 

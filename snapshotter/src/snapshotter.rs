@@ -42,8 +42,8 @@ pub(crate) struct Snapshotter {
     quota: Quota,
     config: Mounts,
     pub(crate) layers: Layers,
-    /// Committed snapshots whose layers are not merged, however many they are.
-    unmergeable: Mutex<HashSet<Number>>,
+    /// Held while the layers of a committed snapshot are merged: whether they cannot be.
+    merging: Locks<bool>,
     /// Layers that were read and found to be what was written.
     pub(crate) verified: Mutex<HashSet<Number>>,
     /// What was removed and is still to be thrown away.
@@ -94,7 +94,7 @@ impl Snapshotter {
             quota: config.writable.quota,
             config: config.mounts.clone(),
             layers: config.layers.clone(),
-            unmergeable: Mutex::default(),
+            merging: Locks::default(),
             verified: Mutex::default(),
             leavings: Mutex::default(),
             cleaning: Mutex::default(),
@@ -213,7 +213,9 @@ impl Snapshotter {
         snapshot: &Snapshot,
         owners: &Owners,
     ) -> Result<bool, Error> {
-        if !metadata::is_unpacked_to(key, &snapshot.labels) || owners.are_others() {
+        let is_unpacked_to =
+            snapshot.state == State::Active && metadata::is_unpacked_to(key, &snapshot.labels);
+        if !is_unpacked_to || owners.are_others() {
             return Ok(true);
         }
         let below = match &snapshot.parent {
@@ -319,20 +321,38 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotOurs`] where it is none, or cannot be mounted here; [`Error`] of the database.
     pub(crate) fn mount_image(&self, image: &Path) -> Result<PathBuf, Error> {
-        let not_ours = |reason: String| Error::NotOurs(format!("{}: {reason}", image.display()));
         for (number, layer) in self.metadata.layers()? {
-            if self.store.layer(number, &layer)? != image {
-                continue;
+            if self.store.layer(number, &layer)? == image {
+                return self.mount_layer(number);
             }
-            let lower = self.layer(number)?;
-            let check = || self.metadata.layer(number).map(drop);
-            let mounted = self.mounts.mount(number, &lower, check);
-            return match mounted {
-                Ok(()) => Ok(lower.point),
-                Err(error) => Err(not_ours(error.to_string())),
-            };
         }
-        Err(not_ours("it is no layer".to_owned()))
+        let image = image.display();
+        Err(Error::NotOurs(format!("{image}: it is no layer")))
+    }
+
+    /// Mounts a layer. Returns where it is then, as long as it is stored.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`] where it cannot be mounted here; [`Error`] of the database.
+    pub(crate) fn mount_layer(&self, number: Number) -> Result<PathBuf, Error> {
+        let lower = self.layer(number)?;
+        let check = || self.metadata.layer(number).map(drop);
+        let mounted = self.mounts.mount(number, &lower, check);
+        mounted.map_err(|error| Error::NotOurs(format!("{}: {error}", lower.image.display())))?;
+        Ok(lower.point)
+    }
+
+    /// The layers of which this image was merged, the topmost first, if it is one.
+    ///
+    /// # Errors
+    /// [`Error`] of the database.
+    pub(crate) fn merged_layers(&self, number: Number) -> Result<Option<Vec<Number>>, Error> {
+        let mut merged = self.metadata.all_merged()?.into_iter();
+        let Some(merged) = merged.find(|merged| merged.number == number) else {
+            return Ok(None);
+        };
+        let layers = self.layers_up_to(&self.metadata.get(&merged.name)?)?;
+        Ok(Some(layers.into_iter().map(|(number, _)| number).collect()))
     }
 
     /// A layer as it is stored.
@@ -409,35 +429,48 @@ impl Snapshotter {
     fn merged(&self, name: &str) -> Result<Option<Number>, Error> {
         let most = self.most_layers();
         let top = self.metadata.get(name)?;
-        if top.merged.is_some() || most == 0 {
-            return Ok(top.merged);
-        }
-        if self.metadata.ancestors(&top)?.len() < most {
-            return Ok(None);
-        }
-        let unmergeable = || {
-            let unmergeable = self.unmergeable.lock();
-            unmergeable.unwrap_or_else(PoisonError::into_inner)
-        };
-        if unmergeable().contains(&top.number) {
-            return Ok(None);
+        let is_auto = self.config.merge == Merge::Auto;
+        let is_wanted = most > 0 && self.metadata.ancestors(&top)?.len() >= most;
+        match top.merged {
+            Some(_) if !is_auto => return Ok(top.merged),
+            _ if !is_wanted => return Ok(None),
+            _ => {}
         }
         let layers = self.layers_up_to(&top)?;
+        let numbers: Vec<Number> = layers.iter().map(|(number, _)| *number).collect();
         let layers: Vec<Lower> = layers.into_iter().map(|(_, lower)| lower).collect();
-        let is_wanted = match (self.config.merge, layers.first()) {
-            (Merge::Auto, Some(layer)) => self.mounts.is_read_from_files(layer, self.store.root()),
-            _ => true,
-        };
-        let draft = self.draft()?;
-        let merged = is_wanted.then(|| merge::merge(&layers, &draft.image()));
-        match merged {
-            Some(Err(error)) if !merge::is_impossible(&error) => return Err(error),
-            Some(Ok(())) => {}
-            Some(Err(_)) | None => {
-                unmergeable().insert(top.number);
-                return Ok(None);
-            }
+        let root = self.store.root();
+        let is_read_from_files = |layer: &Lower| self.mounts.is_read_from_files(layer, root);
+        if is_auto && !layers.first().is_some_and(is_read_from_files) {
+            return Ok(None);
         }
+        // Those who prepare containers of the same image wait for the first.
+        let merged = self.merging.with(top.number, |is_impossible| {
+            let known = self.metadata.get(name)?.merged;
+            if known.is_some() || *is_impossible {
+                return Ok(known);
+            }
+            self.verify(&numbers)?;
+            let merged = self.merge(name, &layers);
+            *is_impossible = merged.as_ref().is_err_and(merge::is_impossible);
+            match merged {
+                Err(_) if *is_impossible => Ok(None),
+                merged => merged.map(Some),
+            }
+        });
+        merged.or_else(|error| match error {
+            Error::Convert { .. } | Error::File { .. } if is_auto => {
+                tracing::warn!(%error, "layers are mounted one by one");
+                Ok(None)
+            }
+            error => Err(error),
+        })
+    }
+
+    /// Makes the image of these layers, all those up to `name`.
+    fn merge(&self, name: &str, layers: &[Lower]) -> Result<Number, Error> {
+        let draft = self.draft()?;
+        merge::merge(layers, &draft.image())?;
         let image = draft.image();
         let digest = File::open(&image).and_then(|image| digest::of_file(&image, |_| Ok(())));
         let digest = digest.map_err(Error::file("reading", &image))?;
@@ -446,11 +479,11 @@ impl Snapshotter {
         let known = fault::at(Step::MergedPublished)
             .and_then(|()| self.metadata.set_merged(name, draft.number, digest));
         if !matches!(known, Ok(known) if known == draft.number) {
-            // Another call was faster, or the snapshot was removed meanwhile.
+            // The snapshot was removed meanwhile.
             let image = self.store.merged(draft.number);
             remove_all(&image).map_err(Error::file("removing", &image))?;
         }
-        known.map(Some)
+        known
     }
 
     /// Makes a committed snapshot of an active one. If no blob was applied to it, its layer is what was written to it. Its
@@ -616,33 +649,12 @@ impl Snapshotter {
     /// [`Error::NotFound`]; [`Error::State`] while others are built on it.
     pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
         fault::at(Step::RemoveBegun)?;
-        let abandoned = match self.ahead.is_empty() {
-            true => Vec::new(),
-            false => self.unpacked_over(key)?,
-        };
         let removed = self.metadata.remove(key, self.cache.size.0 > 0)?;
-        for blob in abandoned {
-            self.ahead.give_up(&blob);
-        }
         removed
             .snapshot
             .inspect(|number| self.chains.forget(*number));
         self.leave(removed);
         fault::at(Step::RemoveRecorded)
-    }
-
-    /// The blobs of what lies below a snapshot to which a layer is to be unpacked: when that is removed the pull of an image has failed.
-    fn unpacked_over(&self, key: &str) -> Result<Vec<String>, Error> {
-        let snapshot = self.metadata.get(key)?;
-        let is_unpacked_to =
-            snapshot.state == State::Active && metadata::is_unpacked_to(key, &snapshot.labels);
-        let Some(parent) = snapshot.parent.filter(|_| is_unpacked_to) else {
-            return Ok(Vec::new());
-        };
-        match self.metadata.get(&parent)?.layer {
-            Some(layer) => Ok(self.metadata.layer(layer)?.blobs),
-            None => Ok(Vec::new()),
-        }
     }
 
     /// Leaves a layer that was replaced to the next cleanup.

@@ -240,11 +240,6 @@ impl Ahead {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nothing is converted, and nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.images().known.is_empty()
-    }
-
     /// Notes that a layer is asked for. Returns whether its image is to be looked for: it is not known, and there is room for it.
     pub(super) fn ask(&self, digest: &str) -> bool {
         let mut images = self.images();

@@ -86,7 +86,7 @@ impl TryFrom<Size> for Quota {
     }
 }
 
-/// From how many layers on an image of all of them is made before they are used.
+/// Of more than how many layers an image of all of them is made before they are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "Layers", into = "Layers")]
 pub enum Merge {

@@ -62,7 +62,7 @@ pub(super) fn written(
             folder: snapshotter.store.upper(number),
             owners: Owners::of(&snapshotter.metadata.numbered(number)?.labels)?,
         }),
-        (None, Some(Layer::Mounted(number))) => Ok(layer(snapshotter.store.mount_point(number))),
+        (None, Some(Layer::Mounted(number))) => snapshotter.mount_layer(number).map(layer),
         (None, Some(Layer::Image(image))) => snapshotter.mount_image(&image).map(layer),
         (None, Some(Layer::Shown(..)) | None) => Err(foreign()),
     }
@@ -129,7 +129,7 @@ impl Stack {
         Some(Self { upper, lower })
     }
 
-    /// The same with layers as they are stored, whomever they are shown to.
+    /// The same with layers as they are stored, whomever they are shown to, and for what was merged all of its layers.
     fn stored(mut self, snapshotter: &Snapshotter) -> Result<Self, Error> {
         for layer in &mut self.lower {
             if let Layer::Shown(snapshot, place) = *layer {
@@ -138,6 +138,11 @@ impl Stack {
                     *layer = Layer::Mounted(*number);
                 }
             }
+        }
+        if let [Layer::Mounted(number)] = *self.lower
+            && let Some(layers) = snapshotter.merged_layers(number)?
+        {
+            self.lower = layers.into_iter().map(Layer::Mounted).collect();
         }
         Ok(self)
     }

@@ -7,8 +7,9 @@ use erofs_snapshotter::contradictions;
 use erofs_tests::containerd::{Containerd, Layout, NAME, Packing, Registry};
 use erofs_tests::kernel::release;
 use erofs_tests::require;
-use erofs_tests::workshop::{Workshop, succeed};
+use erofs_tests::workshop::{Workshop, erofs, succeed};
 
+use crate::commits::layer;
 use crate::plugin::noise;
 use crate::{IMAGE, import, needs};
 
@@ -116,9 +117,9 @@ fn layers_are_converted_ahead_under_containerd_1_7() {
     are_converted_ahead("1.7");
 }
 
-/// Has a view of the topmost snapshot be made, for which all layers are mounted. Nothing holds it: it goes with the image at the
-/// latest.
-fn view_topmost(containerd: &Containerd) {
+/// Has a view of the topmost snapshot be made, for which all layers are mounted, and tells its name. Nothing holds it: it goes with the
+/// image at the latest.
+fn view_topmost(containerd: &Containerd) -> String {
     let listed = containerd.says(&["snapshots", "--snapshotter", NAME, "list"]);
     let rows = listed.lines().skip(1);
     let rows: Vec<Vec<&str>> = rows.map(|row| row.split_whitespace().collect()).collect();
@@ -126,6 +127,7 @@ fn view_topmost(containerd: &Containerd) {
     let top = rows.iter().find(|row| !is_parent(row[0]));
     let top = top.expect("one is not")[0];
     containerd.says(&["snapshots", "--snapshotter", NAME, "view", "view", top]);
+    top.to_owned()
 }
 
 /// What was converted by then is there when containerd prepares its snapshot, so that it does not ask for it to be unpacked. All
@@ -183,7 +185,7 @@ fn a_hundred_layers_are_one_mount() {
     let containerd = Containerd::start(&setup);
     succeed(&mut containerd.ctr(&import("2.1", NAME, &tar)));
     assert_eq!(containerd.mounted(), 0);
-    view_topmost(&containerd);
+    let topmost = view_topmost(&containerd);
     // Older kernels would want a loop device for each layer all the same.
     let mounts = if release() < (6, 12) {
         MANY as usize
@@ -192,6 +194,25 @@ fn a_hundred_layers_are_one_mount() {
     };
     assert_eq!(containerd.mounted(), mounts);
     show(&containerd, MANY);
+
+    // What one of them has over the others: no differ but ours makes an image of that.
+    let image = workshop.path("topmost.erofs");
+    let diff = layer(&containerd, Packing::Native.media_type(), &topmost);
+    fs::write(&image, diff).expect("written");
+    let own = format!("/{}", MANY - 1);
+    let read = erofs()
+        .expect("asked for")
+        .arg("cat")
+        .arg(&image)
+        .arg(&own)
+        .output();
+    let read = read.expect("starts");
+    assert!(
+        read.status.success(),
+        "{}",
+        String::from_utf8_lossy(&read.stderr)
+    );
+    assert!(read.stdout == noise(MANY - 1, 10_000), "{own}");
 }
 
 /// Whatever happens when a layer that was converted before becomes a snapshot: nothing is left of it, and the next pull works.

@@ -170,7 +170,7 @@ fn guest(workshop: &Workshop, setup: &Setup) -> PathBuf {
 
 /// Whether a step is one of containers, rather than of layers that are unpacked.
 fn is_of_containers(step: &str) -> bool {
-    let of_containers = ["journal.", "sync.", "merged.", "writable"];
+    let of_containers = ["journal.", "sync.", "mount.", "merged.", "writable"];
     of_containers.iter().any(|part| step.contains(part))
 }
 
