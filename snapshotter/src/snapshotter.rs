@@ -430,11 +430,12 @@ impl Snapshotter {
         let most = self.most_layers();
         let top = self.metadata.get(name)?;
         let is_auto = self.config.merge == Merge::Auto;
-        let is_wanted = most > 0 && self.metadata.ancestors(&top)?.len() >= most;
         match top.merged {
             Some(_) if !is_auto => return Ok(top.merged),
-            _ if !is_wanted => return Ok(None),
-            _ => {}
+            _ if most == 0 => return Ok(None),
+            Some(_) => {}
+            None if self.metadata.ancestors(&top)?.len() < most => return Ok(None),
+            None => {}
         }
         let layers = self.layers_up_to(&top)?;
         let numbers: Vec<Number> = layers.iter().map(|(number, _)| *number).collect();
